@@ -1,0 +1,40 @@
+# Everything from a fresh machine with Python 3.11 or newer and make. UNLIKE_VENV names another virtual environment.
+PYTHON ?= python3
+VENV := $(or $(UNLIKE_VENV),.venv)
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test check format docs clean
+
+demo: $(VENV)/demo.stamp          ## fit, evaluate and report on real solar cells
+	$(BIN)/unlike demo -o unlike-demo
+
+test: check                       ## set everything up and pass every check and test
+
+check: $(VENV)/dev.stamp          ## what to run before a commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/make_reference.py --check
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/dev.stamp           ## write docs/reference from the code
+	$(BIN)/python docs/make_reference.py
+
+$(VENV)/demo.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) unlike-demo build dist .coverage .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,44 @@
+"""Show it what normal looks like; it finds what is unlike it.
+
+>>> import unlike
+>>> "Detector" in dir(unlike)
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unlike.detector import Detector as Detector
+    from unlike.errors import UnlikeError as UnlikeError
+    from unlike.evaluation import evaluate as evaluate
+    from unlike.records import Evaluation as Evaluation
+    from unlike.records import Scores as Scores
+    from unlike.records import Verdict as Verdict
+    from unlike.report import write_report as write_report
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Detector": "unlike.detector",
+    "Evaluation": "unlike.records",
+    "Scores": "unlike.records",
+    "UnlikeError": "unlike.errors",
+    "Verdict": "unlike.records",
+    "evaluate": "unlike.evaluation",
+    "write_report": "unlike.report",
+}
+__all__ = ["Detector", "Evaluation", "Scores", "UnlikeError", "Verdict", "evaluate", "write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import unlike` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unlike' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,115 @@
+"""Folders and files on disk that are whole or absent: checksums, and written beside, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from unlike.errors import ArtifactError, OutputError
+
+CHECKSUMS = "checksums.sha256"  # in the format of `sha256sum -c`
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` and their checksums as `folder`, replacing an older one in one step.
+
+    A kill at any moment leaves the old folder or the new one. An OutputError says why nothing could be written.
+    """
+    with output_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+        try:
+            sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
+            for name, content in {**files, CHECKSUMS: sums.encode()}.items():
+                _write_durably(fresh / name, content)
+            fresh.chmod(0o755)
+            _replace_folder(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The files `names` of a folder that `write_folder` wrote; an ArtifactError where one is not what was written."""
+    if not folder.exists() and _backup(folder).is_dir():  # a kill between the two renames of `_replace_folder`
+        _backup(folder).rename(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: no detector here; `unlike fit IMAGES -o {folder}` makes one")
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        contents = {name: (folder / name).read_bytes() for name in names}
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"{folder}: {Path(error.filename).name} is missing: this is no detector, or an incomplete copy of one"
+        ) from None
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{folder}: {CHECKSUMS} is not what was written; copy the detector again") from None
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != sums.get(name):
+            raise ArtifactError(
+                f"{folder}: {name} is not what was written (its checksum differs): it was altered or cut short; copy the detector again"
+            )
+    return contents
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file whole: beside, then renamed."""
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        try:
+            _write_durably(Path(name), content)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses (full, read-only, no permission) into an OutputError that names `path`."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another folder with -o, or make room"
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError at once, before hours of work, if nothing can be written beside `path`."""
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _backup(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _replace_folder(fresh: Path, folder: Path) -> None:
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    if not (folder / CHECKSUMS).is_file() and any(folder.iterdir()):
+        raise OutputError(f"{folder}: is there already and is no detector; choose another name with -o")
+    shutil.rmtree(_backup(folder), ignore_errors=True)
+    folder.rename(_backup(folder))
+    fresh.rename(folder)
+    shutil.rmtree(_backup(folder), ignore_errors=True)

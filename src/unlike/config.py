@@ -1,0 +1,129 @@
+"""Settings: frozen dataclasses, to and from TOML; every unknown name is an error with a suggestion."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union
+
+from unlike.errors import ConfigError, unknown
+
+Config = TypeVar("Config")
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Turn a config dataclass into what TOML can hold; None, which TOML lacks, becomes "none".
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Sizes:
+    ...     widths: tuple[int, ...] = (12, 24)
+    ...     bottleneck: int | None = None
+    >>> to_mapping(Sizes())
+    {'widths': [12, 24], 'bottleneck': 'none'}
+    """
+    return {item.name: _plain(getattr(config, item.name)) for item in dataclasses.fields(config)}
+
+
+def from_mapping(kind: type[Config], values: Mapping[str, Any], section: str) -> Config:
+    """Build a `kind` from names and values, checking both. `section` names the place in messages.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Sizes:
+    ...     widths: tuple[int, ...] = (12, 24)
+    >>> from_mapping(Sizes, {"widths": [8, 16]}, "model")
+    Sizes(widths=(8, 16))
+    >>> from_mapping(Sizes, {"width": 8}, "model")
+    Traceback (most recent call last):
+    unlike.errors.ConfigError: unknown setting 'model.width'; did you mean 'model.widths'? known: model.widths
+    """
+    hints = typing.get_type_hints(kind)
+    names = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in names:
+            raise unknown("setting", f"{section}.{name}", [f"{section}.{known}" for known in names])
+    return kind(**{name: _convert(value, hints[name], f"{section}.{name}") for name, value in values.items()})
+
+
+def parse_assignment(text: str) -> tuple[str, str, Any]:
+    """Split `section.key=value` of the command line; the value is read as TOML, or as a bare word.
+
+    >>> parse_assignment("model.widths=[8, 16]")
+    ('model', 'widths', [8, 16])
+    >>> parse_assignment("data.aspect=pad")
+    ('data', 'aspect', 'pad')
+    """
+    name, equals, value = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise ConfigError(f"expected section.key=value, came {text!r}; for instance training.epochs=20")
+    try:
+        return section, key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return section, key, value.strip()
+
+
+def _plain(value: Any) -> Any:
+    if value is None:
+        return "none"
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """`value` as the annotated type `hint`, or a ConfigError that says what was expected."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, arguments, name)
+    if origin is Literal:
+        if value in arguments and type(value) in map(type, arguments):
+            return value
+        raise ConfigError(f"{name}: expected {' or '.join(map(repr, arguments))}, came {value!r}")
+    if origin is tuple:
+        return _convert_tuple(value, arguments, name)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is type(None):
+        if value is None or value == "none":
+            return None
+    elif isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{name}: expected {_name(hint)}, came {value!r}")
+
+
+def _convert_union(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+    for choice in choices:
+        try:
+            return _convert(value, choice, name)
+        except ConfigError:
+            continue
+    raise ConfigError(f"{name}: expected {' or '.join(map(_name, choices))}, came {value!r}")
+
+
+def _convert_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{name}: expected a list, came {value!r}")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_convert(item, arguments[0], name) for item in value)
+    if len(value) != len(arguments):
+        raise ConfigError(f"{name}: expected a list of {len(arguments)}, came {value!r}")
+    return tuple(_convert(item, kind, name) for item, kind in zip(value, arguments, strict=True))
+
+
+def _name(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", type(None): "'none'"}
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    return "a list" if typing.get_origin(hint) is tuple else words.get(hint, str(hint))
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError unless low <= value <= high.
+
+    >>> check_range("map.top_share", 2.0, 0.0, 1.0)
+    Traceback (most recent call last):
+    unlike.errors.ConfigError: map.top_share: expected 0 to 1, came 2
+    """
+    if not low <= value <= high:
+        raise ConfigError(f"{name}: expected {low:g} to {high:g}, came {value:g}")

@@ -1,0 +1,1 @@
+"""Data: from what a user names to batches of pixels."""

@@ -1,0 +1,149 @@
+"""Images that are already an array: in memory, `.npy` (memory-mapped) or `.npz`."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from unlike.errors import DataError
+from unlike.records import Pixels, Sample
+
+IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
+LABEL_KEYS = ("labels", "y", "anomaly")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageArray:
+    """N images as rows of one array (N, H, W) or (N, H, W, C); rows come out as (B, H, W, C).
+
+    A file is mapped anew for each block of rows that is read in order, so that reading a million images in a row
+    leaves none of them in memory; scattered rows are gathered from one map that stays.
+    """
+
+    array: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.array.ndim == 3 else int(self.array.shape[3])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return int(self.array.shape[1]), int(self.array.shape[2])
+
+    @property
+    def floating(self) -> bool:
+        return bool(np.issubdtype(self.array.dtype, np.floating))
+
+    def block(self, start: int, stop: int) -> Pixels:
+        """Rows start to stop, (B, H, W, C), of uint8, uint16 or float32."""
+        source = self.array
+        if isinstance(source, np.memmap) and source.flags.c_contiguous and source.filename is not None:
+            skipped = start * source.strides[0]
+            shape = (min(stop, len(source)) - start, *source.shape[1:])
+            source = np.memmap(source.filename, source.dtype, mode="r", offset=source.offset + skipped, shape=shape)
+            return self._native(source)
+        return self._native(source[start:stop])
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Pixels:
+        """The given rows, in the given order, (B, H, W, C)."""
+        return self._native(self.array[rows])
+
+    def _native(self, rows: npt.NDArray[Any]) -> Pixels:
+        rows = np.asarray(rows)
+        if rows.ndim == 3:
+            rows = rows[..., None]
+        kind = np.dtype(np.float32) if self.floating else rows.dtype.newbyteorder("=")
+        return np.ascontiguousarray(rows, dtype=kind)
+
+
+class RowSamples(Sequence[Sample]):
+    """Samples of the rows of an array, made when asked for: a million rows cost nothing."""
+
+    def __init__(self, rows: range | npt.NDArray[np.intp], anomalous: npt.NDArray[np.bool_] | None = None) -> None:
+        self.rows = rows
+        self.anomalous = anomalous
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, position: int) -> Sample: ...
+    @overload
+    def __getitem__(self, position: slice) -> RowSamples: ...
+    def __getitem__(self, position: int | slice) -> Sample | RowSamples:
+        if isinstance(position, slice):
+            return RowSamples(self.rows[position], self.anomalous)
+        row = int(self.rows[position])
+        if self.anomalous is None:
+            return Sample(str(row), row=row)
+        odd = bool(self.anomalous[row])
+        return Sample(str(row), row=row, anomalous=odd, kind="anomalous" if odd else "good")
+
+
+def check_images(array: npt.NDArray[Any], source: str) -> ImageArray:
+    """Make sure that `array` holds images, and say what else it looks like if not."""
+    expected = f"{source}: expected N x H x W or N x H x W x C of uint8, uint16 or float, came "
+    shape = " x ".join(map(str, array.shape)) or "a single value"
+    if array.dtype.hasobject:
+        raise DataError(
+            f"{source}: holds Python objects, which can run code when they are loaded; save the images as uint8 or float"
+        )
+    if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
+        raise DataError(f"{expected}{array.dtype}; convert with array.astype(numpy.uint8) if the values are 0 to 255")
+    if array.ndim not in (3, 4) or 0 in array.shape[1:]:
+        raise DataError(f"{expected}{shape}")
+    if array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2]):
+        raise DataError(f"{expected}{shape}, which looks like one image; for one image give array[None]")
+    if array.ndim == 4 and array.shape[1] <= 4 < min(array.shape[2:]):
+        raise DataError(f"{expected}{shape}, which looks like channels first; give numpy.moveaxis(array, 1, -1)")
+    if len(array) == 0:
+        raise DataError(f"{source}: holds no image")
+    return ImageArray(array)
+
+
+def read_array_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Images, and labels if the file has any, of a `.npy` (memory-mapped) or `.npz`; never runs code from it."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            return loaded, None
+        with loaded:
+            return _unpack(loaded, path)
+    except DataError:
+        raise
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise _explain(path, error) from None
+
+
+def _unpack(archive: np.lib.npyio.NpzFile, path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    names = archive.files
+    images = names[0] if len(names) == 1 else next((key for key in IMAGE_KEYS if key in names), None)
+    if images is None:
+        raise DataError(
+            f"{path}: expected one array, or one named {' or '.join(IMAGE_KEYS)}; came {', '.join(names) or 'none'}"
+        )
+    labels = next((key for key in LABEL_KEYS if key in names), None)
+    return archive[images], None if labels is None else archive[labels]
+
+
+def _explain(path: Path, error: Exception) -> DataError:
+    text = str(error)
+    if "allow_pickle" in text or "Object arrays" in text:
+        return DataError(
+            f"{path}: holds Python objects (pickle), which can run code when they are loaded; save the images as uint8 or float"
+        )
+    if path.stat().st_size == 0:
+        return DataError(f"{path}: is empty (0 bytes)")
+    if "mmap length" in text or "EOF" in text or "reading" in text or isinstance(error, zipfile.BadZipFile):
+        return DataError(f"{path}: is cut short or damaged ({text}); copy or save it again")
+    return DataError(f"{path}: cannot be read as an array ({text})")

@@ -1,0 +1,186 @@
+"""Images by the batch, as they come from disk: uint8 (uint16, float32) until the last moment, then converted at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from unlike.data.arrays import ImageArray
+from unlike.data.images import Frame, decode, frame_image, promote
+from unlike.data.index import Index
+from unlike.errors import DataError, ImageError
+from unlike.records import Pixels, Sample, Unreadable
+
+Rows = npt.NDArray[np.intp]
+BLOCK_BYTES = 32 * 1024 * 1024  # of decoded images in flight at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Some images in a row, and those among them that could not be read."""
+
+    samples: Sequence[Sample]  # B that could be read
+    pixels: Pixels  # (B, H, W, C)
+    shapes: Sequence[tuple[int, int]]  # of the B original images
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+class ImageSet(Protocol):
+    """All readable images of an index in one frame, in any order and as often as one likes."""
+
+    samples: Sequence[Sample]  # N
+    unreadable: tuple[Unreadable, ...]
+    digests: npt.NDArray[np.uint64]  # (N,) of the framed pixels: equal for identical images
+    value_range: tuple[float, float]  # the values that stand for black and white
+
+    def take(self, rows: Rows) -> Pixels:
+        """(B, H, W, C)"""
+        ...
+
+
+def stream(index: Index, frame: Frame, batch_size: int | None = None) -> Iterator[Batch]:
+    """Read all images once, in order, a batch at a time; what cannot be read is named and left out.
+
+    No more than two batches are in memory, however many images there are; files are decoded on several threads.
+    """
+    size = batch_size or block_rows(frame)
+    if index.array is not None:
+        yield from _stream_array(index.array, index.samples, frame, size)
+        return
+    with ThreadPoolExecutor(_threads()) as pool:
+        pending: list[Future[_Read]] = []
+        for start in range(0, len(index), size):
+            upcoming = [pool.submit(_read_file, sample, frame) for sample in index.samples[start : start + size]]
+            if pending:
+                yield _collect([future.result() for future in pending])
+            pending = upcoming
+        if pending:
+            yield _collect([future.result() for future in pending])
+
+
+def choose_frame(
+    index: Index, size: tuple[int, int] | None, channels: int | None, aspect: str, fallback: tuple[int, int]
+) -> Frame:
+    """The frame to fit in: what was asked for, and for the rest what the first readable image is.
+
+    Arrays keep their own size unless another is asked for; files get `fallback`.
+    """
+    first, reasons = _first_readable(index)
+    if first is None:
+        named = "; ".join(f"{item.id} {item.reason}" for item in reasons[:3])
+        raise DataError(f"{index.source}: none of its {len(index):,} images can be read: {named}")
+    natural = index.array.size if index.array is not None else fallback
+    height, width = size or natural
+    return Frame(
+        height,
+        width,
+        channels or first.shape[2],
+        floating=first.dtype.kind == "f",
+        aspect="pad" if aspect == "pad" else "stretch",
+        convert=channels is not None,
+    )
+
+
+def digest(image: Pixels) -> int:
+    """A number that identical images share (64 bits of BLAKE2)."""
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "little")
+
+
+def value_range(low: float, high: float, kind: np.dtype[np.generic]) -> tuple[float, float]:
+    """The values that stand for black and white: a type's own for integers, for floats the first that holds them all.
+
+    >>> value_range(0.1, 0.7, np.dtype(np.float32)), value_range(-900.0, 3000.0, np.dtype(np.float32))
+    ((0.0, 1.0), (-900.0, 3000.0))
+    """
+    if kind.kind != "f":
+        return 0.0, float(np.iinfo(kind).max)  # type: ignore[type-var]
+    for bounds in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        if bounds[0] <= low and high <= bounds[1]:
+            return bounds
+    return low, high
+
+
+def block_rows(frame: Frame) -> int:
+    """How many images make a block of work that is neither small nor heavy."""
+    return int(np.clip(BLOCK_BYTES // (frame.height * frame.width * frame.channels), 8, 512))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    sample: Sample
+    image: Pixels | None
+    shape: tuple[int, int] = (0, 0)
+    reason: str = ""
+
+
+def _threads() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _read_file(sample: Sample, frame: Frame) -> _Read:
+    assert sample.path is not None
+    try:
+        image = decode(sample.path)
+        return _Read(sample, frame_image(image, frame), image.shape[:2])
+    except ImageError as error:
+        return _Read(sample, None, reason=str(error))
+
+
+def _read_row(sample: Sample, image: Pixels, frame: Frame) -> _Read:
+    try:
+        return _Read(sample, frame_image(image, frame), image.shape[:2])
+    except ImageError as error:
+        return _Read(sample, None, reason=str(error))
+
+
+def _collect(reads: list[_Read]) -> Batch:
+    good = [read for read in reads if read.image is not None]
+    unreadable = tuple(Unreadable(read.sample.id, read.reason) for read in reads if read.image is None)
+    images = [read.image for read in good if read.image is not None]
+    kind = max((image.dtype for image in images), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
+    pixels = np.stack([promote(image, kind) for image in images]) if images else np.empty((0, 0, 0, 0), kind)
+    return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable)
+
+
+def _stream_array(array: ImageArray, samples: Sequence[Sample], frame: Frame, size: int) -> Iterator[Batch]:
+    for start in range(0, len(samples), size):
+        chosen = samples[start : start + size]
+        rows = _rows_of(chosen)
+        contiguous = rows[-1] - rows[0] == len(rows) - 1
+        pixels = array.block(int(rows[0]), int(rows[-1]) + 1) if contiguous else array.take(rows)
+        if _fits(pixels, frame):
+            yield Batch(chosen, pixels, [array.size] * len(rows))
+        else:
+            yield _collect([_read_row(sample, image, frame) for sample, image in zip(chosen, pixels, strict=True)])
+
+
+def _rows_of(samples: Sequence[Sample]) -> Rows:
+    rows = getattr(samples, "rows", None)
+    return np.asarray(rows if rows is not None else [sample.row for sample in samples], np.intp)
+
+
+def _fits(pixels: Pixels, frame: Frame) -> bool:
+    """Whether a whole block is in the frame as it is."""
+    if pixels.shape[1:] != (frame.height, frame.width, frame.channels) or (pixels.dtype.kind == "f") != frame.floating:
+        return False
+    return not frame.floating or bool(np.isfinite(pixels).all())
+
+
+def _first_readable(index: Index) -> tuple[Pixels | None, list[Unreadable]]:
+    failures = []
+    for sample in index.samples:
+        if index.array is not None:
+            return index.array.block(sample.row or 0, (sample.row or 0) + 1)[0], []
+        try:
+            assert sample.path is not None
+            return decode(sample.path), failures
+        except ImageError as error:
+            failures.append(Unreadable(sample.id, str(error)))
+    return None, failures

@@ -1,0 +1,211 @@
+"""One image: decode it whole, bring it to a detector's frame, and carry a map back to its original pixels."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from unlike.errors import ImageError
+from unlike.records import Bools, Floats, Pixels
+
+EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+MAX_PIXELS = 178_956_970  # of one image: half a GB as RGB, the bound at which Pillow too refuses
+ORIENTATION = 0x0112  # EXIF tag
+Aspect = Literal["stretch", "pad"]
+
+cv2.setLogLevel(0)  # what OpenCV would print of a broken file, we say in an ImageError
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The one form in which images reach a model; part of what a detector records."""
+
+    height: int
+    width: int
+    channels: int
+    floating: bool = False  # values are floats, not full-scale integers
+    aspect: Aspect = "stretch"  # or "pad": keep the proportions, fill up with the border's colours
+    convert: bool = False  # turn grey to colour, colour to grey, drop alpha; otherwise such an image is an error
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+def decode(path: Path) -> Pixels:
+    """Read an image file as it was meant to be seen: (H, W, C), uint8, uint16 or float32, colours in RGB order.
+
+    EXIF and TIFF rotation are applied, palettes resolved, and an alpha channel is kept unless it is opaque
+    everywhere. An ImageError says why a file cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be opened ({error.strerror})") from None
+    if not content:
+        raise ImageError("is empty (0 bytes)")
+    return decode_bytes(content)
+
+
+def decode_bytes(content: bytes) -> Pixels:
+    """`decode` for the content of a file."""
+    _check_header(content)
+    try:
+        image, kinds, metadata = cv2.imdecodeWithMetadata(np.frombuffer(content, np.uint8), flags=cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"cannot be decoded ({error.err})") from None
+    if image is None or image.size == 0:
+        raise ImageError("is no image that can be decoded, or is cut short")
+    if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
+        raise ImageError(f"holds {image.dtype} values; expected uint8, uint16 or float")
+    image = _channels_last_rgb(image)
+    for kind, chunk in zip(kinds, metadata, strict=True):
+        if kind == cv2.IMAGE_METADATA_EXIF:
+            image = _upright(image, np.asarray(chunk).tobytes())
+    return np.ascontiguousarray(image, np.float32 if image.dtype.kind == "f" else image.dtype)
+
+
+def decode_mask(path: Path) -> Bools:
+    """A defect mask, (H, W): every pixel that is not zero is defective."""
+    try:
+        return np.asarray(decode(path)[..., :3].max(axis=-1) > 0)
+    except ImageError as error:
+        raise ImageError(f"mask {path.name} {error}") from None
+
+
+def frame_image(image: Pixels, frame: Frame) -> Pixels:
+    """Bring (H, W, C) to the frame's channels and size, without aliasing; an ImageError says why it does not suit."""
+    floating = image.dtype.kind == "f"
+    if floating and not np.isfinite(image).all():
+        raise ImageError("holds values that are not finite (NaN or infinity)")
+    if floating != frame.floating:
+        kinds = ("integer", "float") if floating else ("float", "integer")
+        raise ImageError(
+            f"holds {kinds[1]} values where the detector takes {kinds[0]} ones; convert the image, or fit on such images"
+        )
+    return _resize(_match_channels(image, frame), frame)
+
+
+def restore_map(map_: Floats, shape: tuple[int, int], frame: Frame) -> Floats:
+    """Carry a map (h, w) back to the original image's (H, W) pixels, undoing the resize and the padding."""
+    framed = cv2.resize(map_, (frame.width, frame.height), interpolation=cv2.INTER_LINEAR)
+    top, left, height, width = _placement(shape, frame)
+    inside = np.ascontiguousarray(framed[top : top + height, left : left + width])
+    return np.asarray(cv2.resize(inside, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR))
+
+
+def promote(image: Pixels, kind: np.dtype[np.generic]) -> Pixels:
+    """Widen uint8 to uint16 so that both span their full scale: 255 becomes 65535."""
+    if image.dtype == np.uint8 and kind == np.uint16:
+        return image.astype(np.uint16) * np.uint16(257)
+    return image
+
+
+def to_uint8(image: Pixels, low: float, high: float) -> Pixels:
+    """For the eye only: values from low to high as 0 to 255."""
+    scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1e-12))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _check_header(content: bytes) -> None:
+    """Refuse an image that claims to be enormous before a byte of it is decoded."""
+    try:
+        with Image.open(io.BytesIO(content)) as header:
+            pixels = header.width * header.height
+    except Image.DecompressionBombError:
+        pixels = MAX_PIXELS + 1
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return  # not a format that Pillow knows: OpenCV, which has a bound of its own, may
+    if pixels > MAX_PIXELS:
+        raise ImageError(f"claims more than {MAX_PIXELS:,} pixels (a decompression bomb?); cut it into tiles")
+
+
+def _channels_last_rgb(image: Pixels) -> Pixels:
+    if image.ndim == 2:
+        return image[..., None]
+    if image.shape[2] == 4:
+        full = 1.0 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
+        if image.dtype.kind == "f" or not (image[..., 3] == full).all():
+            return image[..., [2, 1, 0, 3]]
+    return image[..., 2::-1] if image.shape[2] in (3, 4) else image
+
+
+def _upright(image: Pixels, exif_bytes: bytes) -> Pixels:
+    exif = Image.Exif()
+    exif.load(exif_bytes)
+    turns = {2: np.fliplr, 3: lambda i: np.rot90(i, 2), 4: np.flipud, 5: lambda i: np.swapaxes(i, 0, 1)}
+    turns |= {6: lambda i: np.rot90(i, -1), 7: lambda i: np.rot90(np.swapaxes(i, 0, 1), 2), 8: lambda i: np.rot90(i, 1)}
+    turn = turns.get(int(exif.get(ORIENTATION, 1)))
+    return image if turn is None else np.asarray(turn(image))
+
+
+def _match_channels(image: Pixels, frame: Frame) -> Pixels:
+    channels = image.shape[2]
+    if channels == frame.channels:
+        return image
+    if not frame.convert:
+        way_out = f"fit with --set data.channels={frame.channels} to convert such images"
+        raise ImageError(
+            f"has {channels} channel{'s' * (channels > 1)} where the detector takes {frame.channels}; {way_out}"
+        )
+    if channels == 4 and frame.channels in (1, 3):
+        image = image[..., :3]
+    if image.shape[2] == 1 and frame.channels == 3:
+        return np.repeat(image, 3, axis=2)
+    if image.shape[2] == 3 and frame.channels == 1:
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY))[..., None]
+    if image.shape[2] == frame.channels:
+        return image
+    raise ImageError(f"has {channels} channels, which cannot be turned into {frame.channels}")
+
+
+def _placement(shape: tuple[int, int], frame: Frame) -> tuple[int, int, int, int]:
+    """Top, left, height and width of an image of `shape` inside the frame."""
+    if frame.aspect == "stretch":
+        return 0, 0, frame.height, frame.width
+    factor = min(frame.height / shape[0], frame.width / shape[1])
+    height = min(frame.height, max(1, round(shape[0] * factor)))
+    width = min(frame.width, max(1, round(shape[1] * factor)))
+    return (frame.height - height) // 2, (frame.width - width) // 2, height, width
+
+
+def _resize(image: Pixels, frame: Frame) -> Pixels:
+    top, left, height, width = _placement(image.shape[:2], frame)
+    if image.shape[:2] != (height, width):
+        groups = [
+            np.ascontiguousarray(image[..., i : i + 4]) for i in range(0, image.shape[2], 4)
+        ]  # OpenCV takes four at most
+        image = np.concatenate([_resize_planes(group, height, width) for group in groups], axis=2)
+    if (height, width) == frame.size:
+        return image
+    margins = ((top, frame.height - height - top), (left, frame.width - width - left), (0, 0))
+    return np.pad(image, margins, mode="edge")
+
+
+def _resize_planes(image: Pixels, height: int, width: int) -> Pixels:
+    """Average over areas along an axis that shrinks, interpolate along one that grows."""
+    shrunk = (min(width, image.shape[1]), min(height, image.shape[0]))
+    if shrunk != (image.shape[1], image.shape[0]):
+        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+    if shrunk != (width, height):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image.reshape(height, width, -1)
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """By its name alone; a hidden file is none.
+
+    >>> is_image("a/b.PNG"), is_image("a/.b.png"), is_image("a/notes.txt")
+    (True, False, False)
+    """
+    path = Path(path)
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")

@@ -1,0 +1,68 @@
+"""Who trains, who validates, who calibrates: seeded, each image once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unlike.data.batches import Rows
+from unlike.errors import DataError
+
+FEWEST = 3  # images: one to train on, one to validate, one to calibrate
+CALIBRATION_CAP = 2_000
+VALIDATION_CAP = 1_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Rows of the normal images by what they are used for; no row is in two parts."""
+
+    train: Rows
+    validation: Rows
+    calibration: Rows
+
+
+def distinct_rows(digests: npt.NDArray[np.uint64]) -> Rows:
+    """The first row of each different image, in order: a copy teaches nothing, and must not stand on both sides of a split.
+
+    >>> distinct_rows(np.array([7, 3, 7, 9], np.uint64))
+    array([0, 1, 3])
+    """
+    return np.sort(np.unique(digests, return_index=True)[1])
+
+
+def split_normals(rows: Rows, calibration: int, seed: int) -> Split:
+    """Split rows of normal images at random into training, validation (a tenth of what is not calibration) and calibration.
+
+    >>> split = split_normals(np.arange(100), calibration=20, seed=0)
+    >>> len(split.train), len(split.validation), len(split.calibration)
+    (72, 8, 20)
+    """
+    validation = min(max(1, round((len(rows) - calibration) / 10)), VALIDATION_CAP)
+    order = np.random.default_rng(seed).permutation(rows)
+    held_out = calibration + validation
+    return Split(np.sort(order[held_out:]), np.sort(order[calibration:held_out]), np.sort(order[:calibration]))
+
+
+def calibration_size(normals: int, share: float | None, false_alarms: float | None) -> int:
+    """How many normal images to hold out for calibration.
+
+    Unless a share is given: a quarter, at least what 1 % false alarms take (99) where that is no more than a third,
+    at most 2,000. A promise that was asked for gets the images it takes, up to a half of all.
+
+    >>> [calibration_size(n, None, None) for n in (3, 60, 300, 1000, 100_000)]
+    [1, 20, 99, 250, 2000]
+    """
+    if normals < FEWEST:
+        raise DataError(
+            f"{normals} normal image{'s' * (normals != 1)} cannot be split; at least {FEWEST} are needed, some 100 for a useful detector"
+        )
+    if share is not None:
+        return min(max(1, round(share * normals)), normals - 2)
+    wanted = max(min(99, normals // 3), min(normals // 4, CALIBRATION_CAP))
+    if false_alarms is not None:
+        needed = int(np.ceil(1 / false_alarms - 1e-9)) - 1
+        wanted = max(wanted, min(needed, normals // 2))
+    return wanted

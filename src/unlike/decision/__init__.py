@@ -1,0 +1,1 @@
+"""Decision: scores to statements one can rely on."""

@@ -1,0 +1,57 @@
+"""Every error that unlike raises on purpose.
+
+    UnlikeError
+    ├── ConfigError     a setting, name or combination of them is wrong       (also a ValueError)
+    ├── DataError       the images, labels or masks as a whole are not usable (also a ValueError)
+    │   └── ImageError  one image cannot be read; the others can              (also a ValueError)
+    ├── ArtifactError   a detector on disk is not what was written            (also a ValueError)
+    ├── OutputError     a result cannot be written                            (also an OSError)
+    └── NotFittedError  a detector was used before it was fitted              (also an AttributeError)
+
+Each message says what was expected, what came, and the way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnlikeError(Exception):
+    """Root of every error raised on purpose; catching it catches no bug."""
+
+
+class ConfigError(UnlikeError, ValueError):
+    """A setting, a name or a combination of them is wrong."""
+
+
+class DataError(UnlikeError, ValueError):
+    """The images, labels or masks, taken together, cannot be used."""
+
+
+class ImageError(DataError):
+    """One image cannot be read or does not suit the detector; the others go on."""
+
+
+class ArtifactError(UnlikeError, ValueError):
+    """A detector on disk is incomplete, altered, or from a newer version."""
+
+
+class OutputError(UnlikeError, OSError):
+    """A result cannot be written where it was asked for."""
+
+
+class NotFittedError(UnlikeError, AttributeError):
+    """The detector has not been fitted yet."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Say that `name` is not a known `what`, and which known name was probably meant.
+
+    >>> str(unknown("model", "conv_vae", ["conv", "fcn"]))
+    "unknown model 'conv_vae'; did you mean 'conv'? known: conv, fcn"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}? known: " if close else "; known: "
+    return ConfigError(f"unknown {what} {name!r}{hint}{', '.join(names)}")

@@ -1,0 +1,64 @@
+"""The promise of a model: images to a code, and, for an autoencoder, back to the target it rebuilds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+Objective = Callable[[Tensor, Tensor], Tensor]  # (reconstruction, target) -> scalar
+
+
+@dataclass(frozen=True, slots=True)
+class ImageShape:
+    """What a model is built for: channels, height and width of its images."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class Model(nn.Module, ABC):
+    """Turns images into a code: what every row of `unlike`'s table has in common.
+
+    Images are (B, C, H, W), scaled so that black is -1 and white is 1. The code is (B, D, h, w); a vector is h = w = 1.
+    A subclass names its `Config`, a frozen dataclass of its sizes, and is built as `Family(config, shape)`.
+    """
+
+    Config: ClassVar[type[Any]]
+
+    def __init__(self, config: Any, shape: ImageShape) -> None:
+        super().__init__()
+        self.config = config
+        self.shape = shape
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, h, w)"""
+
+    @abstractmethod
+    def loss(self, images: Tensor, objective: Objective) -> Tensor:
+        """What training lowers: a scalar that reaches every trainable parameter."""
+
+
+class Autoencoder(Model):
+    """A model that also rebuilds a target from the code. The target is the image itself unless a family says otherwise."""
+
+    @abstractmethod
+    def decode(self, code: Tensor) -> Tensor:
+        """(B, D, h, w) -> a reconstruction of the target's shape"""
+
+    def target(self, images: Tensor) -> Tensor:
+        """What `decode` should return: (B, C, H, W)."""
+        return images
+
+    def rebuild(self, images: Tensor) -> Tensor:
+        """The images as the model sees them, through the code and back."""
+        reconstruction: Tensor = self.decode(self.encode(images))
+        return reconstruction
+
+    def loss(self, images: Tensor, objective: Objective) -> Tensor:
+        return objective(self.rebuild(images), self.target(images))

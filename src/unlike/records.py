@@ -1,0 +1,167 @@
+"""The values that pass from one layer to the next. Plain, frozen, and checked once, here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unlike.errors import DataError
+
+Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
+Pixels = npt.NDArray[Any]  # (H, W, C) or (B, H, W, C), of uint8, uint16 or float32
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Where one image lies, and what is known of it before anyone looks.
+
+    >>> Sample("bent/003.png", anomalous=True, kind="bent").anomalous
+    True
+    """
+
+    id: str  # relative path with forward slashes, or the row number
+    path: Path | None = None  # of a file; None for a row of an array
+    row: int | None = None  # of an array; None for a file
+    anomalous: bool | None = None  # None: nobody said
+    category: str = ""  # the product or subject, where a set holds several
+    kind: str = ""  # "good", or the kind of defect
+    split: str = ""  # "train" or "test", where the source says
+    mask: Path | None = None  # image of the defect: non-zero is defective
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An image that was left out, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """How unusual each image is, and where. Higher is more unusual, always.
+
+    >>> Scores(("a.png", "b.png"), np.array([0.1, 2.5])).image
+    array([0.1, 2.5])
+    """
+
+    ids: tuple[str, ...]  # N image ids
+    image: Floats  # (N,)
+    maps: Floats | None = None  # (N, H, W) at the detector's size, each >= 0
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.image.shape != (len(self.ids),):
+            raise DataError(f"{len(self.ids)} ids need as many scores, came an array of shape {self.image.shape}")
+        if not np.isfinite(self.image).all():
+            first = self.ids[int(np.argmin(np.isfinite(self.image)))]
+            raise DataError(
+                f"the score of {first!r} is not finite: the detector did not learn; fit it with a smaller training.learning_rate"
+            )
+        if self.maps is not None and (self.maps.ndim != 3 or len(self.maps) != len(self.ids)):
+            raise DataError(f"{len(self.ids)} ids need maps of shape (N, H, W), came {self.maps.shape}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredBatch:
+    """Some images of a stream with what the detector says of each: what `Scores` is made of, a piece at a time."""
+
+    samples: Sequence[Sample]  # B
+    image: Floats  # (B,) scores
+    maps: Floats  # (B, h, w) at the detector's size, each >= 0
+    shapes: Sequence[tuple[int, int]]  # height and width of the B original images
+    digests: npt.NDArray[np.uint64]  # (B,) of the pixels: equal for identical images
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected patch of an image that is unlike the normal ones, in pixels of the original image."""
+
+    x: int  # left edge
+    y: int  # top edge
+    width: int
+    height: int
+    area: int  # pixels
+    peak: float  # largest value of the map inside
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the detector says of one image."""
+
+    id: str
+    score: float
+    threshold: float
+    p_value: float  # share of normal images at least this unusual; never 0
+    anomalous: bool
+    regions: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure, with the bounds of its confidence interval where it has one.
+
+    >>> print(Estimate(0.9312, 0.9071, 0.9512))
+    0.931 [0.907, 0.951]
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The figures of one group of images, by the names that `metrics.json` uses."""
+
+    normal: int
+    anomalous: int
+    image: Mapping[str, Estimate] = field(default_factory=dict)
+    pixel: Mapping[str, Estimate] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)  # figure -> why it has no value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """How good a detector is on labelled images: everything, and apart by category and by kind of defect."""
+
+    overall: Metrics
+    categories: Mapping[str, Metrics]
+    kinds: Mapping[str, Metrics]
+    scores: Scores
+    samples: tuple[Sample, ...]  # one for each score
+    p_values: Floats  # (N,)
+    threshold: float
+    promised_false_alarms: float
+    leaked: tuple[str, ...] = ()  # test images that are identical to an image the detector was fitted on
+
+    @property
+    def anomalous(self) -> Bools:
+        """(N,) the labels."""
+        return np.array([bool(sample.anomalous) for sample in self.samples])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """One image with what the detector made of it, all at the detector's size: what a gallery shows."""
+
+    sample: Sample
+    score: float
+    image: Pixels  # (H, W, C)
+    map: Floats  # (h, w)
+    rebuilt: Pixels | None = None  # (H, W, C); None where the model has no decoder of images

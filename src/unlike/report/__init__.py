@@ -1,0 +1,1 @@
+"""Report: an evaluation as a page to read and print."""

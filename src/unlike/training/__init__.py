@@ -1,0 +1,1 @@
+"""Training: images and a model to weights."""
