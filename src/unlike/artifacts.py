@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,34 +22,36 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     A kill at any moment leaves the old folder or the new one. An OutputError says why nothing could be written.
     """
     with output_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+        target = folder.resolve()  # through a link, to where it points
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = _beside(target)
+        fresh.mkdir()
         try:
             sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
             for name, content in {**files, CHECKSUMS: sums.encode()}.items():
                 _write_durably(fresh / name, content)
-            fresh.chmod(0o755)
-            _replace_folder(fresh, folder)
+            _replace_folder(fresh, target)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
 def read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     """The files `names` of a folder that `write_folder` wrote; an ArtifactError where one is not what was written."""
-    if not folder.exists() and _backup(folder).is_dir():  # a kill between the two renames of `_replace_folder`
-        _backup(folder).rename(folder)
-    if not folder.is_dir():
+    source = folder if folder.exists() else _backup(folder.resolve())  # a kill came between the two renames
+    if not source.is_dir():
         raise ArtifactError(f"{folder}: no detector here; `unlike fit IMAGES -o {folder}` makes one")
     try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-        contents = {name: (folder / name).read_bytes() for name in names}
+        lines = (source / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        contents = {name: (source / name).read_bytes() for name in names}
     except FileNotFoundError as error:
         raise ArtifactError(
             f"{folder}: {Path(error.filename).name} is missing: this is no detector, or an incomplete copy of one"
         ) from None
     except UnicodeDecodeError:
         raise ArtifactError(f"{folder}: {CHECKSUMS} is not what was written; copy the detector again") from None
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be read ({error.strerror})") from None
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != sums.get(name):
             raise ArtifactError(
@@ -57,18 +60,20 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     return contents
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write one file whole: beside, then renamed."""
+def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write one file whole: beside, then renamed; `durable=False` skips waiting for the disk."""
     with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
+        target = path.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = _beside(target)
         try:
-            _write_durably(Path(name), content)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
+            if durable:
+                _write_durably(fresh, content)
+            else:
+                fresh.write_bytes(content)
+            fresh.replace(target)
         finally:
-            Path(name).unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -99,17 +104,19 @@ def _write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new-{secrets.token_hex(4)}")
+
+
 def _backup(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
 def _replace_folder(fresh: Path, folder: Path) -> None:
-    if not folder.exists():
-        fresh.rename(folder)
-        return
-    if not (folder / CHECKSUMS).is_file() and any(folder.iterdir()):
-        raise OutputError(f"{folder}: is there already and is no detector; choose another name with -o")
-    shutil.rmtree(_backup(folder), ignore_errors=True)
-    folder.rename(_backup(folder))
+    if folder.exists():
+        if not (folder / CHECKSUMS).is_file() and any(folder.iterdir()):
+            raise OutputError(f"{folder}: is there already and is no detector; choose another name with -o")
+        shutil.rmtree(_backup(folder), ignore_errors=True)
+        folder.rename(_backup(folder))
     fresh.rename(folder)
     shutil.rmtree(_backup(folder), ignore_errors=True)

@@ -7,6 +7,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from unlike.errors import ConfigError, unknown
@@ -39,12 +40,24 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], section: str) ->
     Traceback (most recent call last):
     unlike.errors.ConfigError: unknown setting 'model.width'; did you mean 'model.widths'? known: model.widths
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{section}: expected settings by name, came {values!r}")
     hints = typing.get_type_hints(kind)
     names = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in values:
         if name not in names:
             raise unknown("setting", f"{section}.{name}", [f"{section}.{known}" for known in names])
     return kind(**{name: _convert(value, hints[name], f"{section}.{name}") for name, value in values.items()})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a settings file; a ConfigError says what is wrong with it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be opened ({error.strerror})") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML ({error})") from None
 
 
 def parse_assignment(text: str) -> tuple[str, str, Any]:
@@ -77,9 +90,7 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(value, arguments, name)
     if origin is Literal:
-        if value in arguments and type(value) in map(type, arguments):
-            return value
-        raise ConfigError(f"{name}: expected {' or '.join(map(repr, arguments))}, came {value!r}")
+        return _convert_literal(value, arguments, name)
     if origin is tuple:
         return _convert_tuple(value, arguments, name)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -92,7 +103,17 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     raise ConfigError(f"{name}: expected {_name(hint)}, came {value!r}")
 
 
+def _convert_literal(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+    readings = [value, str(value)] if type(value) is int else [value]  # a word of digits looks like a number in TOML
+    for choice in choices:
+        if any(type(choice) is type(reading) and choice == reading for reading in readings):
+            return choice
+    raise ConfigError(f"{name}: expected {' or '.join(map(repr, choices))}, came {value!r}")
+
+
 def _convert_union(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+    if value == "none" and type(None) in choices:  # before a union with str takes it for a word
+        return None
     for choice in choices:
         try:
             return _convert(value, choice, name)

@@ -149,6 +149,7 @@ class Evaluation:
     threshold: float
     promised_false_alarms: float
     leaked: tuple[str, ...] = ()  # test images that are identical to an image the detector was fitted on
+    source: Any = None  # the Index of the images, so that some can be looked at again
 
     @property
     def anomalous(self) -> Bools:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,13 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from unlike.data.images import as_float32
 from unlike.errors import DataError
-from unlike.records import Pixels, Sample
+from unlike.records import Bools, Pixels, Sample
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
 LABEL_KEYS = ("labels", "y", "anomaly")
+PICKLE = b"\x80"  # its first byte
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +51,12 @@ class ImageArray:
     def block(self, start: int, stop: int) -> Pixels:
         """Rows start to stop, (B, H, W, C), of uint8, uint16 or float32."""
         source = self.array
-        if isinstance(source, np.memmap) and source.flags.c_contiguous and source.filename is not None:
-            skipped = start * source.strides[0]
-            shape = (min(stop, len(source)) - start, *source.shape[1:])
-            source = np.memmap(source.filename, source.dtype, mode="r", offset=source.offset + skipped, shape=shape)
-            return self._native(source)
-        return self._native(source[start:stop])
+        if not (isinstance(source, np.memmap) and _is_whole_map(source)):
+            return self._native(source[start:stop])
+        skipped = start * source.strides[0]
+        shape = (min(stop, len(source)) - start, *source.shape[1:])
+        rows = np.memmap(source.filename, source.dtype, mode="r", offset=source.offset + skipped, shape=shape)  # type: ignore[call-overload,unused-ignore]
+        return self._native(rows)
 
     def take(self, rows: npt.NDArray[np.intp]) -> Pixels:
         """The given rows, in the given order, (B, H, W, C)."""
@@ -62,14 +66,19 @@ class ImageArray:
         rows = np.asarray(rows)
         if rows.ndim == 3:
             rows = rows[..., None]
-        kind = np.dtype(np.float32) if self.floating else rows.dtype.newbyteorder("=")
-        return np.ascontiguousarray(rows, dtype=kind)
+        return as_float32(rows) if self.floating else np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
+
+
+def _is_whole_map(array: np.memmap[Any, Any]) -> bool:
+    """Whether rows lie in the file as in memory: a part or copy of a map keeps the `offset` of the whole, and lies."""
+    base: object = array.base
+    return isinstance(base, mmap.mmap) and bool(array.flags.c_contiguous) and array.mode != "c"
 
 
 class RowSamples(Sequence[Sample]):
     """Samples of the rows of an array, made when asked for: a million rows cost nothing."""
 
-    def __init__(self, rows: range | npt.NDArray[np.intp], anomalous: npt.NDArray[np.bool_] | None = None) -> None:
+    def __init__(self, rows: range | npt.NDArray[np.intp], anomalous: Bools | None = None) -> None:
         self.rows = rows
         self.anomalous = anomalous
 
@@ -89,6 +98,15 @@ class RowSamples(Sequence[Sample]):
         odd = bool(self.anomalous[row])
         return Sample(str(row), row=row, anomalous=odd, kind="anomalous" if odd else "good")
 
+    def take(self, positions: npt.NDArray[np.intp]) -> RowSamples:
+        return RowSamples(np.asarray(self.rows, np.intp)[positions], self.anomalous)
+
+
+def rows_of(samples: Sequence[Sample]) -> npt.NDArray[np.intp]:
+    """The rows of an array that samples stand for."""
+    rows = samples.rows if isinstance(samples, RowSamples) else [sample.row for sample in samples]
+    return np.asarray(rows, np.intp)
+
 
 def check_images(array: npt.NDArray[Any], source: str) -> ImageArray:
     """Make sure that `array` holds images, and say what else it looks like if not."""
@@ -98,12 +116,13 @@ def check_images(array: npt.NDArray[Any], source: str) -> ImageArray:
         raise DataError(
             f"{source}: holds Python objects, which can run code when they are loaded; save the images as uint8 or float"
         )
-    if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
+    if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) and array.dtype.kind != "f":
         raise DataError(f"{expected}{array.dtype}; convert with array.astype(numpy.uint8) if the values are 0 to 255")
+    single = array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2])
+    if array.ndim == 2 or single:
+        raise DataError(f"{expected}{shape}, which looks like one image; for one image give array[None]")
     if array.ndim not in (3, 4) or 0 in array.shape[1:]:
         raise DataError(f"{expected}{shape}")
-    if array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2]):
-        raise DataError(f"{expected}{shape}, which looks like one image; for one image give array[None]")
     if array.ndim == 4 and array.shape[1] <= 4 < min(array.shape[2:]):
         raise DataError(f"{expected}{shape}, which looks like channels first; give numpy.moveaxis(array, 1, -1)")
     if len(array) == 0:
@@ -121,7 +140,7 @@ def read_array_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | No
             return _unpack(loaded, path)
     except DataError:
         raise
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise _explain(path, error) from None
 
 
@@ -133,17 +152,17 @@ def _unpack(archive: np.lib.npyio.NpzFile, path: Path) -> tuple[npt.NDArray[Any]
             f"{path}: expected one array, or one named {' or '.join(IMAGE_KEYS)}; came {', '.join(names) or 'none'}"
         )
     labels = next((key for key in LABEL_KEYS if key in names), None)
-    return archive[images], None if labels is None else archive[labels]
+    return np.asarray(archive[images]), None if labels is None else np.asarray(archive[labels])
 
 
 def _explain(path: Path, error: Exception) -> DataError:
-    text = str(error)
-    if "allow_pickle" in text or "Object arrays" in text:
+    start = path.read_bytes()[:1] if isinstance(error, ValueError) else b""
+    if not path.stat().st_size:
+        return DataError(f"{path}: is empty (0 bytes)")
+    if "Python objects" in str(error) or "Object arrays" in str(error) or start == PICKLE:
         return DataError(
             f"{path}: holds Python objects (pickle), which can run code when they are loaded; save the images as uint8 or float"
         )
-    if path.stat().st_size == 0:
-        return DataError(f"{path}: is empty (0 bytes)")
-    if "mmap length" in text or "EOF" in text or "reading" in text or isinstance(error, zipfile.BadZipFile):
-        return DataError(f"{path}: is cut short or damaged ({text}); copy or save it again")
-    return DataError(f"{path}: cannot be read as an array ({text})")
+    if start not in (b"\x93", b"P", b""):
+        return DataError(f"{path}: is no {path.suffix} file, whatever its name says; expected what numpy.save writes")
+    return DataError(f"{path}: is cut short or damaged ({error}); copy or save it again")

@@ -7,14 +7,15 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.arrays import ImageArray
+from unlike.data.arrays import ImageArray, rows_of
 from unlike.data.images import Frame, decode, frame_image, promote
-from unlike.data.index import Index
+from unlike.data.index import Index, read_original
 from unlike.errors import DataError, ImageError
 from unlike.records import Pixels, Sample, Unreadable
 
@@ -54,15 +55,20 @@ def stream(index: Index, frame: Frame, batch_size: int | None = None) -> Iterato
     if index.array is not None:
         yield from _stream_array(index.array, index.samples, frame, size)
         return
-    with ThreadPoolExecutor(_threads()) as pool:
+    pool = ThreadPoolExecutor(_threads())
+    try:
         pending: list[Future[_Read]] = []
         for start in range(0, len(index), size):
-            upcoming = [pool.submit(_read_file, sample, frame) for sample in index.samples[start : start + size]]
+            upcoming = [
+                pool.submit(_read, sample, sample.path, frame) for sample in index.samples[start : start + size]
+            ]
             if pending:
                 yield _collect([future.result() for future in pending])
             pending = upcoming
         if pending:
             yield _collect([future.result() for future in pending])
+    finally:  # whoever stops early does not wait for images that nobody will see
+        pool.shutdown(cancel_futures=True)
 
 
 def choose_frame(
@@ -89,7 +95,9 @@ def choose_frame(
 
 
 def digest(image: Pixels) -> int:
-    """A number that identical images share (64 bits of BLAKE2)."""
+    """A number that identical images share (64 bits of BLAKE2), whether 8-bit or the same widened to 16."""
+    if image.dtype == np.uint16 and not (image % 257).any():
+        image = (image // 257).astype(np.uint8)
     return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "little")
 
 
@@ -104,12 +112,13 @@ def value_range(low: float, high: float, kind: np.dtype[np.generic]) -> tuple[fl
     for bounds in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
         if bounds[0] <= low and high <= bounds[1]:
             return bounds
-    return low, high
+    return low, high if high > low else low + 1.0
 
 
 def block_rows(frame: Frame) -> int:
     """How many images make a block of work that is neither small nor heavy."""
-    return int(np.clip(BLOCK_BYTES // (frame.height * frame.width * frame.channels), 8, 512))
+    image_bytes = frame.height * frame.width * frame.channels * (4 if frame.floating else 1)
+    return int(np.clip(BLOCK_BYTES // image_bytes, 8, 512))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,17 +133,10 @@ def _threads() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def _read_file(sample: Sample, frame: Frame) -> _Read:
-    assert sample.path is not None
+def _read(sample: Sample, source: Path | Pixels | None, frame: Frame) -> _Read:
+    assert source is not None
     try:
-        image = decode(sample.path)
-        return _Read(sample, frame_image(image, frame), image.shape[:2])
-    except ImageError as error:
-        return _Read(sample, None, reason=str(error))
-
-
-def _read_row(sample: Sample, image: Pixels, frame: Frame) -> _Read:
-    try:
+        image = decode(source) if isinstance(source, Path) else source
         return _Read(sample, frame_image(image, frame), image.shape[:2])
     except ImageError as error:
         return _Read(sample, None, reason=str(error))
@@ -152,18 +154,14 @@ def _collect(reads: list[_Read]) -> Batch:
 def _stream_array(array: ImageArray, samples: Sequence[Sample], frame: Frame, size: int) -> Iterator[Batch]:
     for start in range(0, len(samples), size):
         chosen = samples[start : start + size]
-        rows = _rows_of(chosen)
-        contiguous = rows[-1] - rows[0] == len(rows) - 1
+        rows = rows_of(chosen)
+        contiguous = bool((np.diff(rows) == 1).all())
         pixels = array.block(int(rows[0]), int(rows[-1]) + 1) if contiguous else array.take(rows)
         if _fits(pixels, frame):
             yield Batch(chosen, pixels, [array.size] * len(rows))
         else:
-            yield _collect([_read_row(sample, image, frame) for sample, image in zip(chosen, pixels, strict=True)])
-
-
-def _rows_of(samples: Sequence[Sample]) -> Rows:
-    rows = getattr(samples, "rows", None)
-    return np.asarray(rows if rows is not None else [sample.row for sample in samples], np.intp)
+            images = zip(chosen, pixels, strict=True)
+            yield _collect([_read(sample, image, frame) for sample, image in images])
 
 
 def _fits(pixels: Pixels, frame: Frame) -> bool:
@@ -174,13 +172,10 @@ def _fits(pixels: Pixels, frame: Frame) -> bool:
 
 
 def _first_readable(index: Index) -> tuple[Pixels | None, list[Unreadable]]:
-    failures = []
+    failures: list[Unreadable] = []
     for sample in index.samples:
-        if index.array is not None:
-            return index.array.block(sample.row or 0, (sample.row or 0) + 1)[0], []
         try:
-            assert sample.path is not None
-            return decode(sample.path), failures
+            return read_original(index, sample), failures
         except ImageError as error:
             failures.append(Unreadable(sample.id, str(error)))
     return None, failures

@@ -6,29 +6,32 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from unlike.data.arrays import ImageArray
+from unlike.data.arrays import ImageArray, rows_of
 from unlike.data.batches import Batch, ImageSet, Rows, block_rows, digest, stream, value_range
-from unlike.data.images import Frame, decode, frame_image, promote
+from unlike.data.images import Frame, frame_image, promote
 from unlike.data.index import Index
-from unlike.errors import DataError
+from unlike.errors import ConfigError, DataError
 from unlike.records import Pixels, Sample, Unreadable
 
 FORMAT = 1
 GIGABYTE = 1_000_000_000
 LIMIT_GB = 10.0  # default bound of the whole cache
 STALE_SECONDS = 24 * 3600.0  # an unfinished entry older than this was left by a kill
+ENTRY = re.compile(r"decoded-[0-9a-f]{32}(\.building-.*)?")  # nothing else in the folder is ours to delete
+Notify = Callable[[int, int], None]  # images read, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,47 +48,43 @@ class Cache:
     @classmethod
     def default(cls) -> Cache:
         folder = os.environ.get("UNLIKE_CACHE") or platformdirs.user_cache_path("unlike")
-        return cls(Path(folder), int(float(os.environ.get("UNLIKE_CACHE_GB") or LIMIT_GB) * GIGABYTE))
+        limit = os.environ.get("UNLIKE_CACHE_GB") or LIMIT_GB
+        try:
+            return cls(Path(folder), int(float(limit) * GIGABYTE))
+        except (ValueError, OverflowError):
+            raise ConfigError(f"UNLIKE_CACHE_GB: expected a number of gigabytes, came {limit!r}") from None
 
 
-def load_images(
-    index: Index, frame: Frame, cache: Cache | None, notify: Callable[[int, int], None] | None = None
-) -> ImageSet:
+def load_images(index: Index, frame: Frame, cache: Cache | None, notify: Notify | None = None) -> ImageSet:
     """Read every image once, so that all can be taken in any order. `cache=None` keeps nothing on disk.
 
     `notify(done, total)` is called as images are read.
     """
-    notify = notify or (lambda done, total: None)
+    notify = notify or _say_nothing
     if index.array is not None:
         return _RowImages(index, frame, notify)
-    row_bytes = frame.height * frame.width * frame.channels * (4 if frame.floating else 1)
-    if cache is None or len(index) * row_bytes > cache.limit_bytes:
-        return _DecodedImages(index, frame, notify)
-    entry = cache.folder / _key(index, frame)
-    if not entry.is_dir():
-        try:
-            _build(index, frame, entry, notify)
-        except OSError:  # a full or read-only cache folder: slower, but no reason to stop
-            return _DecodedImages(index, frame, notify)
-        _evict(cache, keep=entry)
-    try:
-        return _CachedImages(index, entry)
-    except (OSError, ValueError, KeyError):  # evicted by another process this moment, or damaged: make it anew
-        shutil.rmtree(entry, ignore_errors=True)
-        return _DecodedImages(index, frame, notify)
+    if cache is not None:
+        entry = cache.folder / f"decoded-{_key(index, frame)}"
+        with contextlib.suppress(OSError):  # a full, small or read-only cache: slower, but no reason to stop
+            return _open_entry(index, entry) or _build_entry(index, frame, cache, entry, notify)
+    return _DecodedImages(index, frame, notify)
+
+
+def _say_nothing(done: int, total: int) -> None:
+    """What is called where nobody wants to know."""
 
 
 class _RowImages:
     """Rows of an array, never copied; brought to the frame as they are taken."""
 
-    def __init__(self, index: Index, frame: Frame, notify: Callable[[int, int], None]) -> None:
+    def __init__(self, index: Index, frame: Frame, notify: Notify) -> None:
         assert index.array is not None
         facts = _read_all(index, frame, notify)
-        self.samples, self.unreadable = facts.samples, facts.unreadable
+        self.samples, self.unreadable = _readable(index, facts.bad).samples, facts.unreadable
         self.digests, self.value_range = facts.digests, facts.value_range
         self._array: ImageArray = index.array
         self._frame = frame
-        self._rows = np.array([sample.row for sample in facts.samples], np.intp)
+        self._rows = rows_of(self.samples)
         self._whole = index.array.size == frame.size and index.array.channels == frame.channels
 
     def take(self, rows: Rows) -> Pixels:
@@ -96,15 +95,19 @@ class _RowImages:
 class _DecodedImages:
     """Files that are decoded each time they are taken: slow, but nothing is kept."""
 
-    def __init__(self, index: Index, frame: Frame, notify: Callable[[int, int], None]) -> None:
+    def __init__(self, index: Index, frame: Frame, notify: Notify) -> None:
         facts = _read_all(index, frame, notify)
-        self.samples, self.unreadable = facts.samples, facts.unreadable
+        self._index, self._frame, self._kind = _readable(index, facts.bad), frame, facts.kind
+        self.samples, self.unreadable = self._index.samples, facts.unreadable
         self.digests, self.value_range = facts.digests, facts.value_range
-        self._frame, self._kind = frame, facts.kind
 
     def take(self, rows: Rows) -> Pixels:
-        paths = [self.samples[row].path for row in rows]
-        return np.stack([promote(frame_image(decode(path), self._frame), self._kind) for path in paths if path])
+        batch = next(stream(self._index.take(rows), self._frame, len(rows)))
+        for lost in batch.unreadable:
+            raise DataError(
+                f"{lost.id}: could be read before, but now {lost.reason}; leave the images as they are until all is done"
+            )
+        return promote(batch.pixels, self._kind)
 
 
 class _CachedImages:
@@ -112,15 +115,16 @@ class _CachedImages:
 
     def __init__(self, index: Index, entry: Path) -> None:
         facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
-        kept = np.asarray(facts["kept"], np.intp)
-        self._map = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
-        self.samples: Sequence[Sample] = [index.samples[position] for position in kept]
-        self.unreadable = tuple(Unreadable(*item) for item in facts["unreadable"])
+        bad = {int(position): str(reason) for position, reason in facts["unreadable"]}
+        self.samples: Sequence[Sample] = _readable(index, list(bad)).samples
+        self.unreadable = tuple(Unreadable(index.samples[position].id, reason) for position, reason in bad.items())
         self.digests = np.load(entry / "digests.npy", allow_pickle=False)
-        self.value_range: tuple[float, float] = (facts["low"], facts["high"])
-        if not len(kept) == len(self.digests) <= len(self._map):
+        self.value_range: tuple[float, float] = (float(facts["low"]), float(facts["high"]))
+        self._map = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
+        if not (len(self.samples) == len(self.digests) and len(self._map) == len(index)):
             raise ValueError("the parts of a cache entry do not agree")
-        os.utime(entry)  # used now: evict it last
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            os.utime(entry)  # used now: evict it last
 
     def take(self, rows: Rows) -> Pixels:
         return np.asarray(self._map[rows])
@@ -128,128 +132,140 @@ class _CachedImages:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Facts:
-    samples: Sequence[Sample]
+    bad: list[int]  # positions in the index of the unreadable images
     unreadable: tuple[Unreadable, ...]
     digests: npt.NDArray[np.uint64]
     value_range: tuple[float, float]
     kind: np.dtype[np.generic]
 
 
-def _read_all(
-    index: Index, frame: Frame, notify: Callable[[int, int], None], keep: Callable[[Pixels], None] | None = None
-) -> _Facts:
+def _read_all(index: Index, frame: Frame, notify: Notify, keep: Callable[[Pixels], None] | None = None) -> _Facts:
     """One pass over every image: which can be read, what they hash to, what values they span."""
-    samples: list[Sample] = []
     unreadable: list[Unreadable] = []
-    digests: list[int] = []
-    low, high, kind = np.inf, -np.inf, np.dtype(np.uint8)
+    digests: list[npt.NDArray[np.uint64]] = []
+    done, low, high, kind = 0, np.inf, -np.inf, np.dtype(np.uint8)
     for batch in stream(index, frame):
-        samples.extend(batch.samples)
         unreadable.extend(batch.unreadable)
-        notify(len(samples) + len(unreadable), len(index))
+        done += len(batch.samples) + len(batch.unreadable)
+        notify(done, len(index))
         if not len(batch.samples):
             continue
-        digests.extend(map(digest, batch.pixels))
+        digests.append(np.array([digest(image) for image in batch.pixels], np.uint64))
         kind = max(kind, batch.pixels.dtype, key=lambda kind: kind.itemsize)
         if frame.floating:
             low, high = min(low, float(batch.pixels.min())), max(high, float(batch.pixels.max()))
         if keep is not None:
             keep(batch.pixels)
-    if not samples:
+    if not digests:
         named = "; ".join(f"{item.id} {item.reason}" for item in unreadable[:3])
         raise DataError(f"{index.source}: none of its {len(index):,} images can be used: {named}")
-    return _Facts(samples, tuple(unreadable), np.array(digests, np.uint64), value_range(low, high, kind), kind)
+    ids = {item.id for item in unreadable}
+    bad = [position for position, sample in enumerate(index.samples) if sample.id in ids] if ids else []
+    return _Facts(bad, tuple(unreadable), np.concatenate(digests), value_range(low, high, kind), kind)
+
+
+def _readable(index: Index, bad: list[int]) -> Index:
+    return index.take(np.delete(np.arange(len(index)), bad)) if bad else index
 
 
 def _key(index: Index, frame: Frame) -> str:
     """Of the paths, sizes and times of all files, and how they are brought to the frame."""
-    sums = hashlib.sha256(json.dumps([FORMAT, asdict(frame)]).encode())
+    sums = hashlib.sha256(json.dumps([FORMAT, cv2.__version__, asdict(frame)]).encode())
     for sample in index.samples:
         assert sample.path is not None
+        sums.update(os.fsencode(sample.path.absolute()))
         try:
             stat = sample.path.stat()
-            sums.update(f"{sample.path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            sums.update(f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         except OSError:
-            sums.update(f"{sample.path.absolute()}\0missing\n".encode())
+            sums.update(b"\0missing\n")
     return sums.hexdigest()[:32]
 
 
-def _build(index: Index, frame: Frame, entry: Path, notify: Callable[[int, int], None]) -> None:
+def _open_entry(index: Index, entry: Path) -> _CachedImages | None:
+    if not entry.is_dir():
+        return None
+    try:
+        return _CachedImages(index, entry)
+    except (OSError, ValueError, TypeError, LookupError):  # damaged, or another process evicts it this moment
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+
+
+def _build_entry(index: Index, frame: Frame, cache: Cache, entry: Path, notify: Notify) -> _CachedImages:
     """Decode into a folder of our own, then rename it: whoever comes second finds the first one's and drops his."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix="building-", dir=entry.parent))
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f"{entry.name}.building-", dir=cache.folder))
     try:
         try:
-            facts = _write_map(index, frame, fresh, np.dtype(np.float32 if frame.floating else np.uint8), notify)
-        except _Wider:
-            facts = _write_map(index, frame, fresh, np.dtype(np.uint16), notify)
-        np.save(fresh / "digests.npy", facts.digests)
-        kept_ids = {sample.id for sample in facts.samples}
-        kept = [position for position, sample in enumerate(index.samples) if sample.id in kept_ids]
-        unreadable = [[item.id, item.reason] for item in facts.unreadable]
-        low, high = facts.value_range
-        text = json.dumps({"source": index.source, "kept": kept, "unreadable": unreadable, "low": low, "high": high})
-        (fresh / "facts.json").write_text(text, encoding="utf-8")
-        with contextlib.suppress(FileExistsError, OSError):
+            _write_entry(index, frame, cache, fresh, np.dtype(np.float32 if frame.floating else np.uint8), notify)
+        except _WiderError:
+            _write_entry(index, frame, cache, fresh, np.dtype(np.uint16), notify)
+        with contextlib.suppress(OSError):  # another process was first
             fresh.rename(entry)
-        if not entry.is_dir():
-            raise OSError(f"{entry} could not be made")
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+    built = _open_entry(index, entry)
+    if built is None:
+        raise OSError(f"{entry} could not be made")
+    return built
 
 
-class _Wider(Exception):
+class _WiderError(Exception):
     """A 16-bit image among 8-bit ones: the map must be made with the wider type."""
 
 
-def _write_map(
-    index: Index, frame: Frame, folder: Path, kind: np.dtype[np.generic], notify: Callable[[int, int], None]
-) -> _Facts:
+def _write_entry(
+    index: Index, frame: Frame, cache: Cache, folder: Path, kind: np.dtype[np.generic], notify: Notify
+) -> None:
     shape = (len(index), frame.height, frame.width, frame.channels)
+    size = int(np.prod(shape)) * kind.itemsize
+    _make_room(cache, size)
     with (folder / "images.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
-        written = 0
+        end = file.tell() + size
 
         def keep(pixels: Pixels) -> None:
-            nonlocal written
             if pixels.dtype.itemsize > kind.itemsize:
-                raise _Wider
+                raise _WiderError
             file.write(promote(pixels, kind).data)  # a plain write: a full disk raises, where a mapped page would kill
-            written += len(pixels)
 
         facts = _read_all(index, frame, notify, keep)
-        _fill(file, (len(index) - written) * int(np.prod(shape[1:])) * kind.itemsize)
-    return facts
+        file.truncate(end)  # as long as the header says: the rows of unreadable images are a hole at the end
+        file.flush()
+        os.fsync(file.fileno())
+    np.save(folder / "digests.npy", facts.digests)
+    unreadable = [(position, item.reason) for position, item in zip(facts.bad, facts.unreadable, strict=True)]
+    low, high = facts.value_range
+    text = json.dumps({"unreadable": unreadable, "low": low, "high": high})
+    (folder / "facts.json").write_text(text, encoding="utf-8")
 
 
-def _fill(file: BinaryIO, count: int) -> None:
-    """Lengthen the file by rows that were not readable, so that it is as long as its header says."""
-    file.truncate(file.tell() + count)
-
-
-def _evict(cache: Cache, keep: Path) -> None:
-    """Delete the least recently used entries beyond the bound, and what killed builds left behind."""
-    now = time.time()
-    entries = []
+def _make_room(cache: Cache, needed: int) -> None:
+    """Delete the least recently used entries until `needed` bytes fit, and what killed builds left behind."""
+    if needed > cache.limit_bytes:
+        raise OSError(f"{needed:,} bytes are more than the cache may hold")
+    total, entries = needed, []
     for folder in cache.folder.iterdir():
+        name = ENTRY.fullmatch(folder.name)
+        if name is None:
+            continue
         with contextlib.suppress(OSError):  # another process may evict too
             used = folder.stat().st_mtime
-            if folder.name.startswith("building-"):
-                if now - used > STALE_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
-                continue
-            entries.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
-    total = sum(size for _, size, _ in entries)
+            if name[1] is None:
+                entries.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
+                total += entries[-1][1]
+            elif time.time() - used > STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
     for _, size, folder in sorted(entries):
         if total <= cache.limit_bytes:
             return
-        if folder != keep:
-            shutil.rmtree(folder, ignore_errors=True)
-            total -= size
+        shutil.rmtree(folder, ignore_errors=True)
+        total -= size
 
 
 def iterate(images: ImageSet, rows: Rows, frame: Frame) -> Iterator[Batch]:
-    """Chosen images of a set in blocks, as `stream` gives them."""
+    """Chosen images of a set in blocks, as `stream` gives them; their shapes are the frame's."""
     size = block_rows(frame)
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]

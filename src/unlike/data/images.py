@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import Image, ImageOps
 
 from unlike.errors import ImageError
 from unlike.records import Bools, Floats, Pixels
@@ -21,8 +25,21 @@ EXTENSIONS = frozenset(
 MAX_PIXELS = 178_956_970  # of one image: half a GB as RGB, the bound at which Pillow too refuses
 ORIENTATION = 0x0112  # EXIF tag
 Aspect = Literal["stretch", "pad"]
+TURNS: dict[int, Callable[[Pixels], Pixels]] = {  # by EXIF orientation
+    2: np.fliplr,
+    3: lambda image: np.rot90(image, 2),
+    4: np.flipud,
+    5: lambda image: np.swapaxes(image, 0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(np.swapaxes(image, 0, 1), 2),
+    8: np.rot90,
+}
+PILLOW_REFUSES = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, Warning, struct.error)
 
-cv2.setLogLevel(0)  # what OpenCV would print of a broken file, we say in an ImageError
+cv2.utils.logging.setLogLevel(
+    cv2.utils.logging.LOG_LEVEL_SILENT
+)  # what it would print of a broken file, we say in an ImageError
+warnings.filterwarnings("ignore", module=r"PIL\.")  # and what Pillow would
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +62,24 @@ def decode(path: Path) -> Pixels:
     """Read an image file as it was meant to be seen: (H, W, C), uint8, uint16 or float32, colours in RGB order.
 
     EXIF and TIFF rotation are applied, palettes resolved, and an alpha channel is kept unless it is opaque
-    everywhere. An ImageError says why a file cannot be read.
+    everywhere. Of several pages or frames the first is read. An ImageError says why a file cannot be read.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be opened ({error.strerror})") from None
-    if not content:
-        raise ImageError("is empty (0 bytes)")
     return decode_bytes(content)
 
 
 def decode_bytes(content: bytes) -> Pixels:
     """`decode` for the content of a file."""
-    _check_header(content)
-    try:
-        image, kinds, metadata = cv2.imdecodeWithMetadata(np.frombuffer(content, np.uint8), flags=cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ImageError(f"cannot be decoded ({error.err})") from None
-    if image is None or image.size == 0:
-        raise ImageError("is no image that can be decoded, or is cut short")
-    if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
-        raise ImageError(f"holds {image.dtype} values; expected uint8, uint16 or float")
-    image = _channels_last_rgb(image)
-    for kind, chunk in zip(kinds, metadata, strict=True):
-        if kind == cv2.IMAGE_METADATA_EXIF:
-            image = _upright(image, np.asarray(chunk).tobytes())
-    return np.ascontiguousarray(image, np.float32 if image.dtype.kind == "f" else image.dtype)
+    if not content:
+        raise ImageError("is empty (0 bytes)")
+    header = _read_header(content)
+    image = _decode_alpha_tiff(header) if header is not None and _is_alpha_tiff(header) else _decode_any(content)
+    if image.shape[2] == 4 and image.dtype.kind == "u" and (image[..., 3] == np.iinfo(image.dtype).max).all():
+        image = image[..., :3]
+    return np.ascontiguousarray(image)
 
 
 def decode_mask(path: Path) -> Bools:
@@ -97,10 +105,10 @@ def frame_image(image: Pixels, frame: Frame) -> Pixels:
 
 def restore_map(map_: Floats, shape: tuple[int, int], frame: Frame) -> Floats:
     """Carry a map (h, w) back to the original image's (H, W) pixels, undoing the resize and the padding."""
-    framed = cv2.resize(map_, (frame.width, frame.height), interpolation=cv2.INTER_LINEAR)
+    framed = _resize_planes(np.ascontiguousarray(map_)[..., None], *frame.size)
     top, left, height, width = _placement(shape, frame)
     inside = np.ascontiguousarray(framed[top : top + height, left : left + width])
-    return np.asarray(cv2.resize(inside, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR))
+    return _resize_planes(inside, *shape)[..., 0]
 
 
 def promote(image: Pixels, kind: np.dtype[np.generic]) -> Pixels:
@@ -110,42 +118,79 @@ def promote(image: Pixels, kind: np.dtype[np.generic]) -> Pixels:
     return image
 
 
+def as_float32(image: npt.NDArray[Any]) -> Pixels:
+    """Values too large for it become infinite, which `frame_image` refuses by name."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.ascontiguousarray(image, np.float32))
+
+
 def to_uint8(image: Pixels, low: float, high: float) -> Pixels:
     """For the eye only: values from low to high as 0 to 255."""
     scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1e-12))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
-def _check_header(content: bytes) -> None:
-    """Refuse an image that claims to be enormous before a byte of it is decoded."""
+def _read_header(content: bytes) -> Image.Image | None:
+    """Refuse an image that claims to be enormous, or is a PNG without its end, before a byte of it is decoded."""
+    if content.startswith(b"\x89PNG") and not 0 <= content.rfind(b"IEND") <= len(content) - 8:
+        raise ImageError("is cut short")  # libpng would complain on the terminal
     try:
-        with Image.open(io.BytesIO(content)) as header:
-            pixels = header.width * header.height
+        header = Image.open(io.BytesIO(content))
     except Image.DecompressionBombError:
         pixels = MAX_PIXELS + 1
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return  # not a format that Pillow knows: OpenCV, which has a bound of its own, may
+    except PILLOW_REFUSES:
+        return None  # not a format that Pillow knows: OpenCV, which has a bound of its own, may
+    else:
+        pixels = header.width * header.height
     if pixels > MAX_PIXELS:
         raise ImageError(f"claims more than {MAX_PIXELS:,} pixels (a decompression bomb?); cut it into tiles")
+    return header
 
 
-def _channels_last_rgb(image: Pixels) -> Pixels:
+def _is_alpha_tiff(header: Image.Image) -> bool:
+    return header.format == "TIFF" and header.mode == "RGBA" and max(header.getexif().get(258, (0,))) == 8
+
+
+def _decode_alpha_tiff(header: Image.Image) -> Pixels:
+    """By Pillow: OpenCV multiplies the colours of such an image by its alpha, and they are lost."""
+    try:
+        return np.asarray(ImageOps.exif_transpose(header))
+    except PILLOW_REFUSES as error:
+        raise ImageError(f"cannot be decoded ({error})") from None
+
+
+def _decode_any(content: bytes) -> Pixels:
+    """(H, W, C), upright and in RGB order, with any alpha."""
+    try:
+        image, kinds, metadata = cv2.imdecodeWithMetadata(np.frombuffer(content, np.uint8), flags=cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"cannot be decoded ({error.err})") from None
+    if image is None or image.size == 0:
+        raise ImageError("is no image that can be decoded, or is cut short")
+    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise ImageError(f"holds {image.dtype} values; expected uint8, uint16 or float")
+    image = _rgb(as_float32(image) if image.dtype.kind == "f" else image)
+    for kind, chunk in zip(kinds, metadata, strict=True):
+        if kind == cv2.IMAGE_METADATA_EXIF:
+            image = TURNS.get(_orientation(np.asarray(chunk).tobytes()), np.asarray)(image)
+    return image
+
+
+def _rgb(image: Pixels) -> Pixels:
     if image.ndim == 2:
         return image[..., None]
-    if image.shape[2] == 4:
-        full = 1.0 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
-        if image.dtype.kind == "f" or not (image[..., 3] == full).all():
-            return image[..., [2, 1, 0, 3]]
-    return image[..., 2::-1] if image.shape[2] in (3, 4) else image
+    orders = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+    return np.asarray(cv2.cvtColor(image, orders[image.shape[2]])) if image.shape[2] in orders else image
 
 
-def _upright(image: Pixels, exif_bytes: bytes) -> Pixels:
+def _orientation(exif_bytes: bytes) -> int:
+    """1, upright, where the metadata is damaged: viewers show such an image as it lies."""
     exif = Image.Exif()
-    exif.load(exif_bytes)
-    turns = {2: np.fliplr, 3: lambda i: np.rot90(i, 2), 4: np.flipud, 5: lambda i: np.swapaxes(i, 0, 1)}
-    turns |= {6: lambda i: np.rot90(i, -1), 7: lambda i: np.rot90(np.swapaxes(i, 0, 1), 2), 8: lambda i: np.rot90(i, 1)}
-    turn = turns.get(int(exif.get(ORIENTATION, 1)))
-    return image if turn is None else np.asarray(turn(image))
+    try:
+        exif.load(exif_bytes)
+        return int(exif.get(ORIENTATION, 1))
+    except PILLOW_REFUSES:
+        return 1
 
 
 def _match_channels(image: Pixels, frame: Frame) -> Pixels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob as globbing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from unlike.data import layouts
 from unlike.data.arrays import ImageArray, RowSamples, check_images, read_array_file
-from unlike.data.images import is_image
+from unlike.data.images import decode, is_image
 from unlike.errors import DataError
-from unlike.records import Sample
+from unlike.records import Pixels, Sample
 
 Images = str | os.PathLike[str] | npt.NDArray[Any] | Sequence[str | os.PathLike[str]]
 
@@ -32,21 +32,34 @@ class Index:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def take(self, positions: npt.NDArray[np.intp]) -> Index:
+        """The samples at these positions, in this order."""
+        if isinstance(self.samples, RowSamples):
+            return replace(self, samples=self.samples.take(positions))
+        return replace(self, samples=[self.samples[position] for position in positions])
+
     def where(self, wanted: Callable[[Sample], bool]) -> Index:
         """The samples that are wanted, in the same order."""
-        if isinstance(self.samples, RowSamples):
-            rows = np.array([sample.row for sample in self.samples if wanted(sample)], np.intp)
-            return replace(self, samples=RowSamples(rows, self.samples.anomalous))
-        return replace(self, samples=[sample for sample in self.samples if wanted(sample)])
+        positions = [position for position, sample in enumerate(self.samples) if wanted(sample)]
+        return self.take(np.array(positions, np.intp))
 
     def training(self) -> Index:
-        """The normal images to fit on: of the train split where there is one, and none that is labelled anomalous."""
+        """The normal images to fit on: of the train split where there is one, never of a test split.
+
+        None that is labelled anomalous, and where some are labelled normal, none without a label.
+        """
         if isinstance(self.samples, RowSamples) and self.samples.anomalous is None:
             return self
         split = any(sample.split == "train" for sample in self.samples)
-        found = self.where(lambda sample: sample.anomalous is not True and (sample.split == "train" or not split))
+        candidates = self.where(
+            lambda s: s.anomalous is not True and (s.split == "train" if split else s.split != "test")
+        )
+        found = candidates.where(lambda sample: sample.anomalous is False)
+        found = found if len(found) else candidates
         if not len(found):
-            raise DataError(f"{self.source}: none of its {len(self):,} images is normal; fit needs normal images")
+            raise DataError(
+                f"{self.source}: none of its {len(self):,} images is normal and outside a test split; fit needs normal images"
+            )
         return found
 
     def labelled(self) -> Index:
@@ -74,19 +87,26 @@ def find_images(images: Images | Index, labels: Any = None) -> Index:
     """
     if isinstance(images, Index):
         return images
-    if isinstance(images, np.ndarray):
-        return _array_index("the array", images, labels)
-    if not isinstance(images, str | os.PathLike):
-        return _join([find_images(item) for item in images])
-    path = Path(images)
+    if isinstance(images, str | os.PathLike):
+        return _find_path(Path(images), labels)
+    if hasattr(images, "__array__"):
+        return _array_index("the array", np.asanyarray(images), labels)
+    if not isinstance(images, Iterable):
+        raise DataError(f"expected a path, a list of paths or an array, came {type(images).__name__}")
+    indexes = [find_images(item, labels) for item in images]
+    return indexes[0] if len(indexes) == 1 else _join(indexes)
+
+
+def _find_path(path: Path, labels: Any) -> Index:
     if path.suffix.lower() in (".npy", ".npz") and path.is_file():
         array, own_labels = read_array_file(path)
         return _array_index(str(path), array, own_labels if labels is None else labels)
+    index = Index(str(path), _find_files(path))
     if labels is not None:
         raise DataError(
             f"{path}: labels apart from the images go with an array (.npy or .npz) only; label files by folder or by a manifest"
         )
-    return Index(str(path), _find_files(path))
+    return index
 
 
 def _find_files(path: Path) -> list[Sample]:
@@ -102,7 +122,11 @@ def _find_files(path: Path) -> list[Sample]:
 
 def _read_glob(pattern: Path) -> list[Sample]:
     base = Path(*pattern.parts[: next(i for i, part in enumerate(pattern.parts) if globbing.has_magic(part))])
-    found = sorted(Path(name) for name in globbing.glob(str(pattern), recursive=True) if is_image(name))
+    found = sorted(
+        Path(name)
+        for name in globbing.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        if is_image(name)
+    )
     if not found:
         raise DataError(f"{pattern}: no image matches; quote the pattern, and use ** for folders at any depth")
     return [Sample(file.relative_to(base).as_posix(), file) for file in found]
@@ -115,29 +139,26 @@ def _array_index(source: str, array: npt.NDArray[Any], labels: Any) -> Index:
 
 
 def _join(indexes: list[Index]) -> Index:
-    """Several sources as one; ids are prefixed with the source's name where they would clash."""
-    if len(indexes) == 1:
-        return indexes[0]
-    if not indexes or any(index.array is not None for index in indexes):
-        raise DataError(
-            "expected at least one path"
-            if not indexes
-            else "several sources must be files or folders; give one array at a time"
-        )
-    source = ", ".join(index.source for index in indexes)
-    ids = [sample.id for index in indexes for sample in index.samples]
+    """Several sources of files as one, in the order given; an id is the whole path where ids would clash."""
+    if not indexes:
+        raise DataError("expected at least one path, came an empty list")
+    if any(index.array is not None for index in indexes):
+        raise DataError("several sources must be files or folders; give one array at a time")
+    more = f" and {len(indexes) - 3:,} more" if len(indexes) > 3 else ""
+    source = ", ".join(index.source for index in indexes[:3]) + more
     samples = [sample for index in indexes for sample in index.samples]
-    if len(set(ids)) < len(ids):
-        samples = [
-            replace(
-                s,
-                id=f"{Path(index.source).as_posix()}/{s.id}"
-                if Path(index.source).is_dir()
-                else Path(index.source).as_posix(),
-            )
-            for index in indexes
-            for s in index.samples
-        ]
+    if len({sample.id for sample in samples}) < len(samples):
+        samples = [replace(sample, id=sample.path.as_posix()) for sample in samples if sample.path is not None]
     if len({sample.id for sample in samples}) < len(samples):
         raise DataError(f"{source}: the same image is named twice; name each once")
     return Index(source, samples)
+
+
+def read_original(index: Index, sample: Sample) -> Pixels:
+    """One image as it is, (H, W, C), before any detector's frame."""
+    if index.array is not None and sample.row is not None:
+        rows: Pixels = index.array.take(np.array([sample.row]))
+        return np.asarray(rows[0])
+    if sample.path is None:
+        raise DataError(f"{sample.id}: has neither a file nor a row in {index.source}")
+    return decode(sample.path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from unlike.data.images import EXTENSIONS, is_image
 from unlike.errors import DataError
@@ -19,14 +21,17 @@ NORMAL_FOLDERS = ("good", "normal", "ok")
 NORMAL_WORDS = frozenset({"0", "false", "good", "normal", "ok"})
 ANOMALOUS_WORDS = frozenset({"1", "true", "anomalous", "anomaly", "bad", "defective"})
 LABEL_COLUMNS = ("anomaly", "anomalous", "label", "y", "target", "class")
-MANIFEST_COLUMNS = ("path", "label", "split", "category", "mask")
 
 
 def read_folder(folder: Path) -> list[Sample]:
     """The images of a folder, labelled where its layout says so: MVTec AD, a root of several, or `good` beside defects."""
-    categories = sorted(child for child in folder.iterdir() if child.is_dir() and _has_splits(child))
+    try:
+        children = sorted(folder.iterdir())
+    except OSError as error:
+        _refuse(error)
+    categories = [child for child in children if child.is_dir() and _has_splits(child)]
     if _has_splits(folder):
-        samples = _read_category(folder, folder)
+        samples = list(_read_category(folder, folder))
     elif categories:
         samples = [replace(s, category=child.name) for child in categories for s in _read_category(child, folder)]
     elif _has_good(folder):
@@ -46,15 +51,16 @@ def read_manifest(path: Path) -> list[Sample]:
     Paths are relative to the manifest's folder and must stay inside. A label is 0 or `good` for normal, 1 or
     `anomalous` for anomalous, or the name of a kind of defect; empty where it is not known.
     """
-    rows = _read_rows(path)
-    columns = list(rows[0]) if rows else []
+    columns, rows = _read_rows(path)
     if "path" not in columns:
         raise DataError(
             f"{path}: expected a column named path (and label, split, category, mask), came {', '.join(columns) or 'an empty file'}"
         )
-    samples = [_manifest_sample(path, line, row) for line, row in enumerate(rows, 2)]
+    if not rows:
+        raise DataError(f"{path}: names no image; expected one a line below the column names")
+    samples = [_manifest_sample(path, line, row) for line, row in rows]
     seen: dict[str, int] = {}
-    for line, sample in enumerate(samples, 2):
+    for (line, _), sample in zip(rows, samples, strict=True):
         if sample.id in seen:
             raise DataError(
                 f"{path}: line {line} names {sample.id} again, after line {seen[sample.id]}; keep one of them"
@@ -69,66 +75,78 @@ def read_labels(labels: Any, count: int, source: str) -> Bools:
         path = Path(labels)
         if not path.is_file():
             raise DataError(f"{path}: no such file of labels")
-        if path.suffix.lower() == ".csv":
-            values, source = _read_label_column(path), f"{path} for {source}"
-        else:
-            values, source = _load_labels(path), f"{path} for {source}"
+        values = _read_label_column(path) if path.suffix.lower() == ".csv" else _load_labels(path)
+        source = f"{path} for {source}"
     else:
         values = np.asarray(labels)
     if values.shape != (count,):
-        raise DataError(f"{source}: {count:,} images need as many labels, came {' x '.join(map(str, values.shape))}")
-    if values.dtype.kind in "UO":
-        return np.array([_read_label(str(value), source)[0] is True for value in values])
+        came = " x ".join(map(str, values.shape)) or "a single value"
+        raise DataError(f"{source}: {count:,} images need as many labels, came {came}")
+    if values.dtype.kind in "USO":
+        return np.array([_read_known_label(word, f"{source}: row {row}") for row, word in enumerate(_words(values))])
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError(f"{source}: a label is not a number; expected 0 for normal, 1 for anomalous")
     return np.asarray(values != 0)
 
 
-def _load_labels(path: Path) -> Any:
+def _words(values: npt.NDArray[Any]) -> list[str]:
+    return ["" if value is None else str(value) for value in values.astype(str if values.dtype.kind == "S" else object)]
+
+
+def _load_labels(path: Path) -> npt.NDArray[Any]:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as labels ({error}); expected a .npy of numbers, or a .csv") from None
+    if isinstance(values, np.ndarray):
+        return values
+    values.close()
+    raise DataError(f"{path}: holds several arrays; expected a .npy of numbers, or a .csv")
 
 
-def _read_label_column(path: Path) -> Any:
-    rows = _read_rows(path)
-    columns = list(rows[0]) if rows else []
-    label = next((name for name in columns if name.lower() in LABEL_COLUMNS), columns[-1] if columns else None)
+def _read_label_column(path: Path) -> npt.NDArray[np.str_]:
+    """The words of the label column, in the order of the id column where there is one."""
+    columns, rows = _read_rows(path)
+    label = next((name for name in columns if name in LABEL_COLUMNS), columns[-1] if columns else None)
     if label is None:
         raise DataError(f"{path}: expected a column {' or '.join(LABEL_COLUMNS)}, came an empty file")
-    ids = next((name for name in columns if name.lower() == "id" and name != label), None)
-    if ids is not None:
-        try:
-            rows = sorted(rows, key=lambda row: int(row[ids]))
-        except ValueError:
-            raise DataError(f"{path}: expected row numbers in the column {ids}") from None
-        if [int(row[ids]) for row in rows] != list(range(int(rows[0][ids]), int(rows[0][ids]) + len(rows))):
-            raise DataError(f"{path}: the column {ids} must number the rows without a gap or a repeat")
-    return np.array([_read_label(row[label] or "", f"{path}")[0] is True for row in rows])
+    words = [row[label] for _, row in rows]
+    if "id" not in columns or label == "id":
+        return np.array(words, str)
+    try:
+        ids = np.array([int(row["id"]) for _, row in rows], np.intp)
+    except ValueError:
+        raise DataError(f"{path}: expected row numbers in the column id") from None
+    order = np.argsort(ids)
+    if not (np.diff(ids[order]) == 1).all():
+        raise DataError(f"{path}: the column id must number the rows without a gap or a repeat")
+    return np.array(words, str)[order]
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The names of the columns, in lower case, and each row with the number of its line."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restkey="", restval=""))
-    except (UnicodeDecodeError, csv.Error) as error:
+            reader = csv.reader(file)
+            columns = [name.strip().lower() for name in next(reader, [])]
+            lines = [(reader.line_num, [*cells, *[""] * len(columns)]) for cells in reader if any(cells)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from None
-    return rows
+    return columns, [(line, dict(zip(columns, cells, strict=False))) for line, cells in lines]
 
 
 def _manifest_sample(manifest: Path, line: int, row: dict[str, str]) -> Sample:
     place = f"{manifest}: line {line}"
     path = _inside(manifest, row["path"], place)
-    anomalous, kind = _read_label(row.get("label", "") or "", place)
-    mask = row.get("mask", "")
+    anomalous, kind = _read_label(row.get("label", ""), place)
+    mask = row.get("mask", "").strip()
     return Sample(
         id=_relative(path, manifest.parent.absolute()),
         path=path,
         anomalous=anomalous,
         kind=kind,
-        split=row.get("split", "") or "",
-        category=row.get("category", "") or "",
+        split=row.get("split", "").strip().lower(),
+        category=row.get("category", "").strip(),
         mask=_inside(manifest, mask, place) if mask else None,
     )
 
@@ -160,6 +178,13 @@ def _read_label(word: str, place: str) -> tuple[bool | None, str]:
     return True, word
 
 
+def _read_known_label(word: str, place: str) -> bool:
+    anomalous, _ = _read_label(word, place)
+    if anomalous is None:
+        raise DataError(f"{place}: has no label; expected 0 for normal, 1 for anomalous, or a word")
+    return anomalous
+
+
 def _number(word: str) -> float | None:
     try:
         return float(word)
@@ -184,8 +209,11 @@ def _read_category(folder: Path, root: Path) -> Iterator[Sample]:
 
 
 def _read_kinds(folder: Path, root: Path, split: str, masks: Path) -> Iterator[Sample]:
+    """One kind a subfolder; images that lie loose beside them have no label."""
     for child in sorted(folder.iterdir()):
-        if not child.is_dir() or child == masks:
+        if child.is_file() and is_image(child):
+            yield Sample(_relative(child, root), child, split=split)
+        if not child.is_dir() or child == masks or child.name.startswith("."):
             continue
         anomalous = child.name not in NORMAL_FOLDERS
         kind = child.name if anomalous else "good"
@@ -204,15 +232,19 @@ def _find_mask(beside: Path) -> Path | None:
     return next((beside.with_name(name) for name in names if beside.with_name(name).is_file()), None)
 
 
-def _walk(folder: Path) -> Iterable[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
     """Image files at any depth, through links to folders too, each folder once."""
     seen: set[str] = set()
-    for parent, children, files in os.walk(folder, followlinks=True):
+    for parent, children, files in os.walk(folder, followlinks=True, onerror=_refuse):
         real = os.path.realpath(parent)
         children[:] = [] if real in seen else sorted(child for child in children if not child.startswith("."))
         if real not in seen:
             yield from (Path(parent, name) for name in sorted(files) if is_image(name))
         seen.add(real)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be opened ({error.strerror}), and its images would be missed")
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -47,6 +47,8 @@ class Model(nn.Module, ABC):
 class Autoencoder(Model):
     """A model that also rebuilds a target from the code. The target is the image itself unless a family says otherwise."""
 
+    rebuilds_images: ClassVar[bool] = True  # False where the target is something else, such as features
+
     @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
         """(B, D, h, w) -> a reconstruction of the target's shape"""

@@ -1,1 +1,16 @@
-"""Scoring: a model's view of an image to a map of strangeness, and a map to one number."""
+"""Scoring: a model's view of an image to a map of strangeness, and a map to one number.
+
+One line a kind; add your own to SCORERS to use it by name.
+"""
+
+from __future__ import annotations
+
+from unlike.scoring.base import Scorer
+from unlike.scoring.maps import MapConfig, reduce_maps, smooth
+from unlike.scoring.residual import ResidualScorer
+
+SCORERS: dict[str, type[Scorer]] = {
+    "residual": ResidualScorer,
+}
+
+__all__ = ["SCORERS", "MapConfig", "Scorer", "reduce_maps", "smooth"]

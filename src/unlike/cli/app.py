@@ -1,0 +1,317 @@
+"""The command line. Heavy imports happen inside the commands, so that `unlike --help` is there at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unlike.cli.console import Console, fail
+from unlike.errors import ConfigError, UnlikeError
+
+DONE, DONE_IN_PART, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="unlike",
+    help="Show it what normal looks like; it finds the images that are unlike it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """How `score` writes its results."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSONL = "jsonl"
+    SUBMISSION = "submission"
+
+
+DetectorPath = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector that `unlike fit` wrote.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+IMAGES_HELP = "A folder (any depth), an image, a quoted glob, a .npy or .npz, or a .csv manifest."
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Show it what normal looks like; it finds the images that are unlike it.
+
+    Example: unlike fit good/ -o cells.unlike && unlike score cells.unlike new/
+    """
+    del debug  # read by `main`, which catches the error
+    if version:
+        import unlike
+
+        typer.echo(f"unlike {unlike.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help=f"Normal images. {IMAGES_HELP}")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DETECTOR", help="The folder to write.")],
+    preset: Annotated[
+        str | None, typer.Option(help="A proven pair of model and scorer: `unlike list presets`.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="What turns images to a code: `unlike list models`.")] = None,
+    scorer: Annotated[str | None, typer.Option(help="What measures the distance from normal.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Pixels a side, or HEIGHTxWIDTH. Files: 256; arrays: their own.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images; enough for some 1,500 steps.")] = None,
+    false_alarms: Annotated[
+        str, typer.Option(help="Share of normal images that may be called anomalous; auto: 1 %, or the least possible.")
+    ] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Of every random choice; 0 unless given.")] = None,
+    device: Device = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings by section.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was stopped.")] = False,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded images in the cache folder.")] = True,
+) -> None:
+    """Learn what normal images look like, and write a detector.
+
+    Example: unlike fit bottle/train/good -o bottle.unlike --model conv --size 64 --set training.schedule=cosine
+    """
+    from unlike.artifacts import check_writable
+    from unlike.detector import Detector
+
+    overrides, choices = read_choices(config, settings or [])
+    detector = Detector(
+        model,
+        scorer,
+        preset=preset or choices.get("preset"),
+        size=parse_size(size),
+        epochs=epochs,
+        false_alarms=parse_share(false_alarms),
+        seed=seed if seed is not None else int(choices.get("seed", 0)),
+        device=device,
+        cache=cache,
+        settings=overrides,
+    )
+    check_writable(output)
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    console = Console()
+    if resume and not unfinished.exists():
+        console.say("Nothing to resume: fitting from the start.")
+    with console.progress() as notify:
+        detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
+    detector.save(output)
+    unfinished.unlink(missing_ok=True)
+    console.say_fit(detector, output)
+    finish(console, detector.unreadable_)
+
+
+@app.command()
+def score(
+    detector: DetectorPath,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES...", help=IMAGES_HELP)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to the terminal.")
+    ] = None,
+    form: Annotated[Format | None, typer.Option("--format", help="table on a terminal, csv otherwise.")] = None,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write each image's map, in its own pixels.")
+    ] = None,
+    id_column: Annotated[str, typer.Option(help="Of a submission.")] = "ID",
+    score_column: Annotated[str, typer.Option(help="Of a submission.")] = "score",
+    first_id: Annotated[int, typer.Option(help="Of a submission: the number of an array's first row.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Say how unusual each image is: its score, its p-value, and whether it is anomalous.
+
+    Example: unlike score bottle.unlike new/ -o scores.csv --maps maps/
+    """
+    from unlike.cli.tables import Submission, open_table
+    from unlike.data.index import find_images
+    from unlike.detector import Detector
+    from unlike.report.maps import write_maps
+
+    loaded = Detector.load(detector, device)
+    index = find_images(images if len(images) > 1 else images[0])
+    console = Console()
+    form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
+    unreadable = []
+    with (
+        open_table(output, form.value, Submission(id_column, score_column, first_id)) as table,
+        console.progress() as notify,
+    ):
+        for batch in loaded.stream(index):
+            verdicts = loaded.judge_batch(batch, regions=form is Format.JSONL)
+            table.write(batch.samples, verdicts)
+            if maps is not None:
+                write_maps(maps, loaded, index, batch)
+            unreadable += batch.unreadable
+            notify("score", table.rows + len(unreadable), len(index), {})
+    console.say_scores(loaded, table.rows, table.anomalous, output)
+    finish(console, unreadable)
+
+
+@app.command()
+def evaluate(
+    detector: DetectorPath,
+    labelled: Annotated[
+        str,
+        typer.Argument(metavar="LABELLED", help="MVTec AD layout (one category or several), a manifest, or an array."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="For metrics.json, scores.csv, report.html.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(metavar="Y.csv|Y.npy", help="One label a row of an array; 0 is normal.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a detector on labelled images, and write a report.
+
+    Example: unlike evaluate bottle.unlike bottle/ -o bottle-report
+    """
+    from unlike.artifacts import check_writable
+    from unlike.detector import Detector
+    from unlike.evaluation import evaluate as measure
+    from unlike.report import write_evaluation
+
+    check_writable(output / "report.html")
+    loaded = Detector.load(detector, device)
+    console = Console()
+    with console.progress() as notify:
+        found = measure(loaded, labelled, labels, notify=lambda done, total: notify("score", done, total, {}))
+    write_evaluation(loaded, found, output)
+    console.say_evaluation(found, output)
+    finish(console, found.scores.unreadable)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where everything goes.")] = Path(
+        "unlike-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+) -> None:
+    """Find the broken ones among real solar cells: fit, evaluate, report. No network, no GPU, a few minutes.
+
+    Example: unlike demo -o cells
+    """
+    from unlike.demo import run_demo
+
+    run_demo(output, seed, Console())
+
+
+class Listed(StrEnum):
+    """What `unlike list` can list."""
+
+    MODELS = "models"
+    SCORERS = "scorers"
+    PRESETS = "presets"
+    THRESHOLDS = "thresholds"
+
+
+@app.command(name="list")
+def list_names(what: Annotated[Listed, typer.Argument(help="Which names to list.")]) -> None:
+    """Name the parts that can be chosen, with their settings and defaults.
+
+    Example: unlike list models
+    """
+    from unlike.cli.catalogue import describe
+
+    typer.echo("\n".join(describe(what.value)))
+
+
+def read_choices(config: Path | None, assignments: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Settings by section from a TOML file and `--set`, and what stands outside the sections: preset and seed."""
+    from unlike.config import parse_assignment, read_toml
+
+    choices = read_toml(config) if config is not None else {}
+    if "format" in choices:  # a detector's own file: do the same again
+        choices = {
+            name: value for name, value in choices.items() if name not in ("format", "fitted", "versions", "history")
+        }
+    outside = {name: choices.pop(name) for name in ("preset", "seed") if name in choices}
+    overrides: dict[str, dict[str, Any]] = {}
+    for section, values in choices.items():
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"{config}: expected sections such as [training], came {section} = {values!r} outside of them"
+            )
+        overrides[section] = dict(values)
+    for text in assignments:
+        section, key, value = parse_assignment(text)
+        overrides.setdefault(section, {})[key] = value
+    return overrides, outside
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """>>> parse_size("256"), parse_size("240x320")
+    (256, (240, 320))
+    """
+    if text is None:
+        return None
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise ConfigError(f"--size: expected pixels a side, or HEIGHTxWIDTH, came {text!r}")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def parse_share(text: str) -> float | Any:
+    """>>> parse_share("0.05"), parse_share("5%"), parse_share("auto")
+    (0.05, 0.05, None)
+    """
+    if text == "auto":
+        return None
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(f"--false-alarms: expected auto or a share such as 0.01, came {text!r}") from None
+
+
+def finish(console: Console, unreadable: Sequence[Any]) -> None:
+    """Name what could not be read, and leave with the exit code that says so."""
+    if unreadable:
+        console.say_unreadable(unreadable)
+        raise typer.Exit(DONE_IN_PART)
+
+
+def main() -> None:
+    """Run the command line; every error on purpose is one line and exit code 2."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin run five times slower on a busy machine
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line with these arguments and return its exit code."""
+    import click
+
+    try:
+        code = typer.main.get_command(app).main(list(arguments), prog_name="unlike", standalone_mode=False)
+    except UnlikeError as error:
+        if "--debug" in arguments:
+            raise
+        return fail(str(error), WRONG_USE)
+    except click.exceptions.ClickException as error:
+        return fail(f"{error.format_message()} (see `unlike --help`)", WRONG_USE)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return fail("stopped; what was finished is kept, and `unlike fit ... --resume` goes on with a fit", INTERRUPTED)
+    except BrokenPipeError:  # the reader, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return int(code or DONE)

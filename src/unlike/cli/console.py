@@ -1,0 +1,161 @@
+"""What the command line says: to people on stderr, so that results on stdout can be piped."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unlike.detector import Detector
+    from unlike.records import Evaluation, Metrics, Unreadable
+
+STAGES = {"read": "Reading", "train": "Training", "score": "Scoring"}
+UNITS = {"read": "images", "train": "epochs", "score": "images"}
+QUIET_SECONDS = 10.0  # between two lines of progress where there is no terminal
+NAMED = 20  # unreadable images that are listed; the rest are counted
+Notify = Callable[[str, int, int, Mapping[str, float]], None]
+FIGURES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "detection_rate": "found, of the anomalous",
+    "false_alarm_rate": "false alarms, of the normal",
+    "accuracy": "accuracy",
+    "accuracy_all_anomalous": "accuracy of calling all anomalous",
+    "improvement": "improvement over that",
+    "f1_max": "best F1 (oracle)",
+    "accuracy_max": "best accuracy (oracle)",
+}
+PIXEL_FIGURES = {"auroc": "pixel AUROC", "aupro": "AUPRO to 30 %"}
+
+
+class Console:
+    """Lines for people, and progress: a bar on a terminal, a quiet line now and then otherwise."""
+
+    def say(self, text: str = "") -> None:
+        """One line to stderr."""
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Notify]:
+        """A function to call with (stage, done, total, figures) as work goes on."""
+        if sys.stderr.isatty():
+            with _bars() as notify:
+                yield notify
+        else:
+            yield _QuietLines(self.say)
+
+    def say_fit(self, detector: Detector, folder: Path) -> None:
+        """What was learned, from what, and what is promised."""
+        facts = detector.describe()["fitted"]
+        images, frame = facts["images"], detector.frame_
+        history = detector.history_
+        self.say(
+            f"Fitted {detector.settings.model_name} by {detector.settings.scorer_name} at {frame.height} x {frame.width} x "
+            f"{frame.channels}: {images['train']:,} images to train, {images['validation']:,} to validate, "
+            f"{images['calibration']:,} to calibrate"
+            + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
+        )
+        if history:
+            best = min(history, key=lambda row: row["validation"])
+            self.say(f"Kept epoch {best['epoch']:.0f} of {len(history)}: validation loss {best['validation']:.4g}.")
+        self.say(
+            f"Promise: at most {detector.false_alarms_:.3g} of normal images are called anomalous "
+            f"({plural(images['calibration'], 'held-out normal image')}); threshold {detector.threshold_:.4g}."
+        )
+        self.say(f"Detector: {folder}")
+
+    def say_scores(self, detector: Detector, rows: int, anomalous: int, output: Path | None) -> None:
+        """How many images are anomalous, and by which rule."""
+        where = f"; scores in {output}" if output else ""
+        rule = f"score above {detector.threshold_:.4g}, at most {detector.false_alarms_:.3g} false alarms"
+        self.say(f"{anomalous:,} of {plural(rows, 'image')} anomalous ({rule}){where}.")
+
+    def say_unreadable(self, unreadable: Sequence[Unreadable]) -> None:
+        """Each image that was left out, and why."""
+        self.say(f"{plural(len(unreadable), 'image')} could not be used:")
+        for item in unreadable[:NAMED]:
+            self.say(f"  {item.id}: {item.reason}")
+        if len(unreadable) > NAMED:
+            self.say(f"  and {len(unreadable) - NAMED:,} more")
+
+    def say_evaluation(self, evaluation: Evaluation, folder: Path) -> None:
+        """The figures, with their intervals, on stdout; and where the rest is."""
+        for line in evaluation_lines(evaluation):
+            print(line)  # noqa: T201
+        if evaluation.leaked:
+            self.say(
+                f"Warning: {plural(len(evaluation.leaked), 'test image')} identical to images the detector was fitted on, "
+                f"such as {evaluation.leaked[0]}: the figures flatter."
+            )
+        self.say(f"Report: {folder / 'report.html'}")
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """The figures of an evaluation as a table to print."""
+    overall = evaluation.overall
+    lines = [f"{overall.normal:,} normal and {overall.anomalous:,} anomalous images; 95 % intervals in brackets"]
+    lines += [f"  {label:36} {overall.image[name]}" for name, label in FIGURES.items() if name in overall.image]
+    lines += [f"  {label:36} {overall.pixel[name]}" for name, label in PIXEL_FIGURES.items() if name in overall.pixel]
+    lines += [f"  no {name}: {reason}" for name, reason in overall.left_out.items()]
+    for groups in (evaluation.categories, evaluation.kinds):
+        if len(groups) > 1:
+            lines += ["", f"  {'':36} {'normal':>8} {'anomalous':>10}  AUROC"]
+            lines += [_group_line(name, group) for name, group in groups.items()]
+    return lines
+
+
+def _group_line(name: str, group: Metrics) -> str:
+    return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')}"
+
+
+def plural(count: int, word: str) -> str:
+    """>>> plural(1, "image"), plural(2000, "image")
+    ('1 image', '2,000 images')
+    """
+    return f"{count:,} {word}{'s' * (count != 1)}"
+
+
+def fail(message: str, code: int) -> int:
+    """Say what went wrong in one line, and give back the exit code."""
+    print(f"unlike: {message}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+class _QuietLines:
+    """A line when a stage begins to take long, then one now and then."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        if time.monotonic() - self._last < QUIET_SECONDS:
+            return
+        self._last = time.monotonic()
+        self._say(f"{STAGES[stage]}: {done:,} of {total:,} {UNITS[stage]}{_figures(figures)}")
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Notify]:
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[figures]}"), console=RichConsole(stderr=True)) as bars:
+        tasks = {}
+
+        def notify(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(STAGES[stage], total=total, figures="")
+            bars.update(tasks[stage], completed=done, total=total, figures=_figures(figures))
+
+        yield notify
+
+
+def _figures(figures: Mapping[str, float]) -> str:
+    shown = [f"{name} {figures[name]:.4g}" for name in ("train", "validation") if name in figures]
+    return f" loss: {', '.join(shown)}" if shown else ""

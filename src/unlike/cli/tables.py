@@ -1,0 +1,96 @@
+"""Scores as rows: for people (table), spreadsheets (csv), programs (jsonl) and courses (submission)."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from unlike.artifacts import output_errors
+from unlike.errors import DataError
+from unlike.records import Sample, Verdict
+
+FIELDS = ("id", "score", "threshold", "p_value", "anomalous")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How a course or contest wants its rows."""
+
+    id_column: str = "ID"
+    score_column: str = "score"
+    first_id: int = 0  # the number of an array's first row; files keep their own names
+
+
+class Table:
+    """Writes a row for each image as it is scored, so that what is finished is there whatever happens."""
+
+    def __init__(
+        self, file: TextIO, write_head: Callable[[], None], write_row: Callable[[Sample, Verdict], None]
+    ) -> None:
+        self._file = file
+        self._write_row = write_row
+        self.rows = 0
+        self.anomalous = 0
+        write_head()
+
+    def write(self, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> None:
+        """Add the rows of one batch."""
+        for sample, verdict in zip(samples, verdicts, strict=True):
+            self._write_row(sample, verdict)
+            self.anomalous += verdict.anomalous
+        self.rows += len(verdicts)
+        self._file.flush()
+
+
+@contextlib.contextmanager
+def open_table(path: Path | None, form: str, submission: Submission | None = None) -> Iterator[Table]:
+    """A table that writes to a file, or to the terminal where there is none."""
+    if path is None:
+        yield _make_table(sys.stdout, form, submission or Submission())
+        return
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            yield _make_table(file, form, submission or Submission())
+
+
+def _make_table(file: TextIO, form: str, submission: Submission) -> Table:
+    writer = csv.writer(file, lineterminator="\n")
+    if form == "csv":
+        return Table(file, lambda: writer.writerow(FIELDS), lambda _, verdict: writer.writerow(_cells(verdict)))
+    if form == "jsonl":
+        return Table(file, lambda: None, lambda _, verdict: _print(file, json.dumps(asdict(verdict))))
+    if form == "submission":
+        head = (submission.id_column, submission.score_column)
+        return Table(
+            file,
+            lambda: writer.writerow(head),
+            lambda sample, verdict: writer.writerow((_submission_id(sample, submission), f"{verdict.score:.9g}")),
+        )
+    if form == "table":
+        head_line = f"{'score':>12}  {'p-value':>8}  {'':9}  id"
+        return Table(file, lambda: _print(file, head_line), lambda _, verdict: _print(file, _line(verdict)))
+    raise DataError(f"unknown format {form!r}; expected table, csv, jsonl or submission")
+
+
+def _cells(verdict: Verdict) -> tuple[Any, ...]:
+    numbers = (f"{number:.9g}" for number in (verdict.score, verdict.threshold, verdict.p_value))
+    return (verdict.id, *numbers, int(verdict.anomalous))
+
+
+def _line(verdict: Verdict) -> str:
+    return f"{verdict.score:12.6g}  {verdict.p_value:8.4f}  {'anomalous' if verdict.anomalous else '':9}  {verdict.id}"
+
+
+def _submission_id(sample: Sample, submission: Submission) -> str | int:
+    return sample.id if sample.row is None else sample.row + submission.first_id
+
+
+def _print(file: TextIO, text: str) -> None:
+    file.write(f"{text}\n")

@@ -1,0 +1,59 @@
+"""Where to draw the line between normal and anomalous, from normal images alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from unlike.config import check_range
+from unlike.decision.conformal import smallest_promise
+from unlike.errors import DataError, NotFittedError
+from unlike.records import Bools, Floats
+
+AUTO_FALSE_ALARMS = 0.01
+SLACK = 1e-9  # so that 0.05 x 20 counts as 1
+
+
+class QuantileThreshold:
+    """Draw the line so that at most a given share of normal images is called anomalous.
+
+    The threshold is a conformal quantile: the k-th smallest of n held-out normal scores, k = n + 1 - floor(a (n + 1)).
+    An image is anomalous when its score is above it, which is when its conformal p-value is at most `a`. "auto" promises
+    1 %, or the smallest share that n normals can hold.
+
+    >>> rule = QuantileThreshold(false_alarms=0.2).fit(np.array([1.0, 2.0, 3.0, 4.0]))
+    >>> rule.predict(np.array([2.0, 9.0]))
+    array([False,  True])
+    """
+
+    def __init__(self, false_alarms: float | Literal["auto"] = "auto") -> None:
+        self.false_alarms = false_alarms
+
+    def fit(self, normal_scores: Floats) -> QuantileThreshold:
+        """Learn `threshold_` and `false_alarms_`, the share promised, from held-out normal scores (n,)."""
+        count = len(normal_scores)
+        if self.false_alarms == "auto":
+            self.false_alarms_ = max(AUTO_FALSE_ALARMS, smallest_promise(count))
+        else:
+            check_range("decision.false_alarms", self.false_alarms, 1e-9, 1 - 1e-9)
+            self.false_alarms_ = self.false_alarms
+        allowed = math.floor(self.false_alarms_ * (count + 1) + SLACK)
+        if allowed < 1:
+            needed = math.ceil(1 / self.false_alarms_ - SLACK) - 1
+            raise DataError(
+                f"{count} normal images cannot hold false alarms to {self.false_alarms_:.2%}: {needed} are needed. "
+                f"Add normal images, or accept {math.ceil(smallest_promise(count) * 1e4) / 1e4:.2%} or more."
+            )
+        self.threshold_ = float(np.sort(normal_scores)[count - allowed])
+        return self
+
+    def predict(self, scores: Floats) -> Bools:
+        """(N,) -> (N,), True for anomalous."""
+        if not hasattr(self, "threshold_"):
+            raise NotFittedError("this threshold has not been fitted yet; call fit(normal_scores) first")
+        return np.asarray(scores > self.threshold_)
+
+
+THRESHOLDS = {"conformal": QuantileThreshold}

@@ -1,0 +1,74 @@
+"""`unlike demo`: the broken ones among real solar cells, found by a detector that saw only good ones.
+
+The cells are the ELPV set (Buerhop-Lutz et al. 2018; Deitsch et al. 2019), from the PyPI package `elpv-dataset`:
+electroluminescence images, 300 x 300, grey, each with a probability of being defective judged by experts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from unlike.artifacts import check_writable, output_errors
+from unlike.errors import ConfigError
+from unlike.records import Pixels
+
+if TYPE_CHECKING:
+    from unlike.cli.console import Console
+
+TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test
+PRESET = "textbook"
+
+
+def run_demo(folder: Path, seed: int, console: Console) -> None:
+    """Write the cells as images, fit on good ones, evaluate on the rest, and report."""
+    from unlike.detector import Detector
+    from unlike.evaluation import evaluate
+    from unlike.report import write_evaluation
+
+    check_writable(folder / "report.html")
+    images = write_cells(folder / "cells", seed)
+    detector_path = folder / "cells.unlike"
+    console.say(f"$ unlike fit {images} -o {detector_path} --preset {PRESET}")
+    with console.progress() as notify:
+        detector = Detector(preset=PRESET, seed=seed).fit(images, notify=notify)
+    detector.save(detector_path)
+    console.say_fit(detector, detector_path)
+    console.say(f"$ unlike evaluate {detector_path} {images} -o {folder}")
+    with console.progress() as notify:
+        found = evaluate(detector, images, notify=lambda done, total: notify("score", done, total, {}))
+    write_evaluation(detector, found, folder)
+    console.say_evaluation(found, folder)
+
+
+def write_cells(folder: Path, seed: int) -> Path:
+    """The monocrystalline cells in MVTec AD layout: normal is a defect probability of 0, defective one of 1."""
+    cells, probability, kind = load_cells()
+    mono = kind == "mono"
+    normal = np.random.default_rng(seed).permutation(np.flatnonzero(mono & (probability == 0)))
+    parts = {
+        "test/good": normal[:TEST_NORMALS],
+        "train/good": normal[TEST_NORMALS:],
+        "test/defective": np.flatnonzero(mono & (probability == 1)),
+    }
+    for part, rows in parts.items():
+        with output_errors(folder / part):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            for old in (folder / part).glob("cell*.png"):  # of another seed
+                old.unlink()
+            for row in rows:
+                cv2.imwrite(str(folder / part / f"cell{row:04}.png"), cells[row])
+    return folder
+
+
+def load_cells() -> tuple[Pixels, np.ndarray, np.ndarray]:
+    """Images (2624, 300, 300) uint8, defect probabilities (2624,), and "mono" or "poly" (2624,)."""
+    try:
+        from elpv_dataset.utils import load_dataset
+    except ImportError:
+        raise ConfigError("the demo's images are not installed: pip install 'unlike[demo]'") from None
+    cells, probability, kind = load_dataset()
+    return cells, np.asarray(probability), np.asarray(kind)

@@ -1,0 +1,226 @@
+"""How good a detector is on labelled images: stream them once, and state every figure with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from unlike.data.images import Frame
+from unlike.data.index import Images, Index, find_images
+from unlike.errors import DataError
+from unlike.evaluation.metrics import (
+    REPLICATES,
+    best_accuracy,
+    best_f1,
+    measure_images,
+    replicates_for,
+    sweep,
+)
+from unlike.evaluation.pixels import PixelFigures, PixelSpool
+from unlike.records import (
+    Bools,
+    Estimate,
+    Evaluation,
+    Floats,
+    Metrics,
+    Sample,
+    ScoredBatch,
+    Scores,
+    Unreadable,
+)
+
+ORACLE = ("image.f1_max", "image.accuracy_max")  # found with the test's own labels
+UNNAMED = ("", "anomalous")  # labels that name no kind of defect
+NO_MASKS = "needs masks of the defects; no anomalous image has one"
+
+
+class FittedDetector(Protocol):
+    """What `evaluate` asks of a detector."""
+
+    @property
+    def threshold_(self) -> float: ...
+    @property
+    def false_alarms_(self) -> float: ...  # the share that was promised
+    @property
+    def frame_(self) -> Frame: ...
+    @property
+    def digests_(self) -> npt.NDArray[np.uint64]: ...  # (M,) of the images it was fitted on
+    def stream(self, index: Index, batch_size: int | None = None) -> Iterator[ScoredBatch]: ...
+    def p_values(self, scores: Floats) -> Floats: ...  # (N,) -> (N,)
+
+
+def evaluate(
+    detector: FittedDetector,
+    images: Images | Index,
+    labels: Any = None,
+    *,
+    seed: int = 0,
+    notify: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure a fitted detector on labelled images: overall, for each category, and for each kind of defect.
+
+    `images` and `labels` are as for `find_images`; of a set with splits, the test split is used. Where defects have
+    masks, pixels are measured too, which keeps the maps in a temporary file. A figure that cannot be had is left out,
+    with the reason; so is an image or a mask that cannot be read. `seed` is the bootstrap's; `notify` is called with the
+    number of images done and of all. A DataError says that nothing could be read, or that nothing has a label.
+    """
+    index = find_images(images, labels).labelled()
+    masked = index.array is None and any(sample.anomalous and sample.mask is not None for sample in index.samples)
+    with ExitStack() as stack:
+        spool = stack.enter_context(PixelSpool(detector.frame_, seed)) if masked else None
+        seen = _watch(detector, index, spool, notify)
+        scores = seen.scores(index.source, spool)
+        pixels = spool.measure() if spool else {}
+    groups = _Groups(scores.image, tuple(seen.samples), float(detector.threshold_), seed, pixels)
+    leaked = np.isin(np.concatenate(seen.digests), detector.digests_)
+    return Evaluation(
+        overall=groups.overall(),
+        categories=groups.categories(),
+        kinds=groups.kinds(),
+        scores=scores,
+        samples=groups.samples,
+        p_values=detector.p_values(scores.image),
+        threshold=groups.threshold,
+        promised_false_alarms=float(detector.false_alarms_),
+        leaked=tuple(name for name, twin in zip(scores.ids, leaked, strict=True) if twin),
+        source=index,
+    )
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """What `metrics.json` holds: figures as {"value", "low", "high"}, nested by their names; strictly valid JSON."""
+    scores = evaluation.scores
+    swept = sweep(scores.image, evaluation.anomalous)
+    found = {}
+    if swept.normal and swept.anomalous:
+        found = dict(zip(ORACLE, (best_f1(swept).threshold, best_accuracy(swept).threshold), strict=True))
+    whole = _metrics_json(evaluation.overall)
+    whole["counts"]["unreadable"] = len(scores.unreadable)
+    return whole | {
+        "threshold": _number(evaluation.threshold),
+        "promised_false_alarms": _number(evaluation.promised_false_alarms),
+        "oracle": list(ORACLE),
+        "oracle_thresholds": found,
+        "categories": {name: _metrics_json(metrics) for name, metrics in evaluation.categories.items()},
+        "kinds": {name: _metrics_json(metrics) for name, metrics in evaluation.kinds.items()},
+        "unreadable": [{"id": item.id, "reason": item.reason} for item in scores.unreadable],
+        "leaked": list(evaluation.leaked),
+        "intervals": _interval_methods(len(scores)),
+    }
+
+
+@dataclass(slots=True, eq=False)
+class _Seen:
+    """What is kept of the stream."""
+
+    samples: list[Sample] = field(default_factory=list)
+    image: list[Floats] = field(default_factory=list)
+    digests: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+    def scores(self, source: str, spool: PixelSpool | None) -> Scores:
+        if not self.samples:
+            named = "; ".join(f"{item.id} {item.reason}" for item in self.unreadable[:3])
+            raise DataError(f"{source}: none of its {len(self.unreadable):,} labelled images can be read: {named}")
+        unreadable = (*self.unreadable, *(spool.unusable if spool else ()))
+        return Scores(tuple(sample.id for sample in self.samples), np.concatenate(self.image), unreadable=unreadable)
+
+
+def _watch(
+    detector: FittedDetector,
+    index: Index,
+    spool: PixelSpool | None,
+    notify: Callable[[int, int], None] | None,
+) -> _Seen:
+    """Score all images once, a batch at a time; maps go to the spool or are forgotten."""
+    seen = _Seen()
+    for batch in detector.stream(index):
+        seen.samples += batch.samples
+        seen.image.append(batch.image)
+        seen.digests.append(batch.digests)
+        seen.unreadable += batch.unreadable
+        if spool:
+            for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
+                spool.add(sample, map_, shape)
+        if notify:
+            notify(len(seen.samples) + len(seen.unreadable), len(index))
+    return seen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Groups:
+    """The images in groups, each to be measured by itself."""
+
+    scores: Floats  # (N,)
+    samples: tuple[Sample, ...]  # N
+    threshold: float
+    seed: int
+    pixels: Mapping[str, PixelFigures]  # by category, of all images under the empty name
+
+    def overall(self) -> Metrics:
+        return self._with_pixels(self._measure(np.ones(len(self.samples), bool)), "")
+
+    def categories(self) -> dict[str, Metrics]:
+        named = np.array([sample.category for sample in self.samples])
+        return {
+            name: self._with_pixels(self._measure(named == name), name) for name in map(str, np.unique(named)) if name
+        }
+
+    def kinds(self) -> dict[str, Metrics]:
+        """Each kind of defect against the normal images of its category."""
+        several = len({sample.category for sample in self.samples}) > 1
+        found = {}
+        for category, kind in sorted({(s.category, s.kind) for s in self.samples if s.anomalous}):
+            if kind not in UNNAMED:
+                name = f"{category}/{kind}" if several and category else kind
+                found[name] = self._measure(self._against_normal(category, kind))
+        return found
+
+    def _against_normal(self, category: str, kind: str) -> Bools:
+        chosen = (s.category == category and (not s.anomalous or s.kind == kind) for s in self.samples)
+        return np.fromiter(chosen, bool, len(self.samples))
+
+    def _measure(self, chosen: Bools) -> Metrics:
+        anomalous = np.fromiter((bool(sample.anomalous) for sample in self.samples), bool, len(self.samples))
+        return measure_images(self.scores[chosen], anomalous[chosen], self.threshold, self.seed)
+
+    def _with_pixels(self, metrics: Metrics, name: str) -> Metrics:
+        found = self.pixels.get(name, PixelFigures({}, dict.fromkeys(("pixel.auroc", "pixel.aupro"), NO_MASKS)))
+        return replace(metrics, pixel=found.values, left_out={**metrics.left_out, **found.left_out})
+
+
+def _metrics_json(metrics: Metrics) -> dict[str, Any]:
+    return {
+        "image": {name: _estimate_json(estimate) for name, estimate in metrics.image.items()},
+        "pixel": {name: _estimate_json(estimate) for name, estimate in metrics.pixel.items()},
+        "counts": {"normal": metrics.normal, "anomalous": metrics.anomalous},
+        "left_out": dict(metrics.left_out),
+    }
+
+
+def _estimate_json(estimate: Estimate) -> dict[str, float | None]:
+    if estimate.low is None or estimate.high is None:
+        return {"value": _number(estimate.value)}
+    return {"value": _number(estimate.value), "low": _number(estimate.low), "high": _number(estimate.high)}
+
+
+def _number(value: float) -> float | None:
+    """A number that JSON can hold; it knows neither NaN nor infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _interval_methods(images: int) -> dict[str, str]:
+    bootstrap = "percentiles of a bootstrap that draws normal and anomalous images apart"
+    return {
+        "confidence": "95 %",
+        "image.auroc, average_precision, f1_max, accuracy_max": f"{bootstrap}, {replicates_for(images):,} replicates",
+        "image.accuracy, improvement, false_alarm_rate, detection_rate": "Wilson's score interval",
+        "pixel.auroc, aupro": f"{bootstrap}, {REPLICATES:,} replicates",
+        "note": "a bootstrap cannot show doubt where images are told apart without fault: 1 [1, 1]",
+    }

@@ -1,0 +1,344 @@
+"""Image-level figures from scores and labels: one exact sweep over all thresholds, and what follows from it.
+
+Everywhere an image is called anomalous where its score is larger than the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from unlike.errors import DataError
+from unlike.records import Bools, Estimate, Floats, Metrics
+
+Places = npt.NDArray[np.intp]
+Counts = npt.NDArray[Any]  # integers, or floats where images have weights
+CONFIDENCE = 0.95
+REPLICATES = 1_000  # of a bootstrap
+MIN_REPLICATES = 200
+RESAMPLED = 40_000_000  # images drawn in all replicates together, unless that leaves too few replicates
+BLOCK = 2**18  # images drawn at a time
+
+
+class Best(NamedTuple):
+    """The best that any threshold reaches, found with the labels at hand: an oracle's figure, not a promise."""
+
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep:
+    """What each possible threshold catches, from nothing to everything; only a change of the caught set is a step."""
+
+    thresholds: Floats  # (T + 1,) falling: every distinct score, and one below them all
+    detected: Floats  # (T + 1,) weight of the anomalous images above each threshold
+    false_alarms: Floats  # (T + 1,) weight of the normal images above each threshold
+    anomalous: float  # weight of all anomalous images
+    normal: float  # weight of all normal images
+
+
+def sweep(scores: Floats, anomalous: Bools, weights: Floats | None = None) -> Sweep:
+    """Count at every distinct score what a threshold there would catch; equal scores are caught together.
+
+    `scores`, `anomalous` and `weights` (one each by default) have the shape (N,).
+
+    >>> found = sweep(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
+    >>> found.thresholds[:3], found.detected, found.false_alarms
+    (array([3., 2., 1.]), array([0., 1., 2., 2.]), array([0., 0., 1., 2.]))
+    """
+    levels, places = _rank(scores)
+    weights = np.ones(len(places)) if weights is None else np.asarray(weights, np.float64)
+    caught = [
+        _accumulate(np.bincount(places[chosen], weights[chosen], len(levels))) for chosen in (anomalous, ~anomalous)
+    ]
+    thresholds = np.append(levels, np.nextafter(levels[-1:], -np.inf))
+    return Sweep(thresholds, caught[0], caught[1], float(caught[0][-1]), float(caught[1][-1]))
+
+
+def auroc(swept: Sweep) -> float:
+    """Chance that an anomalous image scores higher than a normal one, a tie counting half: area under the ROC curve.
+
+    >>> auroc(sweep(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True])))
+    0.75
+    """
+    _need_both(swept)
+    return float(area_under_roc(swept.detected, swept.false_alarms))
+
+
+def average_precision(swept: Sweep) -> float:
+    """Mean precision over the anomalous images, each at the threshold that just catches it (no interpolation).
+
+    >>> round(average_precision(sweep(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]))), 3)
+    0.833
+    """
+    _need_both(swept)
+    return float(_average_precision(swept.detected, swept.false_alarms))
+
+
+def best_f1(swept: Sweep) -> Best:
+    """The largest F1 score (of the anomalous class) that any threshold reaches, and the highest such threshold.
+
+    >>> best_f1(sweep(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True])))
+    Best(value=0.8, threshold=1.0)
+    """
+    _need_both(swept)
+    return _best(_f1(swept.detected, swept.false_alarms), swept)
+
+
+def best_accuracy(swept: Sweep) -> Best:
+    """The largest accuracy that any threshold reaches, calling nothing anomalous included.
+
+    >>> best_accuracy(sweep(np.array([1.0, 3.0, 2.0]), np.array([False, False, True])))
+    Best(value=0.6666666666666666, threshold=3.0)
+    """
+    _need_both(swept)
+    return _best(_accuracy(swept.detected, swept.false_alarms), swept)
+
+
+def roc_curve(swept: Sweep) -> tuple[Floats, Floats]:
+    """False-alarm rates and detection rates, (T + 1,) each, from (0, 0) to (1, 1).
+
+    >>> roc_curve(sweep(np.array([1.0, 2.0]), np.array([False, True])))
+    (array([0., 0., 1.]), array([0., 1., 1.]))
+    """
+    _need_both(swept)
+    return swept.false_alarms / swept.normal, swept.detected / swept.anomalous
+
+
+def pr_curve(swept: Sweep) -> tuple[Floats, Floats]:
+    """Recalls and precisions, (T + 1,) each; where nothing is caught the precision is 1 by convention.
+
+    >>> pr_curve(sweep(np.array([1.0, 2.0]), np.array([False, True])))
+    (array([0., 1., 1.]), array([1. , 1. , 0.5]))
+    """
+    _need_both(swept)
+    caught = swept.detected + swept.false_alarms
+    precision = np.divide(swept.detected, caught, out=np.ones_like(caught), where=caught > 0)
+    return swept.detected / swept.anomalous, precision
+
+
+def accuracy(scores: Floats, anomalous: Bools, threshold: float, weights: Floats | None = None) -> float:
+    """Share of the images that are called what they are.
+
+    >>> accuracy(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
+    0.75
+    """
+    return _mean(_above(scores, threshold) == anomalous, weights)
+
+
+def accuracy_all_anomalous(anomalous: Bools, weights: Floats | None = None) -> float:
+    """Accuracy of calling every image anomalous: what a detector must beat to be of any use.
+
+    >>> accuracy_all_anomalous(np.array([False, True, True, True]))
+    0.75
+    """
+    return _mean(anomalous, weights)
+
+
+def improvement(scores: Floats, anomalous: Bools, threshold: float, weights: Floats | None = None) -> float:
+    """Accuracy gained over calling every image anomalous; below zero the detector does harm.
+
+    >>> improvement(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
+    0.25
+    """
+    return accuracy(scores, anomalous, threshold, weights) - accuracy_all_anomalous(anomalous, weights)
+
+
+def false_alarm_rate(scores: Floats, anomalous: Bools, threshold: float, weights: Floats | None = None) -> float:
+    """Share of the normal images that are called anomalous.
+
+    >>> false_alarm_rate(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
+    0.5
+    """
+    _need(~anomalous, "normal")
+    return _mean(_above(scores, threshold)[~anomalous], None if weights is None else weights[~anomalous])
+
+
+def detection_rate(scores: Floats, anomalous: Bools, threshold: float, weights: Floats | None = None) -> float:
+    """Share of the anomalous images that are called anomalous.
+
+    >>> detection_rate(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
+    1.0
+    """
+    _need(anomalous, "anomalous")
+    return _mean(_above(scores, threshold)[anomalous], None if weights is None else weights[anomalous])
+
+
+def measure_images(scores: Floats, anomalous: Bools, threshold: float, seed: int = 0) -> Metrics:
+    """All image-level figures of one group of images with their intervals; what cannot be had is left out, with why.
+
+    Shares of images (accuracy, improvement and the two rates) have Wilson's interval; the others a bootstrap's, see
+    `bootstrap`.
+
+    >>> found = measure_images(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
+    >>> print(found.image["accuracy"])
+    0.750 [0.301, 0.954]
+    """
+    swept = sweep(scores, anomalous)
+    drawn = bootstrap(scores, anomalous, seed)
+    share_all = accuracy_all_anomalous(anomalous)
+    correct = accuracy(scores, anomalous, threshold)
+    figures: dict[str, Callable[[], Estimate]] = {
+        "auroc": lambda: with_bounds(auroc(swept), drawn["auroc"]),
+        "average_precision": lambda: with_bounds(average_precision(swept), drawn["average_precision"]),
+        "f1_max": lambda: with_bounds(best_f1(swept).value, drawn["f1_max"]),
+        "accuracy_max": lambda: with_bounds(best_accuracy(swept).value, drawn["accuracy_max"]),
+        "accuracy": lambda: wilson(correct, len(anomalous)),
+        "accuracy_all_anomalous": lambda: Estimate(share_all),
+        "improvement": lambda: _shift(wilson(correct, len(anomalous)), -share_all),
+        "false_alarm_rate": lambda: wilson(false_alarm_rate(scores, anomalous, threshold), int((~anomalous).sum())),
+        "detection_rate": lambda: wilson(detection_rate(scores, anomalous, threshold), int(anomalous.sum())),
+    }
+    image, left_out = {}, {}
+    for name, figure in figures.items():
+        try:
+            image[name] = figure()
+        except DataError as reason:
+            left_out[name] = str(reason)
+    return Metrics(int((~anomalous).sum()), int(anomalous.sum()), image, left_out=left_out)
+
+
+def bootstrap(scores: Floats, anomalous: Bools, seed: int = 0, replicates: int | None = None) -> dict[str, Floats]:
+    """The figures that depend on all thresholds, in sets drawn anew with replacement, (R,) each.
+
+    Normal and anomalous images are drawn apart, as many as there are. The scores are sorted once: a draw only changes
+    how often each counts. Nothing is drawn, and nothing returned, where one class is missing.
+
+    >>> drawn = bootstrap(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), replicates=500)
+    >>> sorted(drawn), drawn["auroc"].shape
+    (['accuracy_max', 'auroc', 'average_precision', 'f1_max'], (500,))
+    """
+    if anomalous.all() or not anomalous.any():
+        return {}
+    blocks = [
+        {
+            "auroc": area_under_roc(detected, false_alarms),
+            "average_precision": _average_precision(detected, false_alarms),
+            "f1_max": _f1(detected, false_alarms).max(axis=-1),
+            "accuracy_max": _accuracy(detected, false_alarms).max(axis=-1),
+        }
+        for detected, false_alarms in _resample(scores, anomalous, seed, replicates or replicates_for(len(scores)))
+    ]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def replicates_for(images: int) -> int:
+    """How many replicates a bootstrap of so many images has: 1,000, and fewer (at least 200) beyond 40,000 images.
+
+    >>> replicates_for(2_000), replicates_for(100_000), replicates_for(1_000_000)
+    (1000, 400, 200)
+    """
+    return int(np.clip(RESAMPLED // max(images, 1), MIN_REPLICATES, REPLICATES))
+
+
+def with_bounds(value: float, replicates: Floats) -> Estimate:
+    """A figure with the percentile interval of its bootstrap replicates (R,), widened to hold the figure itself.
+
+    >>> print(with_bounds(0.5, np.linspace(0.4, 0.6, 1001)))
+    0.500 [0.405, 0.595]
+    """
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return Estimate(value, min(float(low), value), max(float(high), value))
+
+
+def wilson(share: float, images: int) -> Estimate:
+    """A share of independent images with Wilson's score interval, which is sound for few images and shares of 0 and 1.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+
+    >>> print(wilson(0.0, 20))
+    0.000 [0.000, 0.161]
+    """
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * (share * (1 - share) / images + z**2 / (4 * images**2)) ** 0.5
+    return Estimate(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))
+
+
+def area_under_roc(detected: Counts, false_alarms: Counts) -> Floats:
+    """AUROC of counts (..., T + 1) that rise from none caught to all caught."""
+    heights = detected[..., 1:] + detected[..., :-1]
+    areas = (np.diff(false_alarms) * heights).sum(axis=-1)
+    return np.asarray(areas / (2.0 * detected[..., -1] * false_alarms[..., -1]))
+
+
+def _average_precision(detected: Counts, false_alarms: Counts) -> Floats:  # (..., T + 1)
+    caught = detected[..., 1:] + false_alarms[..., 1:]
+    gained = np.diff(detected) * detected[..., 1:]
+    precision = np.divide(gained, caught, out=np.zeros(caught.shape), where=caught > 0)
+    return np.asarray(precision.sum(axis=-1) / detected[..., -1])
+
+
+def _f1(detected: Counts, false_alarms: Counts) -> Floats:  # (..., T + 1)
+    return np.asarray(2.0 * detected / (detected + false_alarms + detected[..., -1:]))
+
+
+def _accuracy(detected: Counts, false_alarms: Counts) -> Floats:  # (..., T + 1)
+    normal, anomalous = false_alarms[..., -1:], detected[..., -1:]
+    return np.asarray((detected + normal - false_alarms) / (normal + anomalous))
+
+
+def _resample(scores: Floats, anomalous: Bools, seed: int, count: int) -> Iterator[tuple[Counts, Counts]]:
+    """Counts of detected images and false alarms of some replicates at a time, (B, T + 1) each."""
+    random = np.random.default_rng(seed)
+    levels, places = _rank(scores)
+    rows = max(1, BLOCK // len(places))
+    for start in range(0, count, rows):
+        drawn = [_draw(random, places[c], len(levels), min(rows, count - start)) for c in (anomalous, ~anomalous)]
+        yield drawn[0], drawn[1]
+
+
+def _draw(random: np.random.Generator, places: Places, levels: int, rows: int) -> Counts:
+    chosen = places[random.integers(0, len(places), (rows, len(places)))]  # (B, n)
+    chosen += np.arange(rows)[:, None] * levels
+    return _accumulate(np.bincount(chosen.ravel(), minlength=rows * levels).reshape(rows, levels))
+
+
+def _rank(scores: Floats) -> tuple[Floats, Places]:
+    """The distinct scores, falling (T,), and which of them each image has (N,)."""
+    levels, places = np.unique(np.asarray(scores, np.float64), return_inverse=True)
+    return levels[::-1], len(levels) - 1 - places
+
+
+def _accumulate(counts: Counts) -> Counts:  # (..., T) -> (..., T + 1)
+    sums = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), counts.dtype)
+    np.cumsum(counts, axis=-1, out=sums[..., 1:])
+    return sums
+
+
+def _best(values: Floats, swept: Sweep) -> Best:
+    place = int(values.argmax())
+    return Best(float(values[place]), float(swept.thresholds[place]))
+
+
+def _above(scores: Floats, threshold: float) -> Bools:
+    return np.asarray(scores, np.float64) > threshold  # a float32 array would round the threshold
+
+
+def _mean(values: Bools, weights: Floats | None) -> float:
+    return float(np.average(values, weights=weights))
+
+
+def _shift(estimate: Estimate, by: float) -> Estimate:
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return Estimate(estimate.value + by, estimate.low + by, estimate.high + by)
+
+
+def _need(chosen: Bools, what: str) -> None:
+    if not chosen.any():
+        raise DataError(f"needs {what} images; none of the {len(chosen):,} is {what}")
+
+
+def _need_both(swept: Sweep) -> None:
+    if swept.normal and swept.anomalous:
+        return
+    kind, count = ("normal", swept.normal) if swept.normal else ("anomalous", swept.anomalous)
+    raise DataError(f"needs normal and anomalous images; all {count:,.0f} are {kind}")

@@ -1,0 +1,40 @@
+"""What `evaluate` leaves behind: metrics.json for programs, scores.csv for spreadsheets, report.html for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unlike.artifacts import write_file
+from unlike.evaluation import to_json
+from unlike.records import Evaluation
+from unlike.report.page import write_report
+
+if TYPE_CHECKING:
+    from unlike.detector import Detector
+
+COLUMNS = ("id", "category", "kind", "label", "score", "p_value", "anomalous")
+
+
+def write_evaluation(detector: Detector, evaluation: Evaluation, folder: Path) -> None:
+    """Write metrics.json, scores.csv and report.html into `folder`, each whole."""
+    metrics = json.dumps(to_json(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
+    write_file(folder / "metrics.json", f"{metrics}\n".encode())
+    write_file(folder / "scores.csv", scores_table(evaluation).encode())
+    write_report(detector, evaluation, folder / "report.html")
+
+
+def scores_table(evaluation: Evaluation) -> str:
+    """A row for each image: what was known of it, and what the detector said. Label 1 is anomalous."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    rows = zip(evaluation.samples, evaluation.scores.image, evaluation.p_values, strict=True)
+    for sample, score, chance in rows:
+        verdict = int(score > evaluation.threshold)
+        known = (sample.id, sample.category, sample.kind, int(bool(sample.anomalous)))
+        table.writerow((*known, f"{score:.9g}", f"{chance:.9g}", verdict))
+    return text.getvalue()

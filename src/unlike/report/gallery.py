@@ -1,0 +1,215 @@
+"""The pictures of a report: which images are worth looking at, and how an image and its map are shown."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LinearSegmentedColormap
+
+from unlike.data.images import to_uint8
+from unlike.records import Evaluation, Explanation, Floats, Pixels, Sample
+from unlike.report.figures import above
+from unlike.report.wording import count, number
+
+PER_SHELF = 4  # images of each kind that are shown
+LONGEST_SIDE = 224  # pixels of a picture: sharp at the size it is shown, and a whole gallery stays below 4 MB
+Explain = Callable[[Sequence[Sample]], Sequence[Explanation]]  # of a detector
+SMALL = 96  # pixels up to which a picture is kept exactly, as PNG
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A row of the gallery: what it shows, which images (rows of the evaluation), and what to say of none."""
+
+    title: str
+    text: str
+    rows: tuple[int, ...]
+    empty: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One image of the gallery as data URIs, with the row of the evaluation that it comes from."""
+
+    row: int
+    image: str
+    overlay: str
+    rebuilt: str | None
+    small: bool  # its pixels are shown as squares, not blurred
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """All the pictures of a page, with what they have in common so that they can be compared."""
+
+    cards: Mapping[int, Card]  # by row
+    limit: float  # of the maps' colours
+    note: str  # how values became shades of grey
+
+
+def choose(evaluation: Evaluation) -> list[Shelf]:
+    """Pick the rows worth a look: the strangest and plainest images, and the worst mistakes of each sort."""
+    scores, anomalous = evaluation.scores.image, evaluation.anomalous
+    order = np.argsort(scores, kind="stable")
+    alarms = above(scores, evaluation.threshold)
+    top = min(PER_SHELF, (len(order) + 1) // 2)
+    missed, false = order[(anomalous & ~alarms)[order]], order[(~anomalous & alarms)[order]][::-1]
+    shelves = [
+        _shelf("Most unusual", "The highest scores, whatever the label.", order[::-1][:top]),
+        _shelf("Least unusual", "The lowest scores, whatever the label.", order[: min(PER_SHELF, len(order) - top)]),
+    ]
+    if anomalous.any():
+        empty = "None: every anomalous image scores above the threshold."
+        text = _of(len(missed), "anomalous image", "called normal, the least suspicious first")
+        shelves.append(_shelf("Worst misses", text, missed[:PER_SHELF], empty))
+    if not anomalous.all():
+        empty = "None: no normal image scores above the threshold."
+        text = _of(len(false), "normal image", "called anomalous, the most suspicious first")
+        shelves.append(_shelf("Worst false alarms", text, false[:PER_SHELF], empty))
+    return [shelf for shelf in shelves if shelf.rows or shelf.empty]
+
+
+def picture(explain: Explain, evaluation: Evaluation, rows: Sequence[int]) -> Gallery:
+    """Have some images explained by a detector, and paint them all on the same scales."""
+    explanations = explain([evaluation.samples[row] for row in rows]) if rows else []
+    limit = colour_limit([explanation.map for explanation in explanations])
+    low, high, note = shades([explanation.image for explanation in explanations])
+    found = {item.sample.id: item for item in explanations}  # an image may have gone since it was scored
+    wanted = {row: found.get(evaluation.samples[row].id) for row in rows}
+    cards = {row: _card(row, item, low, high, limit) for row, item in wanted.items() if item is not None}
+    return Gallery(cards, limit, note)
+
+
+def colour_limit(maps: Sequence[Floats]) -> float:
+    """The map value from which colours no longer change, of two digits: almost all of every map lies below it.
+
+    >>> colour_limit([np.linspace(0, 0.1234, 1000).reshape(20, 50)]), colour_limit([])
+    (0.13, 1.0)
+    """
+    values = np.concatenate([np.nan_to_num(map_, posinf=0.0).ravel() for map_ in maps]) if maps else np.zeros(1)
+    limit = float(np.quantile(values, 0.998)) or float(values.max())
+    if limit <= 0:
+        return 1.0
+    step = 10.0 ** (np.floor(np.log10(limit)) - 1)
+    return float(f"{np.ceil(limit / step - 1e-9) * step:.2g}")
+
+
+def shades(images: Sequence[Pixels]) -> tuple[float, float, str]:
+    """The values shown as black and as white, the same for every picture, and a sentence that says so.
+
+    Eight bits are shown as they are; a 16-bit or float image may use a sliver of its range, which is stretched.
+
+    >>> shades([np.full((2, 2, 1), 7, np.uint8)])
+    (0.0, 255.0, '')
+    """
+    if not images:
+        return 0.0, 1.0, ""
+    note = _channel_note(images[0].shape[2])
+    if images[0].dtype == np.uint8:
+        return 0.0, 255.0, note
+    values = np.concatenate([_finite(image)[..., :3].ravel() for image in images])
+    low, high = (float(value) for value in np.quantile(values, (0.001, 0.999)))
+    text = f"Pictures show values of {number(low)} or less as black and of {number(high)} or more as white."
+    return low, high, f"{text} {note}".strip()
+
+
+def displayable(image: Pixels, low: float, high: float) -> Pixels:
+    """Any (H, W, C) as (H, W, 3) uint8 for the eye: grey, colours, or the first three channels of many.
+
+    >>> displayable(np.ones((4, 6, 5), np.float32), low=0.0, high=2.0)[0, 0]
+    array([128, 128, 128], dtype=uint8)
+    """
+    if image.shape[2] < 3:
+        image = image.mean(axis=2, keepdims=True)
+    shown = to_uint8(_finite(image)[..., :3], low, high)
+    return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown
+
+
+def overlay(image: Pixels, map_: Floats, limit: float) -> Pixels:
+    """Lay the colours of a map (h, w) over the dimmed grey of a picture (H, W, 3): what is normal stays grey."""
+    height, width = image.shape[:2]
+    strength = cv2.resize(np.nan_to_num(map_.astype(np.float32)), (width, height), interpolation=cv2.INTER_LINEAR)
+    grey = image.mean(axis=2, dtype=np.float32) / 255
+    return _blend(np.clip(strength / limit, 0, 1), grey)
+
+
+def overlay_colours() -> LinearSegmentedColormap:
+    """What `overlay` makes of a mid-grey picture, from 0 to the limit: the colours of the key."""
+    ramp = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    return LinearSegmentedColormap.from_list("overlay", _blend(ramp, np.full_like(ramp, 0.5))[0] / 255.0)
+
+
+def data_uri(image: Pixels) -> str:
+    """A picture (H, W, 3) uint8 as a data URI: small ones exactly, others as JPEG.
+
+    >>> data_uri(np.zeros((8, 8, 3), np.uint8))[:22], data_uri(np.zeros((200, 9, 3), np.uint8))[:23]
+    ('data:image/png;base64,', 'data:image/jpeg;base64,')
+    """
+    kind = "png" if max(image.shape) <= SMALL else "jpeg"
+    options = [cv2.IMWRITE_JPEG_QUALITY, 82] if kind == "jpeg" else []
+    written, content = cv2.imencode(f".{kind}", np.ascontiguousarray(image[..., ::-1]), options)
+    assert written
+    return f"data:image/{kind};base64,{base64.b64encode(content.tobytes()).decode()}"
+
+
+def _shelf(title: str, text: str, rows: Iterable[int], empty: str = "") -> Shelf:
+    return Shelf(title, text, tuple(int(row) for row in rows), empty)
+
+
+def _of(many: int, thing: str, which: str) -> str:
+    """Say how many there are, and how many of them are shown.
+
+    >>> _of(28, "normal image", "called anomalous, worst first"), _of(1, "normal image", "called anomalous, worst first")
+    ('4 of 28 normal images called anomalous, worst first.', 'The only normal image called anomalous.')
+    """
+    if many == 1:
+        return f"The only {thing} {which.partition(',')[0]}."
+    return f"{min(many, PER_SHELF)} of {count(many, thing)} {which}."
+
+
+def _card(row: int, explanation: Explanation, low: float, high: float, limit: float) -> Card:
+    image = _thumbnail(displayable(explanation.image, low, high))
+    rebuilt = None if explanation.rebuilt is None else _thumbnail(displayable(explanation.rebuilt, low, high))
+    return Card(
+        row=row,
+        image=data_uri(image),
+        overlay=data_uri(overlay(image, explanation.map, limit)),
+        rebuilt=None if rebuilt is None else data_uri(rebuilt),
+        small=max(image.shape) <= SMALL,
+    )
+
+
+def _thumbnail(image: Pixels) -> Pixels:
+    factor = LONGEST_SIDE / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = tuple(max(1, round(side * factor)) for side in image.shape[1::-1])
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def _blend(strength: Floats, grey: Floats) -> Pixels:
+    """(H, W) strengths and greys from 0 to 1 -> (H, W, 3) uint8; bright colours on dim grey stay apart in grey print."""
+    colours = colormaps["inferno"](0.25 + 0.75 * strength)[..., :3]
+    cover = (0.92 * strength**0.7)[..., None]
+    mixed = cover * colours + (1 - cover) * 0.6 * grey[..., None]
+    return np.asarray(np.rint(255 * mixed), np.uint8)
+
+
+def _finite(image: Pixels) -> Pixels:
+    return np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0) if image.dtype.kind == "f" else image
+
+
+def _channel_note(channels: int) -> str:
+    if channels == 2:
+        return "Of 2 channels, the mean is shown."
+    return f"Of {channels} channels, the first three are shown as red, green and blue." if channels > 4 else ""
+
+
+def flat(shelves: Sequence[Shelf]) -> Iterator[int]:
+    """Each row of some shelves once."""
+    return iter(dict.fromkeys(row for shelf in shelves for row in shelf.rows))

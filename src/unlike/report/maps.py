@@ -1,0 +1,59 @@
+"""Maps as files, in each image's own pixels: values for programs, a picture for people."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from unlike.artifacts import output_errors, write_file
+from unlike.data.images import restore_map, to_uint8
+from unlike.data.index import Index, read_original
+from unlike.records import Floats, Pixels, ScoredBatch
+
+if TYPE_CHECKING:
+    from unlike.detector import Detector
+
+FULL_SCALE = 2.0  # times the region threshold is the brightest colour
+OPACITY = 0.5
+
+
+def write_maps(folder: Path, detector: Detector, index: Index, batch: ScoredBatch) -> None:
+    """For each image `<id>.map.tiff`, its float32 map, and `<id>.overlay.png`, the map over the image.
+
+    The colours of all overlays have one scale: full at twice the value that normal images hardly reach anywhere.
+    """
+    for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
+        values = restore_map(map_, shape, detector.frame_)
+        place = folder / safe_name(sample.id)
+        _write_image(place.with_name(f"{place.name}.map.tiff"), ".tiff", values.astype(np.float32))
+        picture = overlay(read_original(index, sample), values, FULL_SCALE * detector.region_threshold_)
+        _write_image(place.with_name(f"{place.name}.overlay.png"), ".png", picture[..., ::-1])
+
+
+def overlay(image: Pixels, map_: Floats, full: float) -> Pixels:
+    """The map (H, W) in colour over the grey image (H, W, C): (H, W, 3) uint8, opaque where the map is high."""
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
+    low, high = (0.0, float(np.iinfo(image.dtype).max)) if image.dtype.kind != "f" else (shown.min(), shown.max())
+    grey = to_uint8(shown, low, high).mean(axis=2, dtype=np.float32)[..., None]
+    level = np.clip(map_ / max(full, 1e-12), 0, 1).astype(np.float32)
+    colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    opacity = (OPACITY * np.sqrt(level))[..., None] * 1.5
+    return np.rint(grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
+def safe_name(sample_id: str) -> PurePosixPath:
+    """An id as a path that stays inside a folder, whatever it says.
+
+    >>> str(safe_name("../../etc/x.png")), str(safe_name("/abs/a.png"))
+    ('etc/x.png', 'abs/a.png')
+    """
+    return PurePosixPath(*[part for part in PurePosixPath(sample_id).parts if part not in ("/", "..", ".")])
+
+
+def _write_image(path: Path, suffix: str, image: Pixels) -> None:
+    with output_errors(path):
+        encoded = cv2.imencode(suffix, np.ascontiguousarray(image))[1]
+    write_file(path, encoded.tobytes(), durable=False)

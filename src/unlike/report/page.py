@@ -1,0 +1,230 @@
+"""The page: everything an evaluation says about a detector, in one file that needs no network."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import jinja2
+
+import unlike
+from unlike.artifacts import write_file
+from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample
+from unlike.report import figures, gallery, wording
+
+MOST_NAMED = 12  # images that a caution lists
+KIND_COLUMNS = ("image.detection_rate", "image.auroc", "image.average_precision", "pixel.auroc", "pixel.aupro")
+CATEGORY_COLUMNS = (*KIND_COLUMNS, "image.false_alarm_rate", "image.accuracy", "image.improvement")
+SECTIONS = (
+    ("Ranking, whatever the threshold", ("image.auroc", "image.average_precision")),
+    ("At the threshold", ("image.detection_rate", "image.false_alarm_rate", "image.precision", "image.f1")),
+    ("Right and wrong", ("image.accuracy", "image.accuracy_all_anomalous", "image.improvement")),
+    ("Where in the image", ("pixel.auroc", "pixel.aupro", "pixel.average_precision")),
+)
+PACKAGES = ("unlike", "numpy", "scikit-learn", "opencv-python-headless", "matplotlib", "torch")
+
+
+class Describable(Protocol):
+    """What a report asks of a fitted detector."""
+
+    @property
+    def threshold_(self) -> float: ...
+    @property
+    def false_alarms_(self) -> float: ...  # the share that was promised
+    @property
+    def calibration_(self) -> Floats: ...  # (n,) scores of the held-out normal images
+    @property
+    def history_(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
+    def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
+    def explain(self, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure on the page, and what it says in words."""
+
+    source: str
+    alt: str
+
+
+def write_report(detector: Describable, evaluation: Evaluation, path: Path) -> None:
+    """Write one self-contained HTML page that shows how good a detector is, where it errs and what it was made of.
+
+    An OutputError says why it could not be written; an older page is then left as it was.
+    """
+    write_file(path, render(detector, evaluation).encode("utf-8", errors="replace"))
+
+
+def render(detector: Describable, evaluation: Evaluation) -> str:
+    """The page as HTML; whatever comes from a file name or a setting is escaped."""
+    shelves = gallery.choose(evaluation)
+    pictures = gallery.picture(detector.explain, evaluation, list(gallery.flat(shelves)))
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            cautions=list(wording.cautions(evaluation)),
+            curves=list(_curves(detector, evaluation)),
+            evaluation=evaluation,
+            gallery=pictures,
+            groups=list(_groups(evaluation)),
+            headline=wording.headline(evaluation),
+            histograms=_histograms(detector, evaluation),
+            key=_key(pictures) if pictures.cards else None,
+            metric_sections=list(_metric_sections(evaluation.overall)),
+            most_dots=figures.MOST_DOTS,
+            most_named=MOST_NAMED,
+            scope=_scope(evaluation),
+            settings=_settings(detector),
+            shelves=shelves,
+            threshold=_threshold_facts(detector),
+            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            version=unlike.__version__,
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    words: list[Callable[..., object]] = [wording.count, wording.exact_percent, wording.interval_text, wording.number]
+    words += [wording.plain, wording.printable, wording.shorten, wording.term, wording.value_text]
+    environment.filters.update({word.__name__: word for word in words})
+    return environment
+
+
+def _scope(evaluation: Evaluation) -> str:
+    """What was evaluated, in a line.
+
+    >>> from unlike.records import Scores
+    >>> _scope(Evaluation(Metrics(1, 2), {}, {}, Scores((), np.zeros(0)), (), np.zeros(0), 1.0, 0.01))
+    '3 images: 1 normal, 2 anomalous'
+    """
+    overall, unreadable = evaluation.overall, len(evaluation.scores.unreadable)
+    total = wording.count(overall.normal + overall.anomalous, "image")
+    parts = [f"{overall.normal:,} normal", f"{overall.anomalous:,} anomalous"]
+    parts += [f"{unreadable:,} more could not be read"] * bool(unreadable)
+    names = [wording.shorten(wording.printable(name), 60) for name in evaluation.categories if name]
+    of = f" of {names[0]}" if len(names) == 1 else f" of {len(names)} categories" if names else ""
+    return f"{total}{of}: {', '.join(parts)}"
+
+
+def _metric_sections(metrics: Metrics) -> Iterator[tuple[str, list[tuple[str, Estimate]]]]:
+    """The figures under their headings, in the order of importance; oracle figures last."""
+    known = _by_key(metrics)
+    oracle = [key for key in known if wording.term(key).oracle]
+    named = {key for _, keys in SECTIONS for key in keys} | set(oracle)
+    sections = [*SECTIONS, ("More", tuple(key for key in known if key not in named)), ("Oracle", tuple(oracle))]
+    for title, keys in sections:
+        rows = [(key, known[key]) for key in keys if key in known]
+        if rows:
+            yield title, rows
+
+
+def _by_key(metrics: Metrics) -> dict[str, Estimate]:
+    """Every figure by its name in `metrics.json`: "image.auroc"."""
+    return {f"image.{key}": value for key, value in metrics.image.items()} | {
+        f"pixel.{key}": value for key, value in metrics.pixel.items()
+    }
+
+
+def _groups(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    """The table and the chart of each way to divide the images, where there is more than one group."""
+    kinds = {name: metrics for name, metrics in evaluation.kinds.items() if metrics.anomalous}
+    ways: list[tuple[str, str, Mapping[str, Metrics], tuple[str, ...]]] = []
+    ways += [("Per category", "category", evaluation.categories, CATEGORY_COLUMNS)]
+    ways += [("Per kind of defect", "kind", kinds, KIND_COLUMNS)]  # false alarms and accuracy say nothing of a kind
+    for title, noun, parts, keys in ways:
+        if len(parts) > 1 or (parts and noun == "kind"):
+            known = {name: _by_key(metrics) for name, metrics in parts.items()}
+            yield {
+                "title": title,
+                "noun": noun,
+                "columns": [key for key in keys if any(key in values for values in known.values())],
+                "rows": [(name, metrics, known[name]) for name, metrics in figures.hardest_first(parts)],
+                "chart": _dots(parts, evaluation.overall, noun) if len(parts) > 1 else None,
+            }
+
+
+def _dots(parts: Mapping[str, Metrics], overall: Metrics, noun: str) -> Picture | None:
+    figure = figures.dots(parts, overall)
+    alt = f"Detection rate and AUROC with intervals, by {noun}; the table below has the same numbers."
+    return None if figure is None else Picture(figures.svg(figure), alt)
+
+
+def _histograms(detector: Describable, evaluation: Evaluation) -> Picture | None:
+    if not len(evaluation.scores):
+        return None
+    scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.threshold
+    figure = figures.score_histograms(scores, anomalous, threshold, detector.calibration_)
+    alarms = figures.above(scores, threshold)
+    alt = (
+        f"Histograms of scores in {figures.BINS} bins; threshold {wording.number(threshold)}. Above it: {alarms[~anomalous].sum()} "
+        f"of {(~anomalous).sum()} normal and {alarms[anomalous].sum()} of {anomalous.sum()} anomalous images."
+    )
+    return Picture(figures.svg(figure), alt)
+
+
+def _curves(detector: Describable, evaluation: Evaluation) -> Iterator[Picture]:
+    """The curves that can be drawn: two need both classes, one needs a model that was trained."""
+    scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.threshold
+    if anomalous.any() and not anomalous.all():
+        alarms = figures.above(scores, threshold)
+        point = f"{wording.percent(alarms[~anomalous].mean())} false alarms and {wording.percent(alarms[anomalous].mean())} detected"
+        yield Picture(
+            figures.svg(figures.roc(scores, anomalous, threshold)), f"ROC curve; the threshold gives {point}."
+        )
+        curve = figures.precision_recall(scores, anomalous, threshold)
+        yield Picture(
+            figures.svg(curve),
+            f"Precision-recall curve; {wording.percent(anomalous.mean())} of the images are anomalous.",
+        )
+    if detector.history_:
+        kept = figures.kept_epoch(detector.history_)
+        text = f"Training and validation loss over {len(detector.history_)} epochs; "
+        text += "nothing was validated." if kept is None else f"epoch {kept} was kept."
+        yield Picture(figures.svg(figures.losses(detector.history_)), text)
+
+
+def _key(pictures: gallery.Gallery) -> Picture:
+    bar = figures.colour_bar(pictures.limit, gallery.overlay_colours())
+    return Picture(
+        figures.svg(bar),
+        f"Colours of the maps: from 0, grey, to {wording.number(pictures.limit)} or more, bright yellow.",
+    )
+
+
+def _threshold_facts(detector: Describable) -> dict[str, Any]:
+    calibration = detector.calibration_
+    return {
+        "value": detector.threshold_,
+        "promised": detector.false_alarms_,
+        "normals": len(calibration),
+        "above": int(figures.above(calibration, detector.threshold_).sum()),
+    }
+
+
+def _settings(detector: Describable) -> dict[str, Mapping[str, Any]]:
+    """Every setting and fitted fact, then what wrote the page."""
+    described: dict[str, Mapping[str, Any]] = dict(detector.describe())
+    return described | {
+        "This report was written with": {"Python": platform.python_version()} | dict(_versions(PACKAGES))
+    }
+
+
+def _versions(packages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for package in packages:
+        try:
+            yield package, metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue

@@ -1,0 +1,262 @@
+"""Numbers and names in the words of the person who reads a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unlike.records import Estimate, Evaluation, Metrics
+
+SPACE = "\u00a0"  # does not break between a number and its unit
+FEW = 20  # images of a class below which a reader is warned
+LEAKED = (
+    "Identical to what the detector was fitted on, which makes the metrics below better than they should be. "
+    "Remove them from one side and evaluate again."
+)
+BROKEN_PROMISE = (
+    "The normal images here differ from those the detector was fitted on, in light, position or product, or some are not "
+    "normal. Look at the worst false alarms below, and fit again with normal images such as these."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What a figure of `metrics.json` is called, and what it says, in one line."""
+
+    label: str
+    meaning: str
+    share: bool = False  # shown in percent
+    oracle: bool = False  # its threshold was chosen on the test labels
+
+
+TERMS = {
+    "image.detection_rate": Term("Detection rate", "Share of the anomalous images that score above the threshold.", share=True),
+    "image.false_alarm_rate": Term("False-alarm rate", "Share of the normal images that score above the threshold.", share=True),
+    "image.precision": Term("Precision", "Share of the alarms that are anomalous images, in this mix of images.", share=True),
+    "image.f1": Term("F1", "Harmonic mean of precision and detection rate at the threshold."),
+    "image.accuracy": Term("Accuracy", "Share of the images judged rightly at the threshold.", share=True),
+    "image.accuracy_all_anomalous": Term(
+        "Accuracy of calling all anomalous", "What no detector at all would reach on this mix of images.", share=True
+    ),
+    "image.improvement": Term("Improvement over that", "Accuracy minus the accuracy of calling all anomalous.", share=True),
+    "image.auroc": Term("AUROC", "Chance that an anomalous image scores higher than a normal one; 0.5 is guessing, 1 is perfect."),
+    "image.average_precision": Term("Average precision", "Area under the precision-recall curve; guessing gives the share of anomalous images."),
+    "image.f1_max": Term("Best F1", "Highest F1 of any threshold.", oracle=True),
+    "image.accuracy_max": Term("Best accuracy", "Highest accuracy of any threshold.", share=True, oracle=True),
+    "pixel.auroc": Term("Pixel AUROC", "Chance that a defective pixel has a higher map value than a normal one."),
+    "pixel.aupro": Term("AUPRO", "Mean share of each defect region that is covered, over false-positive rates up to 30 %."),
+    "pixel.average_precision": Term("Pixel average precision", "Area under the precision-recall curve of pixels."),
+    "pixel.f1_max": Term("Best pixel F1", "Highest F1 of any threshold on the map.", oracle=True),
+}  # fmt: skip
+
+
+def term(key: str) -> Term:
+    """What the figure `key` is called; one that nobody described is called by its key.
+
+    >>> term("image.auroc").label, term("image.top_speed_max")
+    ('AUROC', Term(label='Top speed max', meaning='', share=False, oracle=True))
+    """
+    key = key if "." in key else f"image.{key}"
+    fallback = key.partition(".")[2].replace("_", " ").capitalize()
+    return TERMS.get(key) or Term(fallback, "", oracle=key.endswith("_max") or "oracle" in key)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """The digits that tell something.
+
+    >>> number(0.0123456), number(1234567.0), number(0.0123456, 2), number(float("nan"))
+    ('0.01235', '1,234,567', '0.012', '—')
+    """
+    if 1e4 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}" if math.isfinite(value) else "—"
+
+
+def percent(share: float, decimals: int | None = None) -> str:
+    r"""A share in percent, with a decimal near the ends, where it matters.
+
+    >>> percent(0.007), percent(0.62), percent(0.995), percent(1.0)
+    ('0.7\xa0%', '62\xa0%', '99.5\xa0%', '100\xa0%')
+    """
+    return f"{_hundredths(share, _decimals(share) if decimals is None else decimals)}{SPACE}%"
+
+
+def exact_percent(share: float) -> str:
+    r"""A share that somebody chose, in percent, as they would write it.
+
+    >>> exact_percent(0.01), exact_percent(0.0476), exact_percent(0.0005)
+    ('1\xa0%', '4.76\xa0%', '0.05\xa0%')
+    """
+    return f"{100 * share:.3g}{SPACE}%"
+
+
+def share_with_interval(estimate: Estimate, decimals: int | None = None) -> str:
+    r"""A share and its interval in percent.
+
+    >>> share_with_interval(Estimate(0.62, 0.55, 0.69))
+    '62\xa0% [55, 69]'
+    """
+    bounds = interval(estimate)
+    places = max(_decimals(value) for value in (estimate.value, *bounds)) if decimals is None else decimals
+    text = percent(estimate.value, places)
+    return f"{text} [{', '.join(_hundredths(bound, places) for bound in bounds)}]" if bounds else text
+
+
+def interval(estimate: Estimate) -> tuple[float, ...]:
+    """Both bounds, or none."""
+    bounds = tuple(bound for bound in (estimate.low, estimate.high) if bound is not None and math.isfinite(bound))
+    return bounds if len(bounds) == 2 else ()
+
+
+def value_text(key: str, estimate: Estimate) -> str:
+    r"""The value of a figure as its table shows it.
+
+    >>> value_text("image.auroc", Estimate(0.93)), value_text("image.accuracy", Estimate(0.93))
+    ('0.930', '93.0\xa0%')
+    """
+    if not math.isfinite(estimate.value):
+        return "—"
+    return percent(estimate.value, 1) if term(key).share else f"{estimate.value:.3f}"
+
+
+def interval_text(key: str, estimate: Estimate) -> str:
+    """The interval of a figure as its table shows it.
+
+    >>> interval_text("image.auroc", Estimate(0.93, 0.9, 0.95)), interval_text("image.auroc", Estimate(0.93))
+    ('0.900 to 0.950', '—')
+    """
+    texts = [_hundredths(bound, 1) if term(key).share else f"{bound:.3f}" for bound in interval(estimate)]
+    return " to ".join(texts) + (f"{SPACE}%" if texts and term(key).share else "") if texts else "—"
+
+
+def count(many: int, thing: str) -> str:
+    """Some things.
+
+    >>> count(1, "image"), count(1720, "image")
+    ('1 image', '1,720 images')
+    """
+    return f"{many:,} {thing}{'s' * (many != 1)}"
+
+
+def printable(text: str) -> str:
+    r"""Text without what no font shows: control characters, broken letters, marks that turn the direction of writing.
+
+    >>> printable("a\x00b\u202egnp.exe") == "a\ufffdb\ufffdgnp.exe"
+    True
+    """
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def shorten(text: str, most: int) -> str:
+    """The end of a long text: of a path, the part that tells files apart.
+
+    >>> shorten("a/very/long/path/bent/003.png", 16)
+    '…th/bent/003.png'
+    """
+    return text if len(text) <= most else f"…{text[len(text) - most + 1 :]}"
+
+
+def plain(value: Any) -> str:
+    """A setting or a fitted fact as one line of text.
+
+    >>> plain((12, 24)), plain(None), plain(0.1 + 0.2), plain(True), plain({"a": 1})
+    ('12, 24', '—', '0.3', 'yes', 'a = 1')
+    """
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{plain(key)} = {plain(item)}" for key, item in value.items()) or "—"
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return ", ".join(map(plain, value)) or "—"
+    return shorten(printable(str(value)), 400)
+
+
+def headline(evaluation: Evaluation) -> list[str]:
+    """The verdict, in sentences that need no statistics."""
+    overall, promised = evaluation.overall, evaluation.promised_false_alarms
+    found, alarms = (overall.image.get(key) for key in ("detection_rate", "false_alarm_rate"))
+    return [
+        _found(f"At the promised {exact_percent(promised)} false alarms it finds", found, overall.anomalous),
+        f"It {_alarms(alarms, overall.normal)}{_kept(alarms, promised)}.",
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """What a reader must know before believing a figure, and the images or figures it is about."""
+
+    title: str
+    text: str
+    names: tuple[str, ...] = ()
+    grave: bool = True  # a figure may mislead; otherwise something is merely absent
+
+
+def cautions(evaluation: Evaluation) -> Iterator[Caution]:
+    """Everything in an evaluation that should make its reader careful."""
+    overall, leaked = evaluation.overall, evaluation.leaked
+    if leaked:
+        title = f"{count(len(leaked), 'test image')} {'were' if len(leaked) > 1 else 'was'} also used in fitting"
+        yield Caution(title, LEAKED, leaked)
+    alarms = overall.image.get("false_alarm_rate")
+    if alarms and _beyond(alarms, evaluation.promised_false_alarms):
+        yield Caution("More false alarms than promised", BROKEN_PROMISE)
+    if evaluation.scores.unreadable:
+        names = tuple(f"{item.id}: {item.reason}" for item in evaluation.scores.unreadable)
+        yield Caution(f"{count(len(names), 'image')} could not be read", "Left out of every metric below.", names)
+    small = [many for many in (overall.normal, overall.anomalous) if 0 < many < FEW]
+    if small:
+        yield Caution(
+            "Few images", f"With {count(min(small), 'image')} of a class, metrics are rough: mind the intervals."
+        )
+    if overall.left_out:
+        yield Caution("Metrics left out", "They need what these images do not have.", _left_out(overall), grave=False)
+
+
+def _left_out(metrics: Metrics) -> tuple[str, ...]:
+    """Which figures have no value, and why: a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for key, reason in metrics.left_out.items():
+        reasons.setdefault(reason, []).append(term(key).label)
+    return tuple(f"{', '.join(labels)}: {reason}" for reason, labels in reasons.items())
+
+
+def _found(where: str, found: Estimate | None, many: int) -> str:
+    if not many:
+        return "How many anomalous images it finds cannot be said: there were none."
+    rate = "an unknown share" if found is None else share_with_interval(found)
+    return f"{where} {rate} of the {count(many, 'anomalous image')}."
+
+
+def _alarms(alarms: Estimate | None, many: int) -> str:
+    if not many:
+        return "could raise no false alarm: there was no normal image"
+    rate = "an unknown share" if alarms is None else share_with_interval(alarms)
+    return f"raised a false alarm on {rate} of the {count(many, 'normal image')}"
+
+
+def _kept(alarms: Estimate | None, promised: float) -> str:
+    if alarms is None:
+        return ""
+    if alarms.value <= promised:
+        return ", as promised"
+    return ", more than promised" if _beyond(alarms, promised) else ", which chance explains"
+
+
+def _beyond(alarms: Estimate, promised: float) -> bool:
+    """More false alarms than chance would explain, if the promise held."""
+    return (interval(alarms) or (alarms.value,))[0] > promised
+
+
+def _decimals(share: float) -> int:
+    nearest = min(share, 1 - share)
+    return 0 if not 0 < nearest < 0.0995 else 1 if nearest > 0.001 else 2
+
+
+def _hundredths(share: float, decimals: int) -> str:
+    return f"{100 * share:.{decimals}f}" if math.isfinite(share) else "—"

@@ -1,0 +1,44 @@
+"""The promise of a scorer: learn what normal looks like, then say where an image is strange."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+from torch import Tensor
+
+from unlike.models import Model
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Scorer(ABC):
+    """A distance from normal, in some view that a model has of an image.
+
+    A subclass names its `Config`, a frozen dataclass, and is built as `Kind(config)`.
+    """
+
+    Config: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def check(self, model: Model) -> None:  # noqa: B027 - most scorers suit every model
+        """Raise ConfigError if this scorer cannot work with that model."""
+
+    def fit(self, model: Model, batches: Iterable[Tensor]) -> Scorer:  # noqa: ARG002
+        """Learn what normal looks like from batches of normal images (B, C, H, W); some learn nothing."""
+        return self
+
+    @abstractmethod
+    def maps(self, model: Model, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, h, w), each value >= 0 and the higher the stranger."""
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """What was learned, as arrays to keep with the detector."""
+        return {}
+
+    def restore(self, arrays: Arrays) -> None:  # noqa: B027 - some learn nothing
+        """Take back what `state` gave."""

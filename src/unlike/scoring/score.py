@@ -1,0 +1,44 @@
+"""From pixels to maps and scores: the arithmetic that fitting, scoring and pictures share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from unlike.data.tensors import to_pixels, to_tensor
+from unlike.models import Autoencoder, Model
+from unlike.records import Floats, Pixels
+from unlike.scoring.base import Scorer
+from unlike.scoring.maps import MapConfig, reduce_maps, smooth
+
+BLOCK = 64  # images through the model at once
+
+
+@torch.inference_mode()
+def score_pixels(
+    pixels: Pixels, value_range: tuple[float, float], model: Model, scorer: Scorer, config: MapConfig
+) -> tuple[Floats, Floats]:
+    """Pixels (B, H, W, C) -> maps (B, h, w) and scores (B,), each image by itself, on the model's device."""
+    device = device_of(model)
+    maps, scores = [], []
+    for start in range(0, len(pixels), BLOCK):
+        images = to_tensor(pixels[start : start + BLOCK], value_range, device)
+        block = smooth(scorer.maps(model, images), config)
+        maps.append(block.cpu().numpy())
+        scores.append(reduce_maps(block, config).cpu().numpy().astype(np.float64))
+    return np.concatenate(maps), np.concatenate(scores)
+
+
+@torch.inference_mode()
+def rebuild_pixels(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Pixels | None:
+    """Pixels (B, H, W, C) as the model rebuilds them, or None where it rebuilds something else than images."""
+    if not isinstance(model, Autoencoder) or not model.rebuilds_images:
+        return None
+    images = to_tensor(pixels, value_range, device_of(model))
+    return to_pixels(model.rebuild(images), value_range, pixels.dtype)
+
+
+def device_of(model: Model) -> torch.device:
+    """Where the model's weights are."""
+    device: torch.device = next(iter(model.state_dict().values())).device
+    return device

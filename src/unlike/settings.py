@@ -1,0 +1,144 @@
+"""Everything that can be chosen about a detector, in one frozen value; to and from TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unlike.config import check_range, from_mapping, to_mapping
+from unlike.errors import ConfigError, unknown
+from unlike.models import MODELS
+from unlike.scoring import SCORERS, MapConfig
+from unlike.training import TrainingConfig
+
+SECTIONS = ("model", "scorer", "map", "data", "training", "decision")
+DEFAULT_MODEL, DEFAULT_SCORER = "conv", "residual"
+Sections = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """The form in which images are seen."""
+
+    size: int | tuple[int, int] | Literal["auto"] = (
+        "auto"  # side, or [height, width]; auto: arrays their own, files 256
+    )
+    aspect: Literal["stretch", "pad"] = "stretch"  # pad keeps the proportions
+    channels: int | Literal["auto"] = "auto"  # auto: as the first image has; a number converts the images to it
+
+    def __post_init__(self) -> None:
+        sides = self.sides
+        if sides is not None and min(sides) < 1:
+            raise ConfigError(f"data.size: expected 1 pixel or more, came {self.size}")
+        if self.channels != "auto" and self.channels < 1:
+            raise ConfigError(f"data.channels: expected 1 or more, came {self.channels}")
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width, or None for auto."""
+        if self.size == "auto":
+            return None
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionConfig:
+    """What is promised, and on how many held-out images the promise rests."""
+
+    false_alarms: float | Literal["auto"] = (
+        "auto"  # share of normal images; auto: 1 %, or the smallest that can be held
+    )
+    calibration_share: float | Literal["auto"] = (
+        "auto"  # of the normal images; auto: a quarter, 99 where 300 are at hand
+    )
+
+    def __post_init__(self) -> None:
+        if self.false_alarms != "auto" and not 0 < self.false_alarms < 1:
+            raise ConfigError(
+                f"decision.false_alarms: expected a share above 0 and below 1, came {self.false_alarms:g}"
+            )
+        if self.calibration_share != "auto":
+            check_range("decision.calibration_share", self.calibration_share, 0.01, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every choice that makes a detector; what a TOML file and `--set section.key=value` speak of.
+
+    >>> settings = Settings.resolve(model="fcn", overrides={"training": {"epochs": 3}})
+    >>> settings.model_name, settings.model.widths, settings.training.epochs
+    ('fcn', (128, 64, 12, 3), 3)
+    """
+
+    model_name: str
+    scorer_name: str
+    model: Any  # the Config of MODELS[model_name]
+    scorer: Any  # the Config of SCORERS[scorer_name]
+    map: MapConfig = field(default_factory=MapConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+
+    @classmethod
+    def resolve(
+        cls,
+        model: str | None = None,
+        scorer: str | None = None,
+        preset: str | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Settings:
+        """Defaults, then the preset, then what is chosen one by one; a ConfigError names what is unknown."""
+        if preset is not None and preset not in PRESETS:
+            raise unknown("preset", preset, PRESETS)
+        layers: list[Mapping[str, Mapping[str, Any]]] = [PRESETS[preset]] if preset else []
+        layers += [
+            overrides or {},
+            {"model": {"name": model} if model else {}, "scorer": {"name": scorer} if scorer else {}},
+        ]
+        merged: Sections = {name: {} for name in SECTIONS}
+        for layer in layers:
+            for section, values in layer.items():
+                if section not in SECTIONS:
+                    raise unknown("section", section, SECTIONS)
+                if "name" in values and values["name"] != merged[section].get("name", values["name"]):
+                    merged[section] = {}  # another model's settings are not this one's
+                merged[section] |= values
+        return cls.from_sections(merged)
+
+    @classmethod
+    def from_sections(cls, sections: Mapping[str, Mapping[str, Any]]) -> Settings:
+        """From what `to_sections` gave, or a TOML file holds; what is left out has its default."""
+        for section in sections:
+            if section not in SECTIONS:
+                raise unknown("section", section, SECTIONS)
+        model = dict(sections.get("model", {}))
+        scorer = dict(sections.get("scorer", {}))
+        model_name, scorer_name = model.pop("name", DEFAULT_MODEL), scorer.pop("name", DEFAULT_SCORER)
+        for what, name, registry in (("model", model_name, MODELS), ("scorer", scorer_name, SCORERS)):
+            if name not in registry:
+                raise unknown(what, str(name), registry)
+        return cls(
+            model_name,
+            scorer_name,
+            from_mapping(MODELS[model_name].Config, model, "model"),
+            from_mapping(SCORERS[scorer_name].Config, scorer, "scorer"),
+            from_mapping(MapConfig, sections.get("map", {}), "map"),
+            from_mapping(DataConfig, sections.get("data", {}), "data"),
+            from_mapping(TrainingConfig, sections.get("training", {}), "training"),
+            from_mapping(DecisionConfig, sections.get("decision", {}), "decision"),
+        )
+
+    def to_sections(self) -> Sections:
+        """Everything, spelled out, in plain values that TOML holds."""
+        return {
+            "model": {"name": self.model_name, **to_mapping(self.model)},
+            "scorer": {"name": self.scorer_name, **to_mapping(self.scorer)},
+            **{name: to_mapping(getattr(self, name)) for name in SECTIONS[2:]},
+        }
+
+
+PRESETS: dict[str, Sections] = {
+    # an autoencoder with a linear bottleneck, and what it cannot rebuild: the sizes did best on faces of 64 x 64
+    "textbook": {"model": {"name": "conv", "bottleneck": 128}, "scorer": {"name": "residual"}, "data": {"size": 64}},
+}

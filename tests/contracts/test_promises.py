@@ -1,0 +1,186 @@
+"""Every entry of every registry keeps its promises; and the checks themselves can fail."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from unlike.decision.thresholds import THRESHOLDS
+from unlike.models import MODELS, ImageShape, Model
+from unlike.models.conv import ConvAutoencoder, ConvConfig
+from unlike.models.measures import OBJECTIVES
+from unlike.scoring import SCORERS
+from unlike.scoring.residual import ResidualConfig, ResidualScorer
+from unlike.testing import assert_close, check_model, check_scorer, check_threshold, example_images
+from unlike.training import isolated_randomness
+
+
+def build(name: str, channels: int = 3, height: int = 16, width: int = 24) -> Model:
+    with isolated_randomness(0):
+        return MODELS[name](MODELS[name].Config(), ImageShape(channels, height, width))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("name", MODELS)
+def test_model_keeps_its_promise(name, channels):
+    check_model(build(name, channels))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_scorer_keeps_its_promise(scorer, model):
+    check_scorer(SCORERS[scorer](SCORERS[scorer].Config()), build(model))
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_threshold_keeps_its_promise(name):
+    check_threshold(THRESHOLDS[name])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_learns_sixteen_images_by_heart(name):
+    """To a tenth of its first loss, by plain Adam."""
+    y, x = np.mgrid[:16, :16] / 16
+    waves = [np.sin(6 * (x * np.cos(a) + y * np.sin(a)) + a) for a in np.linspace(0, 3, 16)]
+    images = torch.tensor(np.array(waves), dtype=torch.float32)[:, None]
+    with isolated_randomness(0):
+        config = dataclasses.replace(MODELS[name].Config(), widths=(64, 32, 16))
+        model = MODELS[name](config, ImageShape(1, 16, 16)).train()
+        optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+        losses = []
+        for _ in range(300):
+            loss = model.loss(images, OBJECTIVES["squared"])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+    assert losses[-1] < losses[0] / 10
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_config_and_class_say_what_they_are_for(name):
+    assert MODELS[name].__doc__
+    assert MODELS[name].Config.__doc__
+    assert dataclasses.is_dataclass(MODELS[name].Config)
+
+
+class Broken(ConvAutoencoder):
+    """A model whose promises can be broken one at a time."""
+
+    fault = ""
+
+    def encode(self, images):
+        code = super().encode(images)
+        if self.fault == "shape":
+            return code.flatten(1)
+        if self.fault == "batch":
+            return code - code.mean(dim=0)
+        if self.fault == "random":
+            return code + torch.rand_like(code)
+        return code[:1] if self.fault == "count" else code
+
+    def decode(self, code):
+        rebuilt = super().decode(code)
+        return rebuilt[:, :, 1:] if self.fault == "rebuilt" else rebuilt
+
+    def loss(self, images, objective):
+        if self.fault == "vector":
+            return self.rebuild(images).flatten()
+        if self.fault == "unreached":
+            return objective(super().encode(images), torch.zeros(()))
+        return (
+            super().loss(images, objective) if self.fault != "rebuilt" else super().decode(self.encode(images)).mean()
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("shape", r"must return \(B, D, h, w\)"),
+        ("count", "gave 1 codes"),
+        ("batch", "alone has another code"),
+        ("random", "second look"),
+        ("rebuilt", "but the target is"),
+        ("vector", "must be a scalar"),
+        ("unreached", "does not reach decoder"),
+    ],
+)
+def test_check_model_finds(fault, message):
+    model = Broken(ConvConfig(), ImageShape(3, 16, 16))
+    model.fault = fault
+    if fault in ("shape", "count"):
+        model.loss = lambda images, objective: sum(p.sum() for p in model.parameters())
+    with pytest.raises(AssertionError, match=message):
+        check_model(model)
+
+
+class Wrong(ResidualScorer):
+    """A scorer whose promises can be broken one at a time."""
+
+    fault = ""
+
+    def fit(self, model, batches):
+        return None if self.fault == "fit" else self
+
+    def maps(self, model, images):
+        maps = super().maps(model, images)
+        broken = {
+            "negative": maps - 1,
+            "batch": maps / maps.max(),
+            "infinite": maps / 0,
+            "flat": maps.flatten(1),
+            "count": maps[:1],
+        }
+        return broken.get(self.fault, maps)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("fit", "must return the scorer"),
+        ("negative", "must be >= 0"),
+        ("batch", "alone has another map"),
+        ("infinite", "not finite"),
+        ("flat", r"must be \(B, h, w\)"),
+        ("count", "gave 1 maps"),
+    ],
+)
+def test_check_scorer_finds(fault, message):
+    scorer = Wrong(ResidualConfig())
+    scorer.fault = fault
+    with pytest.raises(AssertionError, match=message):
+        check_scorer(scorer, build("conv"))
+
+
+class Loose:
+    """A threshold that promises more than it holds."""
+
+    def __init__(self, false_alarms):
+        self.false_alarms = false_alarms
+
+    def fit(self, scores):
+        self.threshold_ = float(np.quantile(scores, 1 - 2 * self.false_alarms))
+        return self
+
+    def predict(self, scores):
+        return scores > self.threshold_
+
+
+def test_check_threshold_finds_a_broken_promise():
+    with pytest.raises(AssertionError, match=r"promised 0\.05"):
+        check_threshold(Loose)
+
+
+def test_assert_close_says_by_how_much():
+    with pytest.raises(AssertionError, match=r"other \(by 0\.5 relative\)"):
+        assert_close(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0]) * 4 / 3 * 1.5 / 1, "other")
+
+
+def test_examples_are_images_of_the_models_shape():
+    images = example_images(build("conv", 3, 16, 24))
+    assert images.shape == (4, 3, 16, 24)
+    assert images.abs().max() <= 1

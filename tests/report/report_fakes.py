@@ -1,0 +1,90 @@
+"""A detector and an evaluation that look like real ones, made of numbers alone."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from unlike.evaluation.metrics import measure_images
+from unlike.records import Evaluation, Explanation, Sample, Scores, Unreadable
+
+
+class FakeDetector:
+    """What a report asks of a detector. Its images are made from the ids, and `images` overrides them."""
+
+    def __init__(self, shape=(48, 48, 3), dtype=np.uint8, rebuilds=True, history=None, images=None):
+        self.shape, self.dtype, self.rebuilds, self.images = shape, np.dtype(dtype), rebuilds, images or {}
+        self.threshold_, self.false_alarms_ = 1.9, 0.05
+        self.calibration_ = np.random.default_rng(7).gamma(20, 0.06, 199)
+        self.history_ = losses_over(12) if history is None else history
+
+    def describe(self):
+        return {
+            "model": {"name": "conv", "widths": (12, 24, 48), "bottleneck": None},
+            "training": {"epochs": 12, "learning_rate": 0.002, "device": "cpu", "resume": False},
+            "fitted": {"images": 800, "threshold": self.threshold_},
+        }
+
+    def explain(self, samples):
+        return [self._explain(sample) for sample in samples]
+
+    def _explain(self, sample):
+        random = np.random.default_rng(abs(hash(sample.id)) % 2**32)
+        height, width, channels = self.shape
+        y, x = np.mgrid[:height, :width] / max(height, width)
+        waves = 0.5 + 0.3 * np.sin(9 * (x + y) + random.uniform(0, 6))
+        map_ = np.abs(random.normal(0, 0.02, (height // 2, width // 2))) + 0.01
+        image = np.repeat(waves[..., None], channels, axis=2)
+        rebuilt = image.copy()
+        if sample.anomalous:
+            top, left = (int(random.uniform(0, side * 0.7)) for side in (height, width))
+            image[top : top + height // 5, left : left + width // 5] = 0.05
+            map_[top // 2 : (top + height // 5) // 2, left // 2 : (left + width // 5) // 2] += 0.4
+            map_ = cv2.GaussianBlur(map_, (0, 0), 2)
+        full = 1.0 if self.dtype.kind == "f" else np.iinfo(self.dtype).max
+        image, rebuilt = ((part * full).astype(self.dtype) for part in (image, rebuilt))
+        image = self.images.get(sample.id, image)
+        return Explanation(sample, 1.0, image, map_.astype(np.float32), rebuilt if self.rebuilds else None)
+
+
+def losses_over(epochs):
+    return [
+        {"epoch": e, "train": 0.4 / e, "validation": 0.5 / e + 0.01 * max(0, e - 8), "learning_rate": 1e-3}
+        for e in range(1, epochs + 1)
+    ]
+
+
+def evaluate_fake(
+    normal=120,
+    anomalous=40,
+    *,
+    kinds=("bent", "cut"),
+    name=None,
+    scores=None,
+    unreadable=(),
+    leaked=(),
+    promised=0.05,
+    seed=0,
+):
+    """An Evaluation of made-up scores; `name(index, kind)` makes the ids."""
+    random = np.random.default_rng(seed)
+    name = name or (lambda index, kind: f"test/{kind}/{index:03}.png")
+    labels = ["good"] * normal + [kinds[i % len(kinds)] for i in range(anomalous)]
+    samples = tuple(Sample(name(i, kind), anomalous=kind != "good", kind=kind) for i, kind in enumerate(labels))
+    drawn = np.concatenate([random.gamma(20, 0.06, normal), random.gamma(12, 0.17, anomalous)])
+    drawn = drawn if scores is None else np.asarray(scores, float)
+    truth = np.array([sample.anomalous for sample in samples], bool)
+    parts = {
+        kind: ~truth | np.array([label == kind for label in labels]) for kind in dict.fromkeys(labels) if kind != "good"
+    }
+    return Evaluation(
+        overall=measure_images(drawn, truth, 1.9),
+        categories={"": measure_images(drawn, truth, 1.9)},
+        kinds={kind: measure_images(drawn[rows], truth[rows], 1.9) for kind, rows in parts.items()},
+        scores=Scores(tuple(sample.id for sample in samples), drawn, unreadable=tuple(Unreadable(*item) for item in unreadable)),
+        samples=samples,
+        p_values=np.linspace(1, 0.005, len(drawn)),
+        threshold=1.9,
+        promised_false_alarms=promised,
+        leaked=tuple(leaked),
+    )  # fmt: skip

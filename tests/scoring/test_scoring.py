@@ -1,0 +1,95 @@
+"""Residuals, smoothing and reduction, against hand arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from unlike.errors import ConfigError
+from unlike.models import ImageShape, Model
+from unlike.models.conv import ConvAutoencoder, ConvConfig
+from unlike.models.measures import MEASURES
+from unlike.scoring import MapConfig, reduce_maps, smooth
+from unlike.scoring.residual import ResidualConfig, ResidualScorer
+from unlike.scoring.score import rebuild_pixels, score_pixels
+from unlike.testing import example_images
+
+
+@pytest.fixture
+def model():
+    return ConvAutoencoder(ConvConfig(widths=(4,)), ImageShape(3, 12, 16)).eval()
+
+
+@pytest.mark.parametrize("difference", MEASURES)
+def test_residual_is_the_difference_of_image_and_reconstruction(model, difference):
+    images = example_images(model)
+    with torch.no_grad():
+        maps = ResidualScorer(ResidualConfig(difference)).maps(model, images)
+        expected = MEASURES[difference](model.rebuild(images), images)
+    torch.testing.assert_close(maps, expected)
+    assert maps.shape == (4, 12, 16)
+
+
+def test_unknown_difference():
+    with pytest.raises(ConfigError, match=r"unknown scorer\.difference 'square'; did you mean 'squared'"):
+        ResidualConfig("square")
+
+
+class CodeOnly(Model):
+    def encode(self, images):
+        return images
+
+    def loss(self, images, objective):
+        return images.sum()
+
+
+def test_residual_needs_a_model_that_rebuilds():
+    with pytest.raises(ConfigError, match="needs a model that rebuilds its target; CodeOnly does not"):
+        ResidualScorer(ResidualConfig()).check(CodeOnly(None, ImageShape(1, 2, 2)))
+
+
+def test_reductions():
+    maps = torch.arange(24.0).view(2, 3, 4)
+    assert reduce_maps(maps, MapConfig()).tolist() == [5.5, 17.5]
+    assert reduce_maps(maps, MapConfig(reduction="max")).tolist() == [11, 23]
+    assert reduce_maps(maps, MapConfig(reduction="top", top_share=0.25)).tolist() == [10, 22]
+    assert reduce_maps(maps, MapConfig(reduction="top", top_share=1e-6)).tolist() == [11, 23]
+
+
+def test_smoothing_is_gaussian(rng):
+    maps = torch.tensor(rng.random((2, 30, 40)), dtype=torch.float32)
+    expected = np.stack([gaussian_filter(map_.numpy(), 1.5, mode="nearest", truncate=4) for map_ in maps])
+    np.testing.assert_allclose(smooth(maps, MapConfig(blur_pixels=1.5)), expected, rtol=1e-4)
+    assert smooth(maps, MapConfig()) is maps
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"blur_pixels": -1.0}, r"map\.blur_pixels: expected 0 to 1000"),
+        ({"top_share": 1.5}, r"map\.top_share: expected"),
+    ],
+)
+def test_maps_cannot_be_reduced_so(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        MapConfig(**settings)
+
+
+def test_scores_do_not_depend_on_the_batch(model, rng):
+    pixels = rng.integers(0, 256, (130, 12, 16, 3), dtype=np.uint8)
+    scorer = ResidualScorer(ResidualConfig())
+    maps, scores = score_pixels(pixels, (0, 255), model, scorer, MapConfig())
+    alone = [score_pixels(image[None], (0, 255), model, scorer, MapConfig())[1][0] for image in pixels]
+    np.testing.assert_allclose(scores, alone, rtol=1e-5)
+    np.testing.assert_allclose(scores, maps.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_rebuilt_pixels_have_the_type_of_the_image(model, rng):
+    for kind, white in ((np.uint8, 255), (np.uint16, 65535), (np.float32, 1)):
+        pixels = (rng.random((2, 12, 16, 3)) * white).astype(kind)
+        rebuilt = rebuild_pixels(pixels, (0.0, 1.0), model)
+        assert rebuilt.dtype == kind
+        assert rebuilt.shape == pixels.shape
+    assert rebuild_pixels(pixels, (0.0, 1.0), CodeOnly(None, ImageShape(3, 12, 16))) is None

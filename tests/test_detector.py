@@ -1,0 +1,266 @@
+"""The detector as a user of Python meets it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from conftest import scratched, stripes, write_png
+from unlike import Detector
+from unlike.detector import choose_device
+from unlike.errors import ConfigError, DataError, ImageError, NotFittedError
+
+FAST = {
+    "training": {"epochs": 25, "batch_size": 8, "learning_rate": 5e-3},
+    "model": {"widths": [8, 8], "bottleneck": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector(model="conv", false_alarms=0.1, settings=FAST, device="cpu").fit(stripes(60, channels=1))
+
+
+@pytest.fixture(scope="module")
+def odd():
+    return scratched(stripes(12, seed=9, channels=1))
+
+
+def test_strange_images_score_higher_than_normal_ones(detector, odd):
+    normal = detector.score(stripes(12, seed=8, channels=1)).image
+    assert np.median(detector.score(odd[0]).image) > normal.max()
+
+
+def test_maps_are_high_where_the_defect_is(detector, odd):
+    images, masks = odd
+    maps = detector.score(images, maps=True).maps
+    assert maps.shape == masks.shape
+    assert all(map_[mask].mean() > 3 * map_[~mask].mean() for map_, mask in zip(maps, masks, strict=True))
+
+
+def test_scores_are_the_same_alone_in_a_batch_from_array_or_file(detector, odd, tmp_path):
+    images, _ = odd
+    together = detector.score(images).image
+    alone = [detector.score(image[None]).image[0] for image in images]
+    for number, image in enumerate(images):
+        write_png(tmp_path / f"{number:02}.png", image[..., 0])
+    np.save(tmp_path / "images.npy", images)
+    np.testing.assert_allclose(alone, together, rtol=1e-5)
+    np.testing.assert_allclose(detector.score(str(tmp_path)).image, together, rtol=1e-5)
+    np.testing.assert_allclose(detector.score(tmp_path / "images.npy").image, together, rtol=1e-5)
+
+
+def test_verdicts_agree_with_scores_threshold_and_p_values(detector, odd):
+    verdicts = detector.judge(odd[0])
+    scores = detector.score(odd[0]).image
+    for verdict, score in zip(verdicts, scores, strict=True):
+        assert verdict.score == score
+        assert verdict.threshold == detector.threshold_
+        assert verdict.anomalous == (score > detector.threshold_) == (verdict.p_value <= 0.1 + 1e-9)
+    assert sum(verdict.anomalous for verdict in verdicts) >= 10
+
+
+def test_regions_lie_on_the_defect_in_original_pixels(tmp_path, detector, odd):
+    images, masks = odd
+    for number, image in enumerate(images):
+        big = cv2.resize(image, (96, 64), interpolation=cv2.INTER_NEAREST)
+        write_png(tmp_path / f"{number:02}.png", big)
+    found = [verdict.regions[0] for verdict in detector.judge(tmp_path) if verdict.regions]
+    assert len(found) >= 10
+    mask = cv2.resize(masks[0].astype(np.uint8), (96, 64), interpolation=cv2.INTER_NEAREST)
+    first = detector.judge(tmp_path / "00.png")[0].regions[0]
+    assert mask[first.y : first.y + first.height, first.x : first.x + first.width].mean() > 0.4
+
+
+def test_original_maps_have_the_images_own_pixels(detector, tmp_path):
+    write_png(tmp_path / "a.png", np.zeros((50, 70), np.uint8))
+    assert [(name, map_.shape) for name, map_ in detector.original_maps(tmp_path)] == [("a.png", (50, 70))]
+
+
+def test_false_alarms_that_were_promised(detector):
+    assert detector.false_alarms_ == 0.1
+    fresh = detector.score(stripes(400, seed=77, channels=1)).image
+    assert (fresh > detector.threshold_).mean() < 0.25  # 20 held-out images: a wide promise, kept on average
+
+
+def test_splits_are_counted_and_copies_left_out():
+    images = stripes(30, channels=1)
+    images = np.concatenate([images, images[:10]])
+    fitted = Detector(model="conv", epochs=1).fit(images)
+    counts = fitted.describe()["fitted"]["images"]
+    assert counts == {"train": 18, "validation": 2, "calibration": 10, "copies": 10, "unreadable": 0}
+    assert len(fitted.calibration_) == 10
+    assert len(fitted.digests_) == 30
+
+
+@pytest.mark.parametrize(("count", "promised"), [(60, 1 / 21), (400, 0.01)])
+def test_sixty_images_work_without_a_choice(count, promised):
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8), dtype=np.uint8)
+    assert Detector(model="fcn", epochs=1).fit(images).false_alarms_ == pytest.approx(promised)
+
+
+def test_a_promise_that_cannot_be_held_is_refused_before_training():
+    with pytest.raises(
+        DataError, match=r"of 60 different normal images 30 can be held out, and 30 normal images cannot hold"
+    ):
+        Detector(model="fcn", epochs=10**6, false_alarms=0.01).fit(stripes(60))
+
+
+def test_a_promise_takes_the_images_it_needs():
+    fitted = Detector(model="fcn", epochs=1, false_alarms=0.02).fit(stripes(120, size=8))
+    assert fitted.describe()["fitted"]["images"]["calibration"] == 49
+
+
+def test_too_few_images_at_all():
+    with pytest.raises(DataError, match="2 normal images cannot be split; at least 3 are needed"):
+        Detector(model="fcn", epochs=1).fit(stripes(2))
+
+
+def test_broken_files_are_named_and_the_others_go_on(detector, tmp_path):
+    for number, image in enumerate(stripes(12, channels=1)):
+        write_png(tmp_path / f"{number:02}.png", image[..., 0])
+    (tmp_path / "03.png").write_bytes(b"")
+    (tmp_path / "07.png").write_text("a text")
+    scores = detector.score(tmp_path)
+    assert len(scores) == 10
+    assert [item.id for item in scores.unreadable] == ["03.png", "07.png"]
+    fitted = Detector(model="fcn", epochs=1).fit(tmp_path)
+    assert [item.id for item in fitted.unreadable_] == ["03.png", "07.png"]
+
+
+def test_nothing_that_can_be_scored(detector, tmp_path):
+    (tmp_path / "a.png").write_text("a text")
+    with pytest.raises(DataError, match=r"none of the 1 images can be scored: a\.png"):
+        detector.score(tmp_path)
+
+
+def test_images_of_another_channel_count_are_named(detector):
+    with pytest.raises(DataError, match=r"has 3 channels where the detector takes 1; fit with --set data\.channels=1"):
+        detector.score(stripes(2))
+
+
+def test_sixteen_bit_and_float_images_keep_their_values():
+    """A 16-bit ramp that 8 bits would flatten must still be seen."""
+    random = np.random.default_rng(0)
+    normal = random.integers(30_000, 30_100, (60, 16, 16), dtype=np.uint16)
+    odd = normal[:5].copy()
+    odd[:, 4:8, 4:8] += 120  # half a step of 8 bits
+    for images, strange in ((normal, odd), (normal / np.float32(65535), odd / np.float32(65535))):
+        fitted = Detector(model="fcn", epochs=30, settings={"scorer": {"difference": "squared"}}).fit(images)
+        maps = fitted.score(strange, maps=True).maps
+        assert fitted.score(images).image.std() > 0
+        assert np.unique(maps).size > 100
+
+
+def test_float_images_outside_the_fitted_range_are_not_clipped():
+    images = np.random.default_rng(0).uniform(0, 1, (40, 8, 8)).astype(np.float32)
+    fitted = Detector(model="fcn", epochs=1).fit(images)
+    scores = fitted.score(np.stack([images[0], images[0] + 3, images[0] + 9])).image
+    assert scores[0] < scores[1] < scores[2]
+
+
+def test_explain_gives_image_reconstruction_and_map(detector, odd):
+    from unlike.data.index import find_images
+
+    index = find_images(odd[0])
+    found = detector.explain(odd[0], [index.samples[3], index.samples[1]])
+    assert [item.sample.id for item in found] == ["3", "1"]
+    np.testing.assert_array_equal(found[0].image, odd[0][3])
+    assert found[0].rebuilt.shape == odd[0][3].shape
+    assert found[0].rebuilt.dtype == np.uint8
+    assert found[0].score == detector.score(odd[0]).image[3]
+    gap = (found[0].rebuilt.astype(float) - found[0].image) / 127.5
+    np.testing.assert_allclose(found[0].map, (gap**2).mean(-1), atol=0.02)
+
+
+def test_fit_reads_only_what_is_normal(mvtec):
+    fitted = Detector(model="conv", epochs=1, size=32).fit(mvtec)
+    assert fitted.describe()["fitted"]["images"]["train"] + len(fitted.calibration_) + 3 == 40
+
+
+def test_progress_is_told(mvtec):
+    calls = []
+    Detector(model="conv", epochs=2, size=32).fit(mvtec, notify=lambda *call: calls.append(call))
+    stages = [call[0] for call in calls]
+    assert stages[0] == "read"
+    assert calls[stages.index("train") - 1][:3] == ("read", 40, 40)
+    assert [call[1:3] for call in calls if call[0] == "train"] == [(1, 2), (2, 2)]
+    assert {"train", "validation"} <= set(calls[-1][3])
+
+
+def test_use_before_fit(tmp_path):
+    fresh = Detector()
+    for use in (lambda: fresh.score(stripes(2)), lambda: fresh.threshold_, lambda: fresh.save(tmp_path / "d")):
+        with pytest.raises(NotFittedError, match=r"not been fitted yet; call fit\(images\) or Detector.load"):
+            use()
+
+
+def test_repr_says_what_it_is(detector):
+    assert repr(Detector()) == "Detector(model='conv', scorer='residual'; not fitted)"
+    assert "fitted on the array" in repr(detector)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "conv_vae"}, r"unknown model 'conv_vae'; did you mean 'conv'\? known: "),
+        ({"scorer": "residul"}, r"unknown scorer 'residul'; did you mean 'residual'"),
+        ({"preset": "textbok"}, r"unknown preset 'textbok'; did you mean 'textbook'"),
+        ({"settings": {"train": {}}}, r"unknown section 'train'; did you mean 'training'"),
+        (
+            {"settings": {"training": {"epoch": 1}}},
+            r"unknown setting 'training\.epoch'; did you mean 'training\.epochs'",
+        ),
+        ({"model": "fcn", "settings": {"model": {"bottleneck": 3}}}, r"unknown setting 'model\.bottleneck'"),
+        ({"size": 0}, r"data\.size: expected 1 pixel or more, came 0"),
+        ({"epochs": 0}, r"training\.epochs: expected 1 or more"),
+        ({"false_alarms": 1.5}, r"decision\.false_alarms: expected a share above 0 and below 1, came 1\.5"),
+        ({"settings": {"data": {"channels": 0}}}, r"data\.channels: expected 1 or more"),
+        (
+            {"settings": {"decision": {"calibration_share": 2.0}}},
+            r"decision\.calibration_share: expected 0\.01 to 0\.9",
+        ),
+    ],
+)
+def test_choices_that_cannot_be_are_refused_at_once(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Detector(**arguments)
+
+
+def test_a_preset_is_a_start_and_single_choices_win():
+    settings = Detector(preset="textbook", size=32, epochs=3).settings
+    assert (settings.model_name, settings.model.bottleneck, settings.data.size, settings.training.epochs) == (
+        "conv",
+        128,
+        32,
+        3,
+    )
+    assert Detector(preset="textbook", model="fcn").settings.model_name == "fcn"
+
+
+def test_devices():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(ConfigError, match="device 'abacus' cannot be used here"):
+        choose_device("abacus")
+
+
+def test_settings_survive_toml(detector):
+    import tomli_w
+
+    from unlike.settings import Settings
+
+    text = tomli_w.dumps(detector.settings.to_sections())
+    assert Settings.from_sections(tomllib.loads(text)) == detector.settings
+    json.dumps(detector.describe())
+
+
+def test_errors_are_also_the_standard_ones():
+    assert issubclass(ImageError, ValueError)
+    with pytest.raises(ValueError, match="unknown model"):
+        Detector(model="nothing")
