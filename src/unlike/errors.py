@@ -52,6 +52,6 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
     "unknown model 'conv_vae'; did you mean 'conv'? known: conv, fcn"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}? known: " if close else "; known: "
     return ConfigError(f"unknown {what} {name!r}{hint}{', '.join(names)}")

@@ -21,9 +21,7 @@ Sections = dict[str, dict[str, Any]]
 class DataConfig:
     """The form in which images are seen."""
 
-    size: int | tuple[int, int] | Literal["auto"] = (
-        "auto"  # side, or [height, width]; auto: arrays their own, files 256
-    )
+    size: int | tuple[int, int] | Literal["auto"] = "auto"  # side, or [height, width]; auto: arrays as is, files 256
     aspect: Literal["stretch", "pad"] = "stretch"  # pad keeps the proportions
     channels: int | Literal["auto"] = "auto"  # auto: as the first image has; a number converts the images to it
 
@@ -46,12 +44,8 @@ class DataConfig:
 class DecisionConfig:
     """What is promised, and on how many held-out images the promise rests."""
 
-    false_alarms: float | Literal["auto"] = (
-        "auto"  # share of normal images; auto: 1 %, or the smallest that can be held
-    )
-    calibration_share: float | Literal["auto"] = (
-        "auto"  # of the normal images; auto: a quarter, 99 where 300 are at hand
-    )
+    false_alarms: float | Literal["auto"] = "auto"  # of normal images; auto: 1 %, or the least that can be held
+    calibration_share: float | Literal["auto"] = "auto"  # of normal images; auto: 1 in 4, or 99 of 300 and more
 
     def __post_init__(self) -> None:
         if self.false_alarms != "auto" and not 0 < self.false_alarms < 1:

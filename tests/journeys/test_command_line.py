@@ -122,7 +122,7 @@ def test_evaluate_leaves_metrics_scores_and_report(images, tmp_path, capsys):
     assert metrics["image"]["auroc"]["value"] > 0.9
     assert metrics["pixel"]["auroc"]["value"] > 0.9
     assert metrics["pixel"]["aupro"]["value"] > 0.5
-    assert f"AUROC {metrics['image']['auroc']['value']:.3f}"[6:] in printed
+    assert re.search(rf"AUROC +{metrics['image']['auroc']['value']:.3f} \[", printed)
     assert "12 normal and 12 anomalous images" in printed
     rows = list(csv.DictReader((tmp_path / "out/scores.csv").open()))
     assert len(rows) == 24
@@ -159,7 +159,7 @@ def test_evaluate_arrays_with_labels(images, tmp_path):
 def test_evaluate_with_one_class_leaves_out_what_needs_two(images, tmp_path, capsys):
     folder, detector = images
     (tmp_path / "set").mkdir()
-    os.symlink(f"{folder}/test/good", tmp_path / "set/good")
+    (tmp_path / "set/good").symlink_to(f"{folder}/test/good")
     assert run(["evaluate", detector, str(tmp_path / "set"), "-o", str(tmp_path / "out")]) == 0
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert "auroc" not in metrics["image"]
@@ -170,8 +170,8 @@ def test_evaluate_with_one_class_leaves_out_what_needs_two(images, tmp_path, cap
 def test_evaluate_warns_of_images_it_was_fitted_on(images, tmp_path, capsys):
     folder, detector = images
     (tmp_path / "set/test").mkdir(parents=True)
-    os.symlink(f"{folder}/train/good", tmp_path / "set/test/good")
-    os.symlink(f"{folder}/test/scratch", tmp_path / "set/test/scratch")
+    (tmp_path / "set/test/good").symlink_to(f"{folder}/train/good")
+    (tmp_path / "set/test/scratch").symlink_to(f"{folder}/test/scratch")
     assert run(["evaluate", detector, str(tmp_path / "set"), "-o", str(tmp_path / "out")]) == 0
     assert "58 test images identical to images the detector was fitted on" in capsys.readouterr().err
     assert len(json.loads((tmp_path / "out/metrics.json").read_text())["leaked"]) == 58
@@ -215,7 +215,7 @@ def test_a_thousand_images_of_which_twenty_are_broken(images, tmp_path, capsys):
         ),
         (["fit", "{folder}", "-o", "d", "--config", "nothing.toml"], "nothing.toml: cannot be opened"),
         (["fit", "{folder}"], "Missing option '-o'"),
-        (["fit", "{folder}", "-o", "d", "--epochs", "many"], "'many' is not a valid int"),
+        (["fit", "{folder}", "-o", "d", "--epochs", "many"], "Invalid value for '--epochs'"),
         (["fit", "{folder}", "-o", "d", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["fit", "{folder}", "-o", "/proc/d.unlike"], "/proc/d.unlike: cannot be written"),
         (["score", "nowhere", "{folder}"], "nowhere: no detector here; `unlike fit IMAGES -o nowhere` makes one"),
@@ -312,9 +312,9 @@ def test_a_stopped_fit_goes_on_to_the_same_detector(images, tmp_path, how):
     wait_for(tmp_path / ".d.unlike.unfinished")
     time.sleep(0.3)
     stopped.send_signal(how)
-    assert stopped.wait(60) == (130 if how == signal.SIGINT else -how)
-    if how == signal.SIGINT:
-        assert "unlike fit ... --resume` goes on" in stopped.stderr.read()
+    said = stopped.communicate(timeout=60)[1]
+    assert stopped.returncode == (130 if how == signal.SIGINT else -how)
+    assert how == signal.SIGKILL or "unlike fit ... --resume` goes on" in said
     assert not (tmp_path / "d.unlike").exists()
     assert run([*arguments, "--resume"]) == 0
     assert run(["fit", folder, "-o", str(tmp_path / "whole.unlike"), "--size", "32", "--epochs", "150"]) == 0
@@ -333,7 +333,8 @@ def test_an_interrupted_score_keeps_what_is_finished(images, tmp_path):
         assert time.monotonic() < end
         time.sleep(0.02)
     scoring.send_signal(signal.SIGINT)
-    assert scoring.wait(60) == 130
+    scoring.communicate(timeout=60)
+    assert scoring.returncode == 130
     lines = out.read_text().splitlines()
     assert 100 < len(lines) < 400_000
     assert all(line.count(",") == 4 for line in lines)
@@ -345,7 +346,7 @@ def test_help_is_there_at_once_and_without_torch():
         "import sys, time; from unlike.cli import run; run(['--help']); "
         "assert not {'torch', 'numpy', 'cv2', 'matplotlib', 'sklearn'} & set(sys.modules), sorted(sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    found = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=ENVIRONMENT)
     assert found.returncode == 0, found.stderr
     assert "fit" in found.stdout
     assert "evaluate" in found.stdout

@@ -41,8 +41,8 @@ def test_ssim_is_that_of_the_paper(rng):
     second = 0.7 * first + 0.3 * second
     expected = np.array(
         [
-            [reference_ssim(a.numpy().astype(float), b.numpy().astype(float)) for a, b in zip(x, y)]
-            for x, y in zip(first, second)
+            [reference_ssim(a.numpy().astype(float), b.numpy().astype(float)) for a, b in zip(x, y, strict=True)]
+            for x, y in zip(first, second, strict=True)
         ]
     )
     np.testing.assert_allclose(MEASURES["ssim"](first, second), ((1 - expected) / 2).mean(1), atol=2e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 
@@ -25,11 +27,12 @@ class FakeDetector:
             "fitted": {"images": 800, "threshold": self.threshold_},
         }
 
-    def explain(self, samples):
+    def explain(self, images, samples):
+        assert images == "the source"
         return [self._explain(sample) for sample in samples]
 
     def _explain(self, sample):
-        random = np.random.default_rng(abs(hash(sample.id)) % 2**32)
+        random = np.random.default_rng(zlib.crc32(sample.id.encode("utf-8", "surrogatepass")))
         height, width, channels = self.shape
         y, x = np.mgrid[:height, :width] / max(height, width)
         waves = 0.5 + 0.3 * np.sin(9 * (x + y) + random.uniform(0, 6))
@@ -43,7 +46,8 @@ class FakeDetector:
             map_ = cv2.GaussianBlur(map_, (0, 0), 2)
         full = 1.0 if self.dtype.kind == "f" else np.iinfo(self.dtype).max
         image, rebuilt = ((part * full).astype(self.dtype) for part in (image, rebuilt))
-        image = self.images.get(sample.id, image)
+        if sample.id in self.images:
+            image = rebuilt = self.images[sample.id]
         return Explanation(sample, 1.0, image, map_.astype(np.float32), rebuilt if self.rebuilds else None)
 
 
@@ -87,4 +91,5 @@ def evaluate_fake(
         threshold=1.9,
         promised_false_alarms=promised,
         leaked=tuple(leaked),
+        source="the source",
     )  # fmt: skip

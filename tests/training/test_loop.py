@@ -101,7 +101,7 @@ def test_early_stopping(pictures):
     assert len(history) == best + 1 + 3 < 200
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -112,9 +112,9 @@ def test_resume_gives_what_an_undisturbed_run_gives(pictures, tmp_path, schedule
 
     def kill(epoch, epochs, row):
         if epoch == 4:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(pictures, config=config, checkpoint=checkpoint, notify=kill)
     assert checkpoint.path.exists()
     seen = []
@@ -199,6 +199,13 @@ def test_schedules_end_where_they_should(pictures, name):
     rates = [row["learning_rate"] for row in history]
     assert max(rates) <= 1e-3 * (1 + 1e-9)
     assert rates[-1] == pytest.approx(1e-3) if name == "constant" else rates[-1] < 2e-5
+
+
+@pytest.mark.parametrize("name", ["cosine", "one-cycle", "constant"])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 7])
+def test_few_steps_are_no_trouble(pictures, name, epochs):
+    config = TrainingConfig(epochs=epochs, batch_size=40, schedule=name)
+    assert len(fit(pictures, config=config)[1]) == epochs
 
 
 def test_first_process_is_the_one_that_writes(monkeypatch):

@@ -7,14 +7,20 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unlike.cli.console import Console, fail
 from unlike.errors import ConfigError, UnlikeError
 
+if TYPE_CHECKING:
+    from unlike.records import Unreadable
+
 DONE, DONE_IN_PART, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+# what typer raises for arguments it does not understand: click's, or in newer releases its own copy of click's
+WrongArguments: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="unlike",
@@ -148,7 +154,7 @@ def score(
     index = find_images(images if len(images) > 1 else images[0])
     console = Console()
     form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
-    unreadable = []
+    unreadable: list[Unreadable] = []
     with (
         open_table(output, form.value, Submission(id_column, score_column, first_id)) as table,
         console.progress() as notify,
@@ -243,7 +249,7 @@ def read_choices(config: Path | None, assignments: Sequence[str]) -> tuple[dict[
         choices = {
             name: value for name, value in choices.items() if name not in ("format", "fitted", "versions", "history")
         }
-    outside = {name: choices.pop(name) for name in ("preset", "seed") if name in choices}
+    outside: dict[str, Any] = {name: choices.pop(name) for name in ("preset", "seed") if name in choices}
     overrides: dict[str, dict[str, Any]] = {}
     for section, values in choices.items():
         if not isinstance(values, dict):
@@ -258,7 +264,9 @@ def read_choices(config: Path | None, assignments: Sequence[str]) -> tuple[dict[
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:
-    """>>> parse_size("256"), parse_size("240x320")
+    """The side, or height and width, in pixels.
+
+    >>> parse_size("256"), parse_size("240x320")
     (256, (240, 320))
     """
     if text is None:
@@ -272,8 +280,10 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
-def parse_share(text: str) -> float | Any:
-    """>>> parse_share("0.05"), parse_share("5%"), parse_share("auto")
+def parse_share(text: str) -> float | None:
+    """A share of one, or None for auto.
+
+    >>> parse_share("0.05"), parse_share("5%"), parse_share("auto")
     (0.05, 0.05, None)
     """
     if text == "auto":
@@ -284,7 +294,7 @@ def parse_share(text: str) -> float | Any:
         raise ConfigError(f"--false-alarms: expected auto or a share such as 0.01, came {text!r}") from None
 
 
-def finish(console: Console, unreadable: Sequence[Any]) -> None:
+def finish(console: Console, unreadable: Sequence[Unreadable]) -> None:
     """Name what could not be read, and leave with the exit code that says so."""
     if unreadable:
         console.say_unreadable(unreadable)
@@ -299,19 +309,17 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line with these arguments and return its exit code."""
-    import click
-
     try:
         code = typer.main.get_command(app).main(list(arguments), prog_name="unlike", standalone_mode=False)
     except UnlikeError as error:
         if "--debug" in arguments:
             raise
         return fail(str(error), WRONG_USE)
-    except click.exceptions.ClickException as error:
+    except WrongArguments as error:
         return fail(f"{error.format_message()} (see `unlike --help`)", WRONG_USE)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        return fail("stopped; what was finished is kept, and `unlike fit ... --resume` goes on with a fit", INTERRUPTED)
-    except BrokenPipeError:  # the reader, `head` say, has enough
+    except SystemExit:  # the reader of a pipe, `head` say, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    if code == INTERRUPTED:
+        fail("stopped; what was finished is kept, and `unlike fit ... --resume` goes on with a fit", INTERRUPTED)
     return int(code or DONE)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
 from unlike.config import to_mapping
 from unlike.decision.thresholds import THRESHOLDS
 from unlike.models import MODELS
-from unlike.scoring import SCORERS
-from unlike.settings import PRESETS
+from unlike.scoring import SCORERS, MapConfig
+from unlike.settings import PRESETS, DataConfig, DecisionConfig
+from unlike.training import TrainingConfig
 
 
 def describe(what: str) -> Iterator[str]:
@@ -42,11 +43,17 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def settings_table() -> Iterator[tuple[str, str]]:
-    """Every setting that is common to all detectors, with its default: (name, value)."""
-    from unlike.settings import Settings
+def settings_table() -> Iterator[tuple[str, str, str]]:
+    """Every setting that all detectors share: its name, its default, and what its comment says."""
+    for section in (MapConfig, DataConfig, TrainingConfig, DecisionConfig):
+        name = section.__name__.removesuffix("Config").lower()
+        comments = _comments(section)
+        for key, value in to_mapping(section()).items():
+            yield f"{name}.{key}", _written(value), comments.get(key, "")
 
-    for item in dataclasses.fields(Settings):
-        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else None
-        if default is not None:
-            yield from ((f"{item.name}.{key}", _written(value)) for key, value in to_mapping(default).items())
+
+def _comments(config: type) -> dict[str, str]:
+    """What stands behind each field in the source."""
+    lines = (line.strip() for line in inspect.getsource(config).splitlines())
+    fields = (line.partition(":") for line in lines if "  # " in line and ":" in line)
+    return {name: rest.split("  # ", 1)[1] for name, _, rest in fields if name.isidentifier()}

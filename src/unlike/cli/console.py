@@ -100,7 +100,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     lines = [f"{overall.normal:,} normal and {overall.anomalous:,} anomalous images; 95 % intervals in brackets"]
     lines += [f"  {label:36} {overall.image[name]}" for name, label in FIGURES.items() if name in overall.image]
     lines += [f"  {label:36} {overall.pixel[name]}" for name, label in PIXEL_FIGURES.items() if name in overall.pixel]
-    lines += [f"  no {name}: {reason}" for name, reason in overall.left_out.items()]
+    lines += [f"  without {', '.join(names)}: {reason}" for reason, names in _by_reason(overall.left_out).items()]
     for groups in (evaluation.categories, evaluation.kinds):
         if len(groups) > 1:
             lines += ["", f"  {'':36} {'normal':>8} {'anomalous':>10}  AUROC"]
@@ -108,12 +108,21 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     return lines
 
 
+def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        names.setdefault(reason, []).append(name)
+    return names
+
+
 def _group_line(name: str, group: Metrics) -> str:
     return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')}"
 
 
 def plural(count: int, word: str) -> str:
-    """>>> plural(1, "image"), plural(2000, "image")
+    """A count with its word.
+
+    >>> plural(1, "image"), plural(2000, "image")
     ('1 image', '2,000 images')
     """
     return f"{count:,} {word}{'s' * (count != 1)}"

@@ -19,7 +19,7 @@ from unlike.records import Bools, Pixels, Sample
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
 LABEL_KEYS = ("labels", "y", "anomaly")
-PICKLE = b"\x80"  # its first byte
+ZIP, PICKLE = b"PK", b"\x80"  # how their files begin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,11 +51,11 @@ class ImageArray:
     def block(self, start: int, stop: int) -> Pixels:
         """Rows start to stop, (B, H, W, C), of uint8, uint16 or float32."""
         source = self.array
-        if not (isinstance(source, np.memmap) and _is_whole_map(source)):
+        if not (isinstance(source, np.memmap) and source.filename and _is_whole_map(source)):
             return self._native(source[start:stop])
         skipped = start * source.strides[0]
         shape = (min(stop, len(source)) - start, *source.shape[1:])
-        rows = np.memmap(source.filename, source.dtype, mode="r", offset=source.offset + skipped, shape=shape)  # type: ignore[call-overload,unused-ignore]
+        rows = np.memmap(source.filename, source.dtype, mode="r", offset=source.offset + skipped, shape=shape)
         return self._native(rows)
 
     def take(self, rows: npt.NDArray[np.intp]) -> Pixels:
@@ -133,11 +133,11 @@ def check_images(array: npt.NDArray[Any], source: str) -> ImageArray:
 def read_array_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Images, and labels if the file has any, of a `.npy` (memory-mapped) or `.npz`; never runs code from it."""
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            return loaded, None
-        with loaded:
-            return _unpack(loaded, path)
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) == ZIP:
+                file.seek(0)
+                return _unpack(np.load(file, allow_pickle=False), path)
+        return np.load(path, mmap_mode="r", allow_pickle=False), None
     except DataError:
         raise
     except (ValueError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
@@ -163,6 +163,6 @@ def _explain(path: Path, error: Exception) -> DataError:
         return DataError(
             f"{path}: holds Python objects (pickle), which can run code when they are loaded; save the images as uint8 or float"
         )
-    if start not in (b"\x93", b"P", b""):
+    if start not in (b"\x93", ZIP[:1], b""):
         return DataError(f"{path}: is no {path.suffix} file, whatever its name says; expected what numpy.save writes")
     return DataError(f"{path}: is cut short or damaged ({error}); copy or save it again")

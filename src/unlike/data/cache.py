@@ -187,7 +187,7 @@ def _open_entry(index: Index, entry: Path) -> _CachedImages | None:
         return None
     try:
         return _CachedImages(index, entry)
-    except (OSError, ValueError, TypeError, LookupError):  # damaged, or another process evicts it this moment
+    except (OSError, EOFError, ValueError, TypeError, LookupError):  # damaged, or another process evicts it this moment
         shutil.rmtree(entry, ignore_errors=True)
         return None
 

@@ -18,7 +18,7 @@ from unlike.report.wording import count, number
 
 PER_SHELF = 4  # images of each kind that are shown
 LONGEST_SIDE = 224  # pixels of a picture: sharp at the size it is shown, and a whole gallery stays below 4 MB
-Explain = Callable[[Sequence[Sample]], Sequence[Explanation]]  # of a detector
+Explain = Callable[[Sequence[Sample]], Sequence[Explanation]]  # of a detector and the source of its images
 SMALL = 96  # pixels up to which a picture is kept exactly, as PNG
 
 

@@ -41,7 +41,8 @@ def overlay(image: Pixels, map_: Floats, full: float) -> Pixels:
     level = np.clip(map_ / max(full, 1e-12), 0, 1).astype(np.float32)
     colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     opacity = (OPACITY * np.sqrt(level))[..., None] * 1.5
-    return np.rint(grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+    blended = grey * (1 - opacity) + colours * opacity
+    return np.asarray(np.rint(blended), np.uint8)
 
 
 def safe_name(sample_id: str) -> PurePosixPath:

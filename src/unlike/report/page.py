@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ SECTIONS = (
     ("Right and wrong", ("image.accuracy", "image.accuracy_all_anomalous", "image.improvement")),
     ("Where in the image", ("pixel.auroc", "pixel.aupro", "pixel.average_precision")),
 )
-PACKAGES = ("unlike", "numpy", "scikit-learn", "opencv-python-headless", "matplotlib", "torch")
+PACKAGES = ("unlike", "numpy", "scikit-learn", "opencv-python-headless", "matplotlib")
 
 
 class Describable(Protocol):
@@ -41,7 +42,7 @@ class Describable(Protocol):
     @property
     def history_(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
     def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
-    def explain(self, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
+    def explain(self, images: Any, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,13 @@ def write_report(detector: Describable, evaluation: Evaluation, path: Path) -> N
 
     An OutputError says why it could not be written; an older page is then left as it was.
     """
-    write_file(path, render(detector, evaluation).encode("utf-8", errors="replace"))
+    write_file(path, render(detector, evaluation).encode())
 
 
 def render(detector: Describable, evaluation: Evaluation) -> str:
     """The page as HTML; whatever comes from a file name or a setting is escaped."""
     shelves = gallery.choose(evaluation)
-    pictures = gallery.picture(detector.explain, evaluation, list(gallery.flat(shelves)))
+    pictures = gallery.picture(partial(detector.explain, evaluation.source), evaluation, list(gallery.flat(shelves)))
     return (
         _environment()
         .get_template("report.html.j2")
@@ -106,6 +107,7 @@ def _environment() -> jinja2.Environment:
 def _scope(evaluation: Evaluation) -> str:
     """What was evaluated, in a line.
 
+    >>> import numpy as np
     >>> from unlike.records import Scores
     >>> _scope(Evaluation(Metrics(1, 2), {}, {}, Scores((), np.zeros(0)), (), np.zeros(0), 1.0, 0.01))
     '3 images: 1 normal, 2 anomalous'
@@ -162,9 +164,7 @@ def _dots(parts: Mapping[str, Metrics], overall: Metrics, noun: str) -> Picture 
     return None if figure is None else Picture(figures.svg(figure), alt)
 
 
-def _histograms(detector: Describable, evaluation: Evaluation) -> Picture | None:
-    if not len(evaluation.scores):
-        return None
+def _histograms(detector: Describable, evaluation: Evaluation) -> Picture:
     scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.threshold
     figure = figures.score_histograms(scores, anomalous, threshold, detector.calibration_)
     alarms = figures.above(scores, threshold)
@@ -223,6 +223,11 @@ def _settings(detector: Describable) -> dict[str, Mapping[str, Any]]:
 
 
 def _versions(packages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The version of each package that is installed.
+
+    >>> [name for name, _ in _versions(["numpy", "no-such-package"])]
+    ['numpy']
+    """
     for package in packages:
         try:
             yield package, metadata.version(package)

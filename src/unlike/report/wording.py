@@ -92,16 +92,16 @@ def exact_percent(share: float) -> str:
     return f"{100 * share:.3g}{SPACE}%"
 
 
-def share_with_interval(estimate: Estimate, decimals: int | None = None) -> str:
+def share_with_interval(estimate: Estimate) -> str:
     r"""A share and its interval in percent.
 
-    >>> share_with_interval(Estimate(0.62, 0.55, 0.69))
-    '62\xa0% [55, 69]'
+    >>> share_with_interval(Estimate(0.62, 0.55, 0.69)), share_with_interval(Estimate(1.0, 0.912, 1.0))
+    ('62\xa0% [55, 69]', '100\xa0% [91.2, 100]')
     """
-    bounds = interval(estimate)
-    places = max(_decimals(value) for value in (estimate.value, *bounds)) if decimals is None else decimals
-    text = percent(estimate.value, places)
-    return f"{text} [{', '.join(_hundredths(bound, places) for bound in bounds)}]" if bounds else text
+    shares = (estimate.value, *interval(estimate))
+    places = max(map(_decimals, shares))
+    value, *bounds = (_hundredths(share, 0 if share in (0, 1) else places) for share in shares)
+    return f"{value}{SPACE}%" + (f" [{', '.join(bounds)}]" if bounds else "")
 
 
 def interval(estimate: Estimate) -> tuple[float, ...]:

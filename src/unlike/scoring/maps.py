@@ -16,8 +16,8 @@ class MapConfig:
     """How a map is smoothed and reduced to one number."""
 
     blur_pixels: float = 0.0  # standard deviation of a Gaussian, in the map's pixels; 0 leaves the map as it is
-    reduction: Literal["mean", "max", "top"] = "mean"
-    top_share: float = 0.01  # of the pixels, whose mean is the score where reduction is "top"
+    reduction: Literal["mean", "max", "top"] = "mean"  # to the score: of all pixels, or of the highest top_share
+    top_share: float = 0.01  # of the pixels, where reduction is top
 
     def __post_init__(self) -> None:
         check_range("map.blur_pixels", self.blur_pixels, 0, 1000)

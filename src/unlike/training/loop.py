@@ -34,8 +34,8 @@ class TrainingConfig:
 
     epochs: int | Literal["auto"] = "auto"  # passes over the images; auto: some 1,500 steps, 10 to 300 epochs
     batch_size: int | Literal["auto"] = "auto"  # images a step, over all processes; auto: 128, fewer for small sets
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
+    learning_rate: float = 1e-3  # the highest of the schedule
+    weight_decay: float = 0.0  # of AdamW
     schedule: str = "one-cycle"  # or constant, cosine
     objective: str = "squared"  # what is lowered: squared, absolute, ssim
     patience: int | None = None  # stop after this many epochs without a better validation loss; none: never

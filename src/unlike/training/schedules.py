@@ -20,8 +20,10 @@ def cosine(optimiser: Optimizer, steps: int) -> LRScheduler:
 
 def one_cycle(optimiser: Optimizer, steps: int) -> LRScheduler:
     """Up to the learning rate over the first tenth, then down to almost nothing (Smith & Topin 2018)."""
-    rate = optimiser.param_groups[0]["lr"]
-    return OneCycleLR(optimiser, max_lr=rate, total_steps=steps, pct_start=0.1, cycle_momentum=False)
+    if steps < 4:  # too few to go up and down
+        return constant(optimiser, steps)
+    rate, rise = optimiser.param_groups[0]["lr"], max(0.1, 2 / steps)
+    return OneCycleLR(optimiser, max_lr=rate, total_steps=steps, pct_start=rise, cycle_momentum=False)
 
 
 SCHEDULES: dict[str, Callable[[Optimizer, int], LRScheduler]] = {

@@ -1,0 +1,87 @@
+"""Training images per CPU second through `Detector.fit`, against a bare PyTorch loop on a tensor in memory.
+
+The bare loop has the same model, optimiser, batch size, channels_last and number of steps, and no validation, history,
+checkpoint or data handling: float images lie ready in memory. The two take turns. `whole` counts everything that `fit`
+does (reading, hashing, calibration); `training` only the training loop with its validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import cpu_seconds, spread, write
+from torch.nn import functional
+
+import unlike.detector
+from unlike import Detector
+from unlike.data.tensors import to_tensor
+from unlike.models import MODELS, ImageShape
+
+BATCH = 128
+
+
+def bare_loop(name: str, images: torch.Tensor, epochs: int) -> None:
+    """What one would write by hand."""
+    model = MODELS[name](MODELS[name].Config(), ImageShape(*images.shape[1:])).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=epochs * -(-len(images) // BATCH))
+    for _ in range(epochs):
+        order = torch.randperm(len(images))
+        for start in range(0, len(order), BATCH):
+            batch = images[order[start : start + BATCH]].contiguous(memory_format=torch.channels_last)
+            loss = functional.mse_loss(model.decode(model.encode(batch)), batch)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+
+
+def measure(name: str, pixels: np.ndarray, epochs: int, rounds: int) -> dict:
+    train = unlike.detector.train
+    inside: list[float] = []
+
+    def timed(*arguments, **named):
+        start = time.process_time()
+        history = train(*arguments, **named)
+        inside.append(time.process_time() - start)
+        return history
+
+    unlike.detector.train = timed
+    whole, bare, counts = [], [], {}
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            detector = Detector(model=name, epochs=epochs, settings={"training": {"batch_size": BATCH}}, device="cpu")
+            whole.append(cpu_seconds(partial(detector.fit, pixels, checkpoint=Path(folder) / "state")))
+        counts = detector.describe()["fitted"]["images"]
+        images = to_tensor(pixels[: counts["train"]], (0.0, 255.0))
+        bare.append(cpu_seconds(partial(bare_loop, name, images, epochs)))
+    unlike.detector.train = train
+    done = counts["train"] * epochs
+    return {
+        "images": done,
+        "bare_images_per_cpu_second": spread([done / seconds for seconds in bare]),
+        "training_images_per_cpu_second": spread([done / seconds for seconds in inside]),
+        "whole_images_per_cpu_second": spread([done / seconds for seconds in whole]),
+        "training_to_bare": spread([b / seconds for b, seconds in zip(bare, inside, strict=True)]),
+        "whole_to_bare": spread([b / seconds for b, seconds in zip(bare, whole, strict=True)]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    pixels = np.random.default_rng(0).integers(0, 256, (4000, 64, 64, 3), dtype=np.uint8)
+    models = {name: measure(name, pixels, options.epochs, options.rounds) for name in ("conv", "fcn")}
+    write("training_speed", {"images": "4000 x 64 x 64 x 3 uint8", "batch": BATCH, "models": models})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,471 @@
+"""Decode once: the same pixels as without, and never a wrong one, whatever happens to the cache."""
+
+import json
+import multiprocessing
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import stripes, write_png
+from unlike.data import batches, cache
+from unlike.data.batches import block_rows, digest
+from unlike.data.cache import STALE_SECONDS, Cache, iterate, load_images
+from unlike.data.images import Frame
+from unlike.data.index import Index, find_images
+from unlike.errors import ConfigError, DataError
+from unlike.records import Unreadable
+
+FRAME = Frame(8, 8, 3)
+IMAGES = stripes(12, 16)
+ALL = np.arange(12)
+
+
+@pytest.fixture
+def store(own_cache):
+    return Cache(own_cache, 10**9)
+
+
+@pytest.fixture
+def index(tmp_path):
+    return fill(tmp_path / "images", IMAGES)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The paths that were decoded, as they are."""
+    paths, decode = [], batches.decode
+    monkeypatch.setattr(batches, "decode", lambda path: (paths.append(path), decode(path))[1])
+    return paths
+
+
+def fill(folder, images) -> Index:
+    for number, image in enumerate(images):
+        write_png(folder / f"{number:03}.png", image)
+    return find_images(folder)
+
+
+def entries(store: Cache) -> list[Path]:
+    return sorted(store.folder.iterdir())
+
+
+def ids(images):
+    return [sample.id for sample in images.samples]
+
+
+def assert_same(images, others):
+    assert ids(images) == ids(others)
+    assert images.unreadable == others.unreadable
+    assert images.value_range == others.value_range
+    np.testing.assert_array_equal(images.digests, others.digests)
+    rows = np.arange(len(images.samples))
+    for order in (rows, rows[::-1], rows[[-1, 0, 0]]):
+        pixels, expected = images.take(order), others.take(order)
+        assert pixels.dtype == expected.dtype
+        np.testing.assert_array_equal(pixels, expected)
+
+
+KINDS = {
+    "8 bit": (IMAGES, FRAME),
+    "16 bit": (IMAGES.astype(np.uint16) * 257, FRAME),
+    "mixed": ([*IMAGES[:8], IMAGES[8].astype(np.uint16) * 255, *IMAGES[9:]], FRAME),
+    "grey, padded": (IMAGES[..., :1], Frame(10, 20, 1, aspect="pad")),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("block", [512, 5])
+def test_the_pixels_are_those_without_a_cache(tmp_path, store, monkeypatch, name, block):
+    monkeypatch.setattr(batches, "block_rows", lambda frame: block)
+    images, frame = KINDS[name]
+    index = fill(tmp_path / "images", images)
+    index.samples[3].path.write_bytes(b"")
+    index.samples[7].path.write_text("no image")
+    plain = load_images(index, frame, None)
+    assert [item.id for item in plain.unreadable] == ["003.png", "007.png"]
+    for _ in range(2):
+        assert_same(load_images(index, frame, store), plain)
+    assert len(entries(store)) == 1
+
+
+def test_floats_are_kept_as_floats(tmp_path, store):
+    import cv2
+
+    values = np.random.default_rng(0).normal(0, 100, (4, 8, 8)).astype(np.float32)
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(values):
+        assert cv2.imwrite(str(tmp_path / f"images/{number}.tiff"), image)
+    index, frame = find_images(tmp_path / "images"), Frame(8, 8, 1, floating=True)
+    images = load_images(index, frame, store)
+    np.testing.assert_array_equal(images.take(np.arange(4))[..., 0], values)
+    assert images.value_range == (values.min(), values.max())
+    assert_same(images, load_images(index, frame, None))
+
+
+def test_an_array_gives_the_pixels_of_the_files(index, store, own_cache):
+    from_array = load_images(find_images(IMAGES), FRAME, store)
+    assert entries(store) == []  # an array is not copied
+    from_files = load_images(index, FRAME, None)
+    np.testing.assert_array_equal(from_array.take(ALL[::-1]), from_files.take(ALL[::-1]))
+    np.testing.assert_array_equal(from_array.digests, from_files.digests)
+    as_it_is = load_images(find_images(IMAGES), Frame(16, 16, 3), store)
+    np.testing.assert_array_equal(as_it_is.take(ALL[3:5]), IMAGES[3:5])
+
+
+def test_rows_that_are_not_finite_are_left_out():
+    values = np.random.default_rng(0).random((6, 4, 4))
+    values[2, 1, 1] = np.nan
+    images = load_images(find_images(values, labels=[0, 0, 0, 1, 0, 0]), Frame(4, 4, 1, floating=True), None)
+    assert ids(images) == ["0", "1", "3", "4", "5"]
+    assert images.samples[2].anomalous
+    assert images.unreadable == (Unreadable("2", "holds values that are not finite (NaN or infinity)"),)
+    np.testing.assert_array_equal(images.take(np.array([2, 1]))[..., 0], values[[3, 1]].astype(np.float32))
+
+
+def test_the_second_time_nothing_is_decoded(index, store, decoded):
+    progress = []
+    load_images(index, FRAME, store, lambda *done: progress.append(done))
+    assert sorted(decoded) == [sample.path for sample in index.samples]
+    assert progress == [(12, 12)]
+    images = load_images(index, FRAME, store, lambda *done: progress.append(done))
+    images.take(ALL)
+    assert len(decoded) == 12
+    assert len(progress) == 1
+
+
+def test_progress_is_told(index, monkeypatch):
+    monkeypatch.setattr(batches, "block_rows", lambda frame: 5)
+    index.samples[0].path.write_bytes(b"")
+    progress = []
+    load_images(index, FRAME, None, lambda *done: progress.append(done))
+    assert progress == [(5, 12), (10, 12), (12, 12)]
+
+
+def touch(index):
+    os.utime(index.samples[5].path, ns=(1, 1))
+    return index, FRAME
+
+
+def rewrite(index):
+    write_png(index.samples[5].path, 255 - IMAGES[5])
+    return index, FRAME
+
+
+def delete(index):
+    index.samples[5].path.unlink()
+    return index, FRAME
+
+
+CHANGES = {
+    "a file is touched": touch,
+    "a file is written anew": rewrite,
+    "a file is gone": delete,
+    "a file is left out": lambda index: (replace(index, samples=index.samples[1:]), FRAME),
+    "another order": lambda index: (replace(index, samples=index.samples[::-1]), FRAME),
+    "another height": lambda index: (index, replace(FRAME, height=9)),
+    "another aspect": lambda index: (index, replace(FRAME, aspect="pad")),
+    "other channels": lambda index: (index, replace(FRAME, channels=1, convert=True)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changes_is_decoded_anew(index, store, name):
+    load_images(index, FRAME, store)
+    index, frame = CHANGES[name](index)
+    assert_same(load_images(index, frame, store), load_images(index, frame, None))
+    assert len(entries(store)) == 2
+
+
+def test_another_decoder_decodes_anew(index, store, decoded, monkeypatch):
+    load_images(index, FRAME, store)
+    monkeypatch.setattr("cv2.__version__", "99.0")
+    load_images(index, FRAME, store)
+    assert len(decoded) == 24
+
+
+def test_broken_files_have_the_names_by_which_they_are_asked_for(index, store):
+    """The same files under other ids use the same entry, and must not bring the ids of the first."""
+    index.samples[2].path.write_bytes(b"")
+    load_images(index, FRAME, store)
+    renamed = replace(index, samples=[replace(sample, id=f"lot/{sample.id}") for sample in index.samples])
+    images = load_images(renamed, FRAME, store)
+    assert len(entries(store)) == 1
+    assert images.unreadable == (Unreadable("lot/002.png", "is empty (0 bytes)"),)
+    assert ids(images)[:3] == ["lot/000.png", "lot/001.png", "lot/003.png"]
+
+
+def test_labels_are_those_of_the_index_not_of_the_cache(index, store):
+    load_images(index, FRAME, store)
+    labelled = replace(index, samples=[replace(sample, anomalous=True) for sample in index.samples])
+    assert all(sample.anomalous for sample in load_images(labelled, FRAME, store).samples)
+
+
+def test_when_nothing_can_be_read_the_reasons_are_given_and_nothing_is_kept(index, store):
+    for sample in index.samples:
+        sample.path.write_bytes(b"")
+    for where in (store, None):
+        with pytest.raises(DataError) as caught:
+            load_images(index, FRAME, where)
+        assert str(caught.value) == (
+            f"{index.source}: none of its 12 images can be used: 000.png is empty (0 bytes); "
+            "001.png is empty (0 bytes); 002.png is empty (0 bytes)"
+        )
+    assert entries(store) == []
+
+
+def lots(folder, count):
+    return [fill(folder / f"lot{number}", stripes(12, 16, seed=number)) for number in range(count)]
+
+
+def test_the_least_recently_used_goes_first(tmp_path, own_cache, decoded):
+    store = Cache(own_cache, 3 * 12 * 8 * 8 * 3 + 3_000)
+    first, second, third, fourth = lots(tmp_path, 4)
+    for age, lot in ((30, first), (20, second), (10, third)):
+        known = set(entries(store))
+        load_images(lot, FRAME, store)
+        (new,) = set(entries(store)) - known
+        os.utime(new, (time.time() - age,) * 2)
+    load_images(first, FRAME, store)  # used again: now the newest
+    load_images(fourth, FRAME, store)
+    assert len(entries(store)) == 3
+    assert len(decoded) == 48
+    for lot in (first, third, fourth):
+        load_images(lot, FRAME, store)
+    assert len(decoded) == 48
+    load_images(second, FRAME, store)
+    assert len(decoded) == 60
+
+
+def test_the_bound_holds(tmp_path, own_cache):
+    limit = 2 * 12 * 8 * 8 * 3 + 2_500
+    store = Cache(own_cache, limit)
+    for lot in lots(tmp_path, 5):
+        load_images(lot, FRAME, store)
+        assert sum(file.stat().st_size for entry in entries(store) for file in entry.iterdir()) <= limit
+    assert len(entries(store)) == 2
+
+
+@pytest.mark.parametrize("images", [IMAGES, IMAGES.astype(np.uint16) * 257], ids=["8 bit", "16 bit"])
+def test_a_set_larger_than_the_bound_is_decoded_each_time(tmp_path, own_cache, images, decoded):
+    size = 12 * 8 * 8 * 3 * images.itemsize
+    index = fill(tmp_path / "images", images)
+    small = load_images(index, FRAME, Cache(own_cache, size - 1))
+    assert list(own_cache.iterdir()) == []
+    del decoded[:]
+    small.take(ALL[:2])
+    assert len(decoded) == 2
+    load_images(index, FRAME, Cache(own_cache, size))
+    assert len(list(own_cache.iterdir())) == 1
+
+
+def test_what_is_not_ours_is_never_deleted(index, own_cache):
+    for name in ("photos", "building-plans", "decoded-photos", "decoded-photos.building-old"):
+        (own_cache / name).mkdir()
+        (own_cache / name / "precious.png").write_bytes(bytes(100_000))
+        os.utime(own_cache / name, (0, 0))
+    (own_cache / "notes.txt").write_text("keep")
+    load_images(index, FRAME, Cache(own_cache, 12 * 8 * 8 * 3))
+    assert len(list(own_cache.glob("*/precious.png"))) == 4
+    assert (own_cache / "notes.txt").exists()
+    assert len(list(own_cache.iterdir())) == 6
+
+
+@pytest.mark.parametrize(("age", "left"), [(STALE_SECONDS + 60, 1), (60.0, 2)])
+def test_what_a_kill_left_is_never_used_and_goes_in_time(index, store, age, left):
+    load_images(index, FRAME, store)
+    (entry,) = entries(store)
+    unfinished = entry.rename(entry.with_name(f"{entry.name}.building-k1ll3d"))
+    (unfinished / "facts.json").unlink()
+    os.utime(unfinished, (time.time() - age,) * 2)
+    assert_same(load_images(index, FRAME, store), load_images(index, FRAME, None))
+    assert entry.is_dir()
+    assert len(entries(store)) == left
+
+
+def test_a_build_that_is_stopped_leaves_nothing(index, store):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_images(index, FRAME, store, stop)
+    assert entries(store) == []
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("place", ["mkdtemp", "write_array_header", "save", "fsync", "rename"])
+def test_a_full_or_read_only_cache_is_done_without(index, store, monkeypatch, place):
+    target = {
+        "mkdtemp": "tempfile.mkdtemp",
+        "write_array_header": "numpy.lib.format.write_array_header_1_0",
+        "save": "numpy.save",
+        "fsync": "os.fsync",
+        "rename": "pathlib.Path.rename",
+    }[place]
+    plain = load_images(index, FRAME, None)
+    monkeypatch.setattr(target, full_disk)
+    assert_same(load_images(index, FRAME, store), plain)
+    assert entries(store) == []
+
+
+def test_a_cache_folder_that_cannot_be_made_is_done_without(index, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    store = Cache(tmp_path / "file" / "cache", 10**9)
+    assert_same(load_images(index, FRAME, store), load_images(index, FRAME, None))
+
+
+def test_a_cache_that_may_only_be_read_is_used(index, store, decoded, monkeypatch):
+    load_images(index, FRAME, store)
+    monkeypatch.setattr("os.utime", full_disk)
+    load_images(index, FRAME, store).take(ALL)
+    assert len(decoded) == 12
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def edit(**changes):
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+DAMAGES = {
+    "images cut short": ("images.npy", cut),
+    "images empty": ("images.npy", lambda path: path.write_bytes(b"")),
+    "images gone": ("images.npy", Path.unlink),
+    "images of another set": ("images.npy", lambda path: np.save(path, np.zeros((11, 8, 8, 3), np.uint8))),
+    "digests gone": ("digests.npy", Path.unlink),
+    "digests of another set": ("digests.npy", lambda path: np.save(path, np.zeros(11, np.uint64))),
+    "facts cut short": ("facts.json", cut),
+    "facts gone": ("facts.json", Path.unlink),
+    "facts of another kind": ("facts.json", lambda path: path.write_text("[]")),
+    "facts without a range": ("facts.json", lambda path: path.write_text('{"unreadable": []}')),
+    "facts of no such image": ("facts.json", edit(unreadable=[[99, "is empty"]])),
+    "facts with a wrong value": ("facts.json", edit(low=None)),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_entry_is_made_anew(index, store, decoded, name):
+    load_images(index, FRAME, store)
+    (entry,) = entries(store)
+    file, damage = DAMAGES[name]
+    damage(entry / file)
+    assert_same(load_images(index, FRAME, store), load_images(index, FRAME, None))
+    assert entries(store) == [entry]
+    del decoded[:]
+    load_images(index, FRAME, store).take(ALL)
+    assert decoded == []
+
+
+def test_a_file_that_vanishes_later_is_named(index):
+    images = load_images(index, FRAME, None)
+    index.samples[4].path.unlink()
+    images.take(ALL[:4])
+    with pytest.raises(DataError) as caught:
+        images.take(ALL)
+    assert str(caught.value) == (
+        "004.png: could be read before, but now cannot be opened (No such file or directory); "
+        "leave the images as they are until all is done"
+    )
+
+
+def test_a_cached_set_outlives_its_files_and_its_eviction(index, store):
+    images = load_images(index, FRAME, store)
+    expected = images.take(ALL)
+    for sample in index.samples:
+        sample.path.unlink()
+    (entry,) = entries(store)
+    for file in entry.iterdir():
+        file.unlink()
+    np.testing.assert_array_equal(images.take(ALL), expected)
+
+
+def test_a_name_that_is_no_text(index, store):
+    sample = index.samples[0]
+    odd = sample.path.rename(sample.path.with_name(os.fsdecode(b"\xff\xfe.png")))
+    odd.write_bytes(b"")
+    index = find_images(odd.parent)
+    for _ in range(2):
+        assert load_images(index, FRAME, store).unreadable == (Unreadable(odd.name, "is empty (0 bytes)"),)
+    assert len(entries(store)) == 1
+
+
+def test_digests_tell_copies(tmp_path, store):
+    images = IMAGES.copy()
+    images[7] = images[2]
+    found = load_images(fill(tmp_path / "images", images), FRAME, store)
+    assert len(set(found.digests.tolist())) == 11
+    assert found.digests[7] == found.digests[2] == digest(found.take(ALL[2:3])[0])
+    assert found.digests.dtype == np.uint64
+
+
+def build(folder, cache_folder, start, results):
+    start.wait()
+    images = load_images(find_images(folder), FRAME, Cache(Path(cache_folder), 10**9))
+    results.put((type(images).__name__, images.take(ALL).tobytes()))
+
+
+def test_processes_that_build_at_once_all_get_the_right_pixels(index, store):
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(3), context.Queue()
+    arguments = (index.source, str(store.folder), start, results)
+    processes = [context.Process(target=build, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    expected = load_images(index, FRAME, None).take(ALL).tobytes()
+    assert found == [("_CachedImages", expected)] * 3
+    assert len(entries(store)) == 1
+
+
+def test_an_entry_that_another_process_finished_first_is_used(index, store, monkeypatch):
+    real, raced = Path.rename, []
+
+    def lose_the_race(path, target):
+        if not raced:
+            raced.append(path)
+            load_images(index, FRAME, store)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", lose_the_race)
+    images = load_images(index, FRAME, store)
+    assert len(raced) == 1
+    assert isinstance(images, cache._CachedImages)
+    assert len(entries(store)) == 1
+
+
+def test_the_default_cache_is_the_users(monkeypatch, own_cache):
+    assert Cache.default() == Cache(own_cache, 10_000_000_000)
+    monkeypatch.setenv("UNLIKE_CACHE_GB", "0.5")
+    assert Cache.default().limit_bytes == 500_000_000
+    monkeypatch.delenv("UNLIKE_CACHE")
+    assert Cache.default().folder.name == "unlike"
+
+
+@pytest.mark.parametrize("value", ["lots", "nan", "inf"])
+def test_a_bound_that_is_no_number(monkeypatch, value):
+    monkeypatch.setenv("UNLIKE_CACHE_GB", value)
+    with pytest.raises(ConfigError, match=f"UNLIKE_CACHE_GB: expected a number of gigabytes, came '{value}'"):
+        Cache.default()
+
+
+@pytest.mark.parametrize("with_cache", [True, False])
+def test_iterate_gives_chosen_images_in_blocks(index, store, monkeypatch, with_cache):
+    monkeypatch.setattr(cache, "block_rows", lambda frame: 5)
+    images = load_images(index, FRAME, store if with_cache else None)
+    rows = np.array([11, 3, 4, 0, 7, 7, 2])
+    found = list(iterate(images, rows, FRAME))
+    assert [len(batch.samples) for batch in found] == [5, 2]
+    assert [sample.id for batch in found for sample in batch.samples] == [f"{row:03}.png" for row in rows]
+    np.testing.assert_array_equal(np.concatenate([batch.pixels for batch in found]), images.take(rows))
+    assert found[0].shapes == [(8, 8)] * 5
+    assert block_rows(FRAME) == 512

@@ -1,0 +1,78 @@
+"""Who trains, who validates, who calibrates."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unlike.data.split import CALIBRATION_CAP, VALIDATION_CAP, calibration_size, distinct_rows, split_normals
+from unlike.errors import DataError
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    normals=st.integers(3, 5000),
+    share=st.none() | st.floats(0.01, 0.9),
+    false_alarms=st.none() | st.floats(0.0005, 0.5),
+    seed=st.integers(0, 5),
+)
+def test_a_split_is_disjoint_complete_and_leaves_no_part_empty(normals, share, false_alarms, seed):
+    rows = np.arange(normals) * 3 + 1
+    calibration = calibration_size(normals, share, false_alarms)
+    split = split_normals(rows, calibration, seed)
+    parts = (split.train, split.validation, split.calibration)
+    assert np.array_equal(np.sort(np.concatenate(parts)), rows)
+    assert all(len(part) >= 1 and (np.diff(part) > 0).all() for part in parts)
+    assert len(split.calibration) == calibration
+    assert len(split.validation) <= VALIDATION_CAP
+
+
+def test_a_split_depends_on_the_seed_alone():
+    rows = np.arange(100)
+    first, again, other = (split_normals(rows, 25, seed) for seed in (1, 1, 2))
+    for part in ("train", "validation", "calibration"):
+        assert np.array_equal(getattr(first, part), getattr(again, part))
+        assert not np.array_equal(getattr(first, part), getattr(other, part))
+
+
+def test_every_image_is_as_likely_to_calibrate():
+    counts = np.bincount(np.concatenate([split_normals(np.arange(20), 5, seed).calibration for seed in range(400)]))
+    assert counts.min() > 60  # 100 expected, standard deviation 8.7
+    assert counts.max() < 140
+
+
+@pytest.mark.parametrize(
+    ("normals", "share", "false_alarms", "expected"),
+    [
+        (3, None, None, 1),
+        (60, None, None, 20),
+        (296, None, None, 98),
+        (297, None, None, 99),
+        (1000, None, None, 250),
+        (10**6, None, None, CALIBRATION_CAP),
+        (100, 0.3, None, 30),
+        (100, 0.001, None, 1),
+        (10, 0.99, None, 8),
+        (100, 0.3, 0.01, 30),
+        (200, None, 0.01, 99),
+        (100, None, 0.01, 50),
+        (100, None, 0.1, 33),
+        (10**6, None, 0.0001, 9999),
+    ],
+)
+def test_how_many_calibrate(normals, share, false_alarms, expected):
+    assert calibration_size(normals, share, false_alarms) == expected
+
+
+@pytest.mark.parametrize(
+    ("normals", "message"), [(0, "0 normal images cannot"), (1, "1 normal image cannot"), (2, "2 normal")]
+)
+def test_too_few_to_split(normals, message):
+    with pytest.raises(DataError, match=f"{message}.*; at least 3 are needed, some 100 for a useful detector"):
+        calibration_size(normals, None, None)
+
+
+def test_copies_are_counted_once():
+    digests = np.array([5, 9, 5, 2**63 + 1, 9, 5], np.uint64)
+    assert distinct_rows(digests).tolist() == [0, 1, 3]
+    assert distinct_rows(digests[:0]).tolist() == []
