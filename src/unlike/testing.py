@@ -83,7 +83,9 @@ def check_threshold(make: Callable[[float], Any]) -> None:
             rule = make(promise).fit(normal)
             anomalous: Bools = rule.predict(random.lognormal(size=200))
             shares.append(anomalous.mean())
-            assert rule.predict(np.array([rule.threshold_, np.inf])).tolist() == [False, True], "above, not at, the threshold"
+            assert rule.predict(np.array([rule.threshold_, np.inf])).tolist() == [False, True], (
+                "above, not at, the threshold"
+            )
         margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
         assert np.mean(shares) <= promise + margin, f"promised {promise}, gave {np.mean(shares):.3f} false alarms"
 

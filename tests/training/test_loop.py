@@ -108,7 +108,7 @@ class KilledError(Exception):
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
 def test_resume_gives_what_an_undisturbed_run_gives(pictures, tmp_path, schedule):
     config = TrainingConfig(epochs=6, batch_size=16, schedule=schedule)
-    checkpoint = Checkpoint(tmp_path / "state", "same")
+    checkpoint = Checkpoint(tmp_path / "state", "same", wait_seconds=0)
 
     def kill(epoch, epochs, row):
         if epoch == 4:
@@ -127,8 +127,24 @@ def test_resume_gives_what_an_undisturbed_run_gives(pictures, tmp_path, schedule
     assert torch.equal(weights(resumed), weights(whole))
 
 
+def test_saving_waits_until_it_costs_little(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state", "same", wait_seconds=60)
+    checkpoint.save({"epoch": 1})
+    assert checkpoint.load() is None
+    checkpoint.wait_seconds = 0
+    checkpoint.save({"epoch": 2, "weights": torch.arange(3.0), "deep": [{3: torch.zeros(0)}, "word", None]})
+    assert checkpoint.wait_seconds > 0
+    checkpoint.save({"epoch": 3})
+    found = checkpoint.load()
+    assert found["epoch"] == 2
+    assert found["weights"].tolist() == [0, 1, 2]
+    assert found["deep"][0][3].shape == (0,)
+    checkpoint.remove()
+    assert checkpoint.load() is None
+
+
 def test_checkpoint_of_another_training_is_refused(pictures, tmp_path):
-    fit(pictures, checkpoint=Checkpoint(tmp_path / "state", "one"))
+    fit(pictures, checkpoint=Checkpoint(tmp_path / "state", "one", wait_seconds=0))
     with pytest.raises(ConfigError, match="other settings or images; repeat the same command"):
         fit(pictures, checkpoint=Checkpoint(tmp_path / "state", "two"), resume=True)
 

@@ -12,7 +12,7 @@ from unlike.errors import DataError
 
 FEWEST = 3  # images: one to train on, one to validate, one to calibrate
 CALIBRATION_CAP = 2_000
-VALIDATION_CAP = 1_000
+VALIDATION_CAP = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,13 +34,16 @@ def distinct_rows(digests: npt.NDArray[np.uint64]) -> Rows:
 
 
 def split_normals(rows: Rows, calibration: int, seed: int) -> Split:
-    """Split rows of normal images at random into training, validation (a tenth of what is not calibration) and calibration.
+    """Split rows of normal images at random into training, validation and calibration.
+
+    Validation takes a tenth of what is not calibration, beyond 100 images a twentieth, at most 500.
 
     >>> split = split_normals(np.arange(100), calibration=20, seed=0)
     >>> len(split.train), len(split.validation), len(split.calibration)
     (72, 8, 20)
     """
-    validation = min(max(1, round((len(rows) - calibration) / 10)), VALIDATION_CAP)
+    rest = len(rows) - calibration
+    validation = min(max(1, min(round(rest / 10), 100), round(rest / 20)), VALIDATION_CAP)
     order = np.random.default_rng(seed).permutation(rows)
     held_out = calibration + validation
     return Split(np.sort(order[held_out:]), np.sort(order[calibration:held_out]), np.sort(order[:calibration]))

@@ -24,7 +24,7 @@ def to_tensor(pixels: Pixels, value_range: tuple[float, float], device: torch.de
         batch = batch.to(torch.int32)
     half_span = max(high - low, 1e-12) / 2
     scaled = batch.to(device).permute(0, 3, 1, 2).to(torch.float32, copy=True)  # never the caller's own memory
-    return scaled.sub_(low).div_(half_span).sub_(1)
+    return (scaled.sub_(low) if low else scaled).div_(half_span).sub_(1)
 
 
 def to_pixels(images: Tensor, value_range: tuple[float, float], kind: np.dtype[np.generic]) -> Pixels:

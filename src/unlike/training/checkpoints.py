@@ -29,20 +29,20 @@ class Checkpoint:
 
     path: Path
     fingerprint: str  # of the settings and the images: another training's state is refused
-    _cost_seconds: float = field(default=0.0, init=False)
-    _saved_at: float = field(default=float("-inf"), init=False)
+    wait_seconds: float = 1.0  # until it is worth saving; after that, what the last save cost decides
+    _saved_at: float = field(default_factory=time.monotonic, init=False)
 
-    def save(self, state: State, *, now: bool = False) -> None:
-        """Write the state whole, unless it was written a moment ago and `now` is not asked for."""
+    def save(self, state: State) -> None:
+        """Write the state whole, unless it was written a moment ago."""
         started = time.monotonic()
-        if not now and started - self._saved_at < self._cost_seconds / COST_SHARE:
+        if started - self._saved_at < self.wait_seconds:
             return
         tensors: dict[str, Tensor] = {}
         skeleton = _lift_tensors(state, tensors)
         metadata = {"fingerprint": self.fingerprint, "skeleton": json.dumps(skeleton)}
-        write_file(self.path, save(tensors, metadata), durable=now)
+        write_file(self.path, save(tensors, metadata), durable=False)
         self._saved_at = time.monotonic()
-        self._cost_seconds = self._saved_at - started
+        self.wait_seconds = (self._saved_at - started) / COST_SHARE
 
     def load(self) -> State | None:
         """The state that was saved, or None where there is none."""
