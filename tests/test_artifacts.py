@@ -262,3 +262,13 @@ def test_only_what_the_system_refuses_is_an_output_error(tmp_path):
 def test_the_sums_are_of_the_contents(folder):
     lines = (folder / CHECKSUMS).read_text().splitlines()
     assert lines == [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in FILES.items()]
+
+
+def test_first_process_is_the_one_that_writes(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert artifacts.is_first_process()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert not artifacts.is_first_process()
+    monkeypatch.setenv("RANK", "0")
+    assert artifacts.is_first_process()

@@ -120,3 +120,8 @@ def _replace_folder(fresh: Path, folder: Path) -> None:
         folder.rename(_backup(folder))
     fresh.rename(folder)
     shutil.rmtree(_backup(folder), ignore_errors=True)
+
+
+def is_first_process() -> bool:
+    """Whether this process, of those that train together, is the one that writes and prints."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

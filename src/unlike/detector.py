@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from unlike.artifacts import is_first_process
 from unlike.data.batches import ImageSet, choose_frame, digest, stream
 from unlike.data.cache import Cache, iterate, load_images
 from unlike.data.images import Frame, restore_map
@@ -29,7 +30,7 @@ from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.score import rebuild_pixels, score_pixels
 from unlike.settings import Sections, Settings
 from unlike.storage import Fitted, load_detector, save_detector, versions
-from unlike.training import Checkpoint, History, is_first_process, isolated_randomness, train
+from unlike.training import Checkpoint, History, isolated_randomness, train
 
 FILE_SIDE = 256  # pixels: the default size for images in files
 NOTHING: tuple[Floats, Floats] = (np.empty((0, 1, 1), np.float32), np.empty(0))  # maps and scores of no image

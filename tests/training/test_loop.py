@@ -14,7 +14,7 @@ from unlike.data.split import Split
 from unlike.errors import ArtifactError, ConfigError, DataError
 from unlike.models import MODELS, ImageShape
 from unlike.models.conv import ConvConfig
-from unlike.training import Checkpoint, TrainingConfig, is_first_process, isolated_randomness, train
+from unlike.training import Checkpoint, TrainingConfig, isolated_randomness, train
 from unlike.training.loop import shuffled_batches
 
 SPLIT = Split(np.arange(40), np.arange(40, 48), np.arange(48, 56))
@@ -222,11 +222,3 @@ def test_schedules_end_where_they_should(pictures, name):
 def test_few_steps_are_no_trouble(pictures, name, epochs):
     config = TrainingConfig(epochs=epochs, batch_size=40, schedule=name)
     assert len(fit(pictures, config=config)[1]) == epochs
-
-
-def test_first_process_is_the_one_that_writes(monkeypatch):
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert is_first_process()
-    monkeypatch.setenv("RANK", "1")
-    assert not is_first_process()

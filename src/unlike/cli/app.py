@@ -96,7 +96,7 @@ def fit(
 
     Example: unlike fit bottle/train/good -o bottle.unlike --model conv --size 64 --set training.schedule=cosine
     """
-    from unlike.artifacts import check_writable
+    from unlike.artifacts import check_writable, is_first_process
     from unlike.detector import Detector
 
     overrides, choices = read_choices(config, settings or [])
@@ -120,7 +120,8 @@ def fit(
     with console.progress() as notify:
         detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
     detector.save(output)
-    unfinished.unlink(missing_ok=True)
+    if is_first_process():
+        unfinished.unlink(missing_ok=True)
     console.say_fit(detector, output)
     finish(console, detector.unreadable_)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unlike.artifacts import is_first_process
+
 if TYPE_CHECKING:
     from unlike.detector import Detector
     from unlike.records import Evaluation, Metrics, Unreadable
@@ -33,16 +35,20 @@ PIXEL_FIGURES = {"auroc": "pixel AUROC", "aupro": "AUPRO to 30 %"}
 
 
 class Console:
-    """Lines for people, and progress: a bar on a terminal, a quiet line now and then otherwise."""
+    """Lines for people, and progress: a bar on a terminal, a quiet line now and then otherwise.
+
+    Of several processes that train together, only the first one speaks.
+    """
 
     def say(self, text: str = "") -> None:
         """One line to stderr."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        if is_first_process():
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Notify]:
         """A function to call with (stage, done, total, figures) as work goes on."""
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and is_first_process():
             with _bars() as notify:
                 yield notify
         else:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from unlike.training.checkpoints import Checkpoint
-from unlike.training.loop import History, Notify, TrainingConfig, is_first_process, isolated_randomness, train
+from unlike.training.loop import History, Notify, TrainingConfig, isolated_randomness, train
 
-__all__ = ["Checkpoint", "History", "Notify", "TrainingConfig", "is_first_process", "isolated_randomness", "train"]
+__all__ = ["Checkpoint", "History", "Notify", "TrainingConfig", "isolated_randomness", "train"]

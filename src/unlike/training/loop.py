@@ -129,9 +129,9 @@ class _Run:
         total = torch.zeros((), device=fabric.device)
         self.wrapped.train()
         for rows in batches:
-            mine = rows[fabric.global_rank :: fabric.world_size]
+            mine, weight = _share(rows, fabric.global_rank, fabric.world_size)
             batch = to_tensor(images.take(mine), images.value_range, fabric.device)
-            loss = self.wrapped.loss(batch, self.objective)
+            loss = weight * self.wrapped.loss(batch, self.objective)
             fabric.backward(loss)
             self.optimiser.step()
             self.optimiser.zero_grad()
@@ -199,9 +199,16 @@ def isolated_randomness(seed: int) -> Iterator[None]:
         yield
 
 
-def is_first_process() -> bool:
-    """Whether this process, of those that train together, is the one that writes and prints."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+def _share(rows: Rows, rank: int, processes: int) -> tuple[Rows, float]:
+    """One process's part of a batch, and the weight of its mean loss, so that the average over processes is exact.
+
+    >>> [_share(np.array([4, 5, 6]), rank, 2) for rank in (0, 1)]
+    [(array([4, 6]), 1.3333333333333333), (array([5]), 0.6666666666666666)]
+    """
+    mine = rows[rank::processes]
+    if not len(mine):  # more processes than images: take part in the exchange, weightless
+        return rows[:1], 0.0
+    return mine, len(mine) * processes / len(rows)
 
 
 def _start_fabric(config: TrainingConfig, device: str) -> Fabric:

@@ -1,0 +1,112 @@
+"""What people read while they wait, and afterwards."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from unlike.cli.console import Console, _QuietLines, evaluation_lines
+from unlike.cli.tables import open_table
+from unlike.errors import DataError, OutputError
+from unlike.records import Estimate, Evaluation, Metrics, Sample, Scores, Unreadable, Verdict
+
+
+def metrics(auroc=0.9, **more):
+    return Metrics(30, 20, {"auroc": Estimate(auroc, auroc - 0.1, 0.99), "f1_max": Estimate(0.8)}, **more)
+
+
+def evaluation(**more):
+    samples = (Sample("a", anomalous=False), Sample("b", anomalous=True))
+    scores = Scores(("a", "b"), np.array([1.0, 2.0]))
+    parts = {"categories": {}, "kinds": {}} | more
+    return Evaluation(metrics(left_out={"pixel.auroc": "no masks", "pixel.aupro": "no masks"}), **parts, scores=scores,
+                      samples=samples, p_values=np.ones(2), threshold=1.5, promised_false_alarms=0.01)  # fmt: skip
+
+
+def test_figures_are_printed_with_intervals_and_oracles_called_so():
+    lines = evaluation_lines(evaluation())
+    assert lines[0] == "30 normal and 20 anomalous images; 95 % intervals in brackets"
+    assert any(line.split() == ["AUROC", "0.900", "[0.800,", "0.990]"] for line in lines)
+    assert any("best F1 (oracle)" in line and line.endswith("0.800") for line in lines)
+    assert "  without pixel.auroc, pixel.aupro: no masks" in lines
+
+
+def test_groups_are_printed_where_there_are_several():
+    lines = evaluation_lines(evaluation(kinds={"bent": metrics(0.7), "cut": metrics(0.6)}))
+    assert [line.split()[:3] for line in lines[-2:]] == [["bent", "30", "20"], ["cut", "30", "20"]]
+    assert not any("bent" in line for line in evaluation_lines(evaluation(kinds={"bent": metrics()})))
+
+
+def test_many_unreadable_images_are_listed_in_part(capsys):
+    Console().say_unreadable([Unreadable(f"{number}.png", "is empty") for number in range(25)])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "25 images could not be used:"
+    assert said[1] == "  0.png: is empty"
+    assert said[-1] == "  and 5 more"
+    assert len(said) == 22
+
+
+def test_only_the_first_process_speaks(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    Console().say("hello")
+    assert capsys.readouterr().err == ""
+
+
+def test_quiet_lines_come_now_and_then(monkeypatch):
+    clock = iter([0.0, 3.0, 11.0, 11.0, 12.0])
+    monkeypatch.setattr("unlike.cli.console.time.monotonic", lambda: next(clock))
+    said = []
+    notify = _QuietLines(said.append)
+    notify("train", 1, 9, {"train": 0.5, "validation": 0.25, "learning_rate": 1})
+    notify("train", 2, 9, {"train": 0.5, "validation": 0.25, "learning_rate": 1})
+    notify("train", 3, 9, {})
+    assert said == ["Training: 2 of 9 epochs loss: train 0.5, validation 0.25"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_bars(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Console().progress() as notify:
+        notify("read", 5, 10, {})
+        notify("read", 10, 10, {})
+        notify("train", 1, 2, {"train": 0.125, "validation": 0.5})
+    text = terminal.getvalue()
+    assert "Reading" in text
+    assert "10/10" in text
+    assert "loss: train 0.125, validation 0.5" in text
+
+
+def test_an_unknown_format():
+    with (
+        pytest.raises(DataError, match="unknown format 'xml'; expected table, csv, jsonl or submission"),
+        open_table(None, "xml"),
+    ):
+        pass
+
+
+def full(self, *_):
+    raise OSError(28, "No space left on device")
+
+
+def write_to_a_full_disk(path, monkeypatch):
+    with open_table(path, "csv") as table:
+        monkeypatch.setattr(type(table), "write", full)
+        table.write([Sample("a")], [Verdict("a", 1.0, 2.0, 0.5, anomalous=False)])
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    with pytest.raises(OutputError, match=r"s\.csv: cannot be written \(No space left on device\)"):
+        write_to_a_full_disk(tmp_path / "s.csv", monkeypatch)
+
+
+def test_an_error_in_reading_is_not_blamed_on_the_output(tmp_path):
+    with pytest.raises(DataError, match="broken"), open_table(tmp_path / "s.csv", "csv"):
+        raise DataError("broken")

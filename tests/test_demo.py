@@ -1,0 +1,67 @@
+"""The demo: on the real cells as far as the package that brings them, and in small from end to end."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from conftest import scratched, stripes
+from unlike import demo
+from unlike.cli.console import Console
+from unlike.errors import ConfigError
+from unlike.settings import PRESETS
+
+
+def test_cells_are_split_as_promised(tmp_path):
+    """Normal is a defect probability of 0, defective one of 1; only mono cells; held-out normals are in the test alone."""
+    demo.write_cells(tmp_path / "cells", seed=0)
+    names = {
+        part: {path.name for path in (tmp_path / "cells" / part).iterdir()}
+        for part in ("train/good", "test/good", "test/defective")
+    }
+    assert {part: len(found) for part, found in names.items()} == {
+        "train/good": 438,
+        "test/good": 150,
+        "test/defective": 313,
+    }
+    assert not names["train/good"] & names["test/good"]
+    cells, probability, kind = demo.load_cells()
+    assert cells.shape == (2624, 300, 300)
+    rows = {part: [int(name[4:8]) for name in found] for part, found in names.items()}
+    assert {kind[row] for found in rows.values() for row in found} == {"mono"}
+    assert {probability[row] for row in rows["test/defective"]} == {1}
+    assert {probability[row] for row in rows["train/good"] + rows["test/good"]} == {0}
+
+
+def test_another_seed_leaves_nothing_of_the_first(tmp_path):
+    demo.write_cells(tmp_path, seed=0)
+    first = {path.name for path in (tmp_path / "test/good").iterdir()}
+    demo.write_cells(tmp_path, seed=1)
+    second = {path.name for path in (tmp_path / "test/good").iterdir()}
+    assert len(second) == 150
+    assert first != second
+
+
+def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
+    good = np.concatenate([stripes(70, channels=1), scratched(stripes(20, seed=3, channels=1))[0]])[..., 0]
+    probability = np.repeat([0.0, 1.0], [70, 20])
+    monkeypatch.setattr(demo, "load_cells", lambda: (good, probability, np.full(90, "mono")))
+    monkeypatch.setattr(demo, "TEST_NORMALS", 10)
+    monkeypatch.setitem(PRESETS, "textbook", {**PRESETS["textbook"], "training": {"epochs": 4}})
+    demo.run_demo(tmp_path / "out", 0, Console())
+    captured = capsys.readouterr()
+    assert f"Report: {tmp_path / 'out/report.html'}" in captured.err
+    assert "AUROC" in captured.out
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert metrics["counts"] == {"normal": 10, "anomalous": 20, "unreadable": 0}
+    assert metrics["promised_false_alarms"] == 0.05
+    assert (tmp_path / "out/cells.unlike/detector.toml").exists()
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "elpv_dataset.utils", None)
+    with pytest.raises(ConfigError, match=r"pip install 'unlike\[demo\]'"):
+        demo.load_cells()
