@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 
 from unlike.artifacts import output_errors, write_file
-from unlike.data.images import restore_map, to_uint8
+from unlike.data.images import restore_map
 from unlike.data.index import Index, read_original
-from unlike.records import Floats, Pixels, ScoredBatch
+from unlike.records import Pixels, ScoredBatch
+from unlike.report.gallery import displayable, overlay, shades
 
 if TYPE_CHECKING:
     from unlike.detector import Detector
 
 FULL_SCALE = 2.0  # times the region threshold is the brightest colour
-OPACITY = 0.5
 
 
 def write_maps(folder: Path, detector: Detector, index: Index, batch: ScoredBatch) -> None:
@@ -29,20 +29,9 @@ def write_maps(folder: Path, detector: Detector, index: Index, batch: ScoredBatc
         values = restore_map(map_, shape, detector.frame_)
         place = folder / safe_name(sample.id)
         _write_image(place.with_name(f"{place.name}.map.tiff"), ".tiff", values.astype(np.float32))
-        picture = overlay(read_original(index, sample), values, FULL_SCALE * detector.region_threshold_)
+        image = read_original(index, sample)
+        picture = overlay(displayable(image, *shades([image])[:2]), values, FULL_SCALE * detector.region_threshold_)
         _write_image(place.with_name(f"{place.name}.overlay.png"), ".png", picture[..., ::-1])
-
-
-def overlay(image: Pixels, map_: Floats, full: float) -> Pixels:
-    """The map (H, W) in colour over the grey image (H, W, C): (H, W, 3) uint8, opaque where the map is high."""
-    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
-    low, high = (0.0, float(np.iinfo(image.dtype).max)) if image.dtype.kind != "f" else (shown.min(), shown.max())
-    grey = to_uint8(shown, low, high).mean(axis=2, dtype=np.float32)[..., None]
-    level = np.clip(map_ / max(full, 1e-12), 0, 1).astype(np.float32)
-    colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    opacity = (OPACITY * np.sqrt(level))[..., None] * 1.5
-    blended = grey * (1 - opacity) + colours * opacity
-    return np.asarray(np.rint(blended), np.uint8)
 
 
 def safe_name(sample_id: str) -> PurePosixPath:
