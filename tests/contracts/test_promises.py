@@ -86,7 +86,7 @@ class Broken(ConvAutoencoder):
         rebuilt = super().decode(code)
         return rebuilt[:, :, 1:] if self.fault == "rebuilt" else rebuilt
 
-    def loss(self, images, objective):
+    def loss(self, images, objective, clean=None):
         if self.fault == "vector":
             return self.rebuild(images).flatten()
         if self.fault == "unreached":
@@ -113,7 +113,7 @@ def test_check_model_finds(fault, message):
     model = Broken(ConvConfig(), ImageShape(3, 16, 16))
     model.fault = fault
     if fault in ("shape", "count"):
-        model.loss = lambda images, objective: sum(p.sum() for p in model.parameters())
+        model.loss = lambda images, objective, clean=None: sum(p.sum() for p in model.parameters())
     with pytest.raises(AssertionError, match=message):
         check_model(model)
 

@@ -40,8 +40,14 @@ class Model(nn.Module, ABC):
         """(B, C, H, W) -> (B, D, h, w)"""
 
     @abstractmethod
-    def loss(self, images: Tensor, objective: Objective) -> Tensor:
-        """What training lowers: a scalar that reaches every trainable parameter."""
+    def loss(self, images: Tensor, objective: Objective, clean: Tensor | None = None) -> Tensor:
+        """What training lowers: a scalar that reaches every trainable parameter.
+
+        `clean`, where `images` were spoilt on purpose (noise, holes), is what they were: what a model should rebuild.
+        """
+
+    def warm_up(self, share: float) -> None:
+        """Told before each epoch which share of the training is over, 0 to 1, for weights that grow; most do nothing."""
 
 
 class Autoencoder(Model):
@@ -62,5 +68,5 @@ class Autoencoder(Model):
         reconstruction: Tensor = self.decode(self.encode(images))
         return reconstruction
 
-    def loss(self, images: Tensor, objective: Objective) -> Tensor:
-        return objective(self.rebuild(images), self.target(images))
+    def loss(self, images: Tensor, objective: Objective, clean: Tensor | None = None) -> Tensor:
+        return objective(self.rebuild(images), self.target(images if clean is None else clean))
