@@ -216,6 +216,11 @@ def test_repr_says_what_it_is(detector):
             {"settings": {"training": {"epoch": 1}}},
             r"unknown setting 'training\.epoch'; did you mean 'training\.epochs'",
         ),
+        ({"settings": {"training": {"schedule": "cosin"}}}, r"training\.schedule: expected 'one-cycle' or 'cosine' or"),
+        (
+            {"settings": {"training": {"optimiser": "adagrad"}}},
+            r"training\.optimiser: expected 'adamw' or 'adam' or 'sgd'",
+        ),
         ({"model": "fcn", "settings": {"model": {"bottleneck": 3}}}, r"unknown setting 'model\.bottleneck'"),
         ({"size": 0}, r"data\.size: expected 1 pixel or more, came 0"),
         ({"epochs": 0}, r"training\.epochs: expected 1 or more"),

@@ -18,6 +18,7 @@ from unlike.data.batches import ImageSet, choose_frame, digest, stream
 from unlike.data.cache import Cache, iterate, load_images
 from unlike.data.images import Frame, restore_map
 from unlike.data.index import Images, Index, find_images
+from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Split, calibration_size, distinct_rows, split_normals
 from unlike.data.tensors import to_tensor
 from unlike.decision.conformal import p_values
@@ -25,12 +26,13 @@ from unlike.decision.regions import find_regions
 from unlike.decision.thresholds import QuantileThreshold
 from unlike.errors import ConfigError, DataError, NotFittedError
 from unlike.models import MODELS, ImageShape, Model
+from unlike.models.initialise import initialise
 from unlike.records import Explanation, Floats, Pixels, Region, Sample, ScoredBatch, Scores, Unreadable, Verdict
 from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.score import rebuild_pixels, score_pixels
 from unlike.settings import Sections, Settings
 from unlike.storage import Fitted, load_detector, save_detector, versions
-from unlike.training import Checkpoint, History, isolated_randomness, train
+from unlike.training import Checkpoint, History, train
 
 FILE_SIDE = 256  # pixels: the default size for images in files
 NOTHING: tuple[Floats, Floats] = (np.empty((0, 1, 1), np.float32), np.empty(0))  # maps and scores of no image
@@ -111,6 +113,8 @@ class Detector:
             loaded,
             split,
             self.settings.training,
+            augment=self.settings.augment,
+            corruption=self.settings.corruption,
             seed=self.seed,
             device=self.device,
             checkpoint=state,
@@ -270,6 +274,7 @@ class Detector:
         shape = ImageShape(frame.channels, frame.height, frame.width)
         with isolated_randomness(self.seed):
             model = MODELS[self.settings.model_name](self.settings.model, shape)
+            initialise(model, self.settings.training.initialisation)
         return model, SCORERS[self.settings.scorer_name](self.settings.scorer)
 
     def _split(self, images: ImageSet) -> tuple[Split, QuantileThreshold]:

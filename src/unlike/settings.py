@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unlike.config import check_range, from_mapping, to_mapping
+from unlike.data.augment import AugmentConfig
 from unlike.errors import ConfigError, unknown
 from unlike.models import MODELS
 from unlike.scoring import SCORERS, MapConfig
-from unlike.training import TrainingConfig
+from unlike.training import CorruptionConfig, TrainingConfig
 
-SECTIONS = ("model", "scorer", "map", "data", "training", "decision")
+SECTIONS = ("model", "scorer", "map", "data", "augment", "corruption", "training", "decision")
 DEFAULT_MODEL, DEFAULT_SCORER = "conv", "residual"
 Sections = dict[str, dict[str, Any]]
 
@@ -71,6 +72,8 @@ class Settings:
     scorer: Any  # the Config of SCORERS[scorer_name]
     map: MapConfig = field(default_factory=MapConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
 
@@ -119,6 +122,8 @@ class Settings:
             from_mapping(SCORERS[scorer_name].Config, scorer, "scorer"),
             from_mapping(MapConfig, sections.get("map", {}), "map"),
             from_mapping(DataConfig, sections.get("data", {}), "data"),
+            from_mapping(AugmentConfig, sections.get("augment", {}), "augment"),
+            from_mapping(CorruptionConfig, sections.get("corruption", {}), "corruption"),
             from_mapping(TrainingConfig, sections.get("training", {}), "training"),
             from_mapping(DecisionConfig, sections.get("decision", {}), "decision"),
         )

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlike.data.randomness import isolated_randomness
 from unlike.data.tensors import to_tensor
 from unlike.models import Autoencoder, Model
 from unlike.models.measures import OBJECTIVES
 from unlike.records import Bools, Floats
 from unlike.scoring import Scorer
-from unlike.training import isolated_randomness
 
 TOLERANCE = 1e-5  # relative: alone or in a batch, saved or not
 

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
 
+from unlike.data.randomness import isolated_randomness
 from unlike.decision.thresholds import THRESHOLDS
-from unlike.models import MODELS, ImageShape, Model
+from unlike.errors import ConfigError
+from unlike.models import MODELS, Autoencoder, ImageShape, Model
 from unlike.models.conv import ConvAutoencoder, ConvConfig
 from unlike.models.measures import OBJECTIVES
 from unlike.scoring import SCORERS
 from unlike.scoring.residual import ResidualConfig, ResidualScorer
 from unlike.testing import assert_close, check_model, check_scorer, check_threshold, example_images
-from unlike.training import isolated_randomness
+
+SMALL = {  # settings that make a heavy family quick; tests/models has the sizes of the reports
+    "residual-unet": {"widths": (4, 8), "bottleneck": 16},
+}
+BY_HEART = {  # settings with which a family should remember sixteen images: wide, and with nothing forgotten on purpose
+    "conv": {"widths": (64, 32, 16)},
+    "conv-dense": {"dropout": 0.0},
+    "fcn": {"widths": (64, 32, 16)},
+    "multi-encoder": {"conv_widths": ((64, 32, 16),)},
+    "residual-unet": {"widths": (8, 16), "bottleneck": 32},
+}
 
 
-def build(name: str, channels: int = 3, height: int = 16, width: int = 24) -> Model:
+def build(name: str, channels: int = 3, height: int = 16, width: int = 32, **settings) -> Model:
     with isolated_randomness(0):
-        return MODELS[name](MODELS[name].Config(), ImageShape(channels, height, width))
+        config = MODELS[name].Config(**(settings or SMALL.get(name, {})))
+        return MODELS[name](config, ImageShape(channels, height, width))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -46,18 +60,45 @@ def test_model_learns_sixteen_images_by_heart(name):
     y, x = np.mgrid[:16, :16] / 16
     waves = [np.sin(6 * (x * np.cos(a) + y * np.sin(a)) + a) for a in np.linspace(0, 3, 16)]
     images = torch.tensor(np.array(waves), dtype=torch.float32)[:, None]
+    model = build(name, 1, 16, 16, **BY_HEART.get(name, {})).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
+    losses = []
     with isolated_randomness(0):
-        config = dataclasses.replace(MODELS[name].Config(), widths=(64, 32, 16))
-        model = MODELS[name](config, ImageShape(1, 16, 16)).train()
-        optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-        losses = []
-        for _ in range(300):
+        while len(losses) < 300 and (not losses or losses[-1] >= losses[0] / 10):
             loss = model.loss(images, OBJECTIVES["squared"])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses.append(loss.item())
     assert losses[-1] < losses[0] / 10
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_learns_from_a_batch_of_one_image(name):
+    """As the last batch of an epoch may be; of 16 x 16 pixels a batch norm may see a single value."""
+    model = build(name, 1, 16, 16).train()
+    loss = model.loss(example_images(model, count=1), OBJECTIVES["squared"])
+    loss.backward()
+    assert all(value.grad.isfinite().all() for value in model.parameters() if value.requires_grad)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 16), (37, 50), (3, 5)])
+@pytest.mark.parametrize("name", MODELS)
+def test_model_takes_a_size_or_names_the_nearest_that_it_takes(name, height, width):
+    try:
+        model = build(name, 1, height, width)
+    except ConfigError as error:
+        came, *nearest = re.findall(r"(\d+) x (\d+)", str(error))
+        assert came == (str(height), str(width))
+        assert nearest
+        for side in nearest:
+            build(name, 1, *map(int, side))
+    else:
+        images = example_images(model, count=1)
+        with torch.no_grad():
+            assert len(model.eval().encode(images)) == 1
+            if isinstance(model, Autoencoder):
+                assert model.rebuild(images).shape == model.target(images).shape
 
 
 @pytest.mark.parametrize("name", MODELS)

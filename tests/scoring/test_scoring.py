@@ -11,7 +11,8 @@ from unlike.errors import ConfigError
 from unlike.models import ImageShape, Model
 from unlike.models.conv import ConvAutoencoder, ConvConfig
 from unlike.models.measures import MEASURES
-from unlike.scoring import MapConfig, reduce_maps, smooth
+from unlike.scoring import MapConfig, realfake, reduce_maps, smooth
+from unlike.scoring.realfake import RealFakeConfig, RealFakeScorer
 from unlike.scoring.residual import ResidualConfig, ResidualScorer
 from unlike.scoring.score import rebuild_pixels, score_pixels
 from unlike.testing import example_images
@@ -93,3 +94,58 @@ def test_rebuilt_pixels_have_the_type_of_the_image(model, rng):
         assert rebuilt.dtype == kind
         assert rebuilt.shape == pixels.shape
     assert rebuild_pixels(pixels, (0.0, 1.0), CodeOnly(None, ImageShape(3, 12, 16))) is None
+
+
+def test_real_or_fake_tells_what_it_was_taught_to_tell():
+    """A7: reconstructions of training images are real, of noisy codes fake; P(fake) is the score."""
+    model = ConvAutoencoder(ConvConfig(widths=(8, 8), bottleneck=4), ImageShape(1, 16, 16)).eval()
+    _, x = torch.meshgrid(torch.linspace(-1, 1, 16), torch.linspace(-1, 1, 16), indexing="ij")
+    images = torch.stack([torch.sin(3 * x + phase) * 0.5 for phase in torch.linspace(0, 6, 64)])[:, None]
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(200):
+        loss = (model.rebuild(images) - images).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    scorer = RealFakeScorer(RealFakeConfig(noise_size=3.0, steps=200, learning_rate=1e-2)).fit(
+        model, [images[:40], images[40:]]
+    )
+    with torch.no_grad():
+        real = scorer.maps(model, images).flatten()
+        codes = model.encode(images)
+        strange = model.decode(codes + 3 * codes.std(dim=0) * torch.randn_like(codes))
+        fake = torch.sigmoid(scorer.classifier(strange)).flatten()
+    assert real.min() >= 0
+    assert real.max() <= 1
+    assert fake.mean() > real.mean() + 0.3
+    again = RealFakeScorer(RealFakeConfig(noise_size=3.0, steps=200, learning_rate=1e-2)).fit(
+        model, [images[:40], images[40:]]
+    )
+    torch.testing.assert_close(again.maps(model, images).flatten(), real)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "uniform"])
+def test_noise_has_unit_size(kind):
+    noise = realfake._noise(torch.zeros(20_000), kind)
+    assert noise.std().item() == pytest.approx(1, abs=0.02)
+    assert noise.mean().item() == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"noise_size": 0.0}, r"scorer\.noise_size: expected"),
+        ({"learning_rate": 0.0}, r"scorer\.learning_rate: expected"),
+        ({"steps": 0}, r"scorer\.steps: expected"),
+        ({"batch_size": 1}, r"scorer\.batch_size: expected"),
+        ({"widths": ()}, r"scorer\.widths: expected one width or more"),
+    ],
+)
+def test_real_or_fake_settings_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        RealFakeConfig(**settings)
+
+
+def test_real_or_fake_needs_a_decoder():
+    with pytest.raises(ConfigError, match="needs a model that decodes its code; CodeOnly does not"):
+        RealFakeScorer(RealFakeConfig()).check(CodeOnly(None, ImageShape(1, 2, 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -10,11 +11,14 @@ import pytest
 import torch
 
 from conftest import stripes
+from unlike.data.augment import AugmentConfig
+from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Split
 from unlike.errors import ArtifactError, ConfigError, DataError
 from unlike.models import MODELS, ImageShape
 from unlike.models.conv import ConvConfig
-from unlike.training import Checkpoint, TrainingConfig, isolated_randomness, train
+from unlike.training import Checkpoint, CorruptionConfig, TrainingConfig, loop, train
+from unlike.training.corruption import spoil
 from unlike.training.loop import shuffled_batches
 
 SPLIT = Split(np.arange(40), np.arange(40, 48), np.arange(48, 56))
@@ -194,13 +198,175 @@ def test_batches_cover_each_image_once_in_an_order_of_their_own():
         ({"patience": 0}, r"training\.patience: expected 1 or more"),
         ({"learning_rate": -1.0}, r"training\.learning_rate: expected"),
         ({"weight_decay": -1.0}, r"training\.weight_decay: expected 0 to 1000, came -1"),
-        ({"schedule": "cosin"}, r"unknown training\.schedule 'cosin'; did you mean 'cosine'"),
+        ({"momentum": 1.0}, r"training\.momentum: expected 0 to 0\.9999, came 1"),
+        ({"clip_norm": 0.0}, r"training\.clip_norm: expected"),
+        ({"accumulate": 0}, r"training\.accumulate: expected 1 or more"),
+        ({"t_max": 0}, r"training\.t_max: expected 1 or more"),
         ({"objective": "sim"}, r"unknown training\.objective 'sim'; did you mean 'ssim'"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"noise": -1.0}, r"corruption\.noise: expected 0 to 10, came -1"),
+        ({"hole_share": 1.0}, r"corruption\.hole_share: expected 0 to 0\.95, came 1"),
+        ({"hole_pixels": 0}, r"corruption\.hole_pixels: expected 1 or more, came 0"),
+    ],
+)
+def test_corruption_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        CorruptionConfig(**settings)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_every_optimiser_learns_and_resumes_exactly(pictures, tmp_path, optimiser):
+    rate = 1.0 if optimiser == "sgd" else 5e-3
+    config = TrainingConfig(epochs=8, batch_size=8, learning_rate=rate, optimiser=optimiser)
+    whole, history = fit(pictures, config=config)
+    assert history[-1]["train"] < 0.9 * history[0]["train"]
+    checkpoint = Checkpoint(tmp_path / "state", "same", wait_seconds=0)
+
+    def kill(epoch, epochs, row):
+        if epoch == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(pictures, config=config, checkpoint=checkpoint, notify=kill)
+    assert torch.equal(weights(fit(pictures, config=config, checkpoint=checkpoint, resume=True)[0]), weights(whole))
+
+
+def test_momentum_and_weight_decay_reach_the_optimiser(pictures):
+    plain = fit(pictures, config=TrainingConfig(epochs=2, optimiser="sgd", momentum=0.0))[0]
+    for more in ({"momentum": 0.9}, {"momentum": 0.0, "weight_decay": 0.1}):
+        other = fit(pictures, config=TrainingConfig(epochs=2, optimiser="sgd", **more))[0]
+        assert not torch.equal(weights(plain), weights(other))
+
+
+def test_a_batch_taken_in_parts_teaches_the_same(pictures):
+    whole = TrainingConfig(epochs=3, batch_size=16, optimiser="sgd", learning_rate=0.1)
+    model, history = fit(pictures, config=whole)
+    parted, same = fit(pictures, config=dataclasses.replace(whole, accumulate=5))
+    torch.testing.assert_close(weights(parted), weights(model), rtol=1e-4, atol=1e-6)
+    assert [row["train"] for row in same] == pytest.approx([row["train"] for row in history], rel=1e-5)
+
+
+def test_clipping_bounds_what_one_step_moves(pictures):
+    free = TrainingConfig(
+        epochs=1, batch_size=40, optimiser="sgd", momentum=0.0, learning_rate=1.0, schedule="constant"
+    )
+    start = weights(make())
+    moved = [
+        (weights(fit(pictures, config=dataclasses.replace(free, keep="last", clip_norm=norm))[0]) - start).norm().item()
+        for norm in (None, 1e-3)
+    ]
+    assert moved[1] == pytest.approx(1e-3, rel=1e-2)
+    assert moved[0] > 1e-2
+
+
+@pytest.mark.parametrize("keep", ["validation", "train", "last"])
+def test_what_is_kept(pictures, keep):
+    """Noise of its own each epoch makes the best epochs of the two losses differ, and neither the last."""
+    config = TrainingConfig(
+        epochs=12, batch_size=16, learning_rate=0.3, schedule="constant", optimiser="adam", keep=keep
+    )
+    kept, history = fit(pictures, config=config)
+    best = 12 if keep == "last" else 1 + int(np.argmin([row[keep] for row in history]))
+    stopped, _ = fit(pictures, config=dataclasses.replace(config, epochs=best, keep="last"))
+    assert torch.equal(weights(kept), weights(stopped))
+
+
+def test_plateau_cuts_the_rate_when_nothing_improves(pictures):
+    config = TrainingConfig(
+        epochs=26, batch_size=40, learning_rate=1e-6, schedule="plateau", optimiser="sgd", momentum=0.0
+    )
+    rates = [row["learning_rate"] for row in fit(pictures, config=config)[1]]
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates[-1] == pytest.approx(1e-8)
+
+
+def test_cosine_of_t_max_epochs_comes_back(pictures):
+    config = TrainingConfig(epochs=20, batch_size=40, learning_rate=1e-3, schedule="cosine", t_max=10)
+    rates = [row["learning_rate"] for row in fit(pictures, config=config)[1]]
+    assert rates[9] == pytest.approx(0, abs=1e-9)
+    assert rates[19] == pytest.approx(1e-3, rel=1e-6)
+
+
+def test_a_spoilt_image_is_to_be_rebuilt_as_it_was(pictures):
+    """Denoising: with noise at the input, the loss is against the clean image, and validation sees no noise."""
+    shown = []
+
+    class Watcher(type(make())):
+        def loss(self, images, objective, clean=None):
+            shown.append((images.detach().clone(), None if clean is None else clean.clone(), self.training))
+            return super().loss(images, objective, clean)
+
+    with isolated_randomness(0):
+        model = Watcher(ConvConfig(widths=(8, 8)), ImageShape(1, 16, 16))
+    fit(
+        pictures,
+        model,
+        TrainingConfig(epochs=1, batch_size=20),
+        corruption=CorruptionConfig(noise=0.3, hole_share=0.2, hole_pixels=4),
+    )
+    training = [item for item in shown if item[2]]
+    assert len(training) == 2
+    for images, clean, _ in training:
+        assert clean is not None
+        gap = (images - clean).abs()
+        assert 0.15 < gap.mean() < 0.6
+    assert all(clean is None for _, clean, training in shown if not training)
+
+
+def test_noise_has_the_size_that_was_asked_and_holes_their_share():
+    images = torch.full((64, 1, 32, 32), 0.5)
+    noisy = spoil(images, CorruptionConfig(noise=0.25))
+    assert (noisy - images).std().item() == pytest.approx(0.25, rel=0.02)
+    holed = spoil(images, CorruptionConfig(hole_share=0.3, hole_pixels=4))
+    assert set(holed.unique().tolist()) == {0.0, 0.5}
+    assert (holed == 0).float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert spoil(images, CorruptionConfig()) is images
+
+
+def test_augmentation_varies_training_images_alone(pictures):
+    plain = fit(pictures)[0]
+    same = fit(pictures, augment=AugmentConfig())[0]
+    varied = fit(pictures, augment=AugmentConfig(horizontal_flip=0.5))[0]
+    again = fit(pictures, augment=AugmentConfig(horizontal_flip=0.5))[0]
+    assert torch.equal(weights(plain), weights(same))
+    assert not torch.equal(weights(plain), weights(varied))
+    assert torch.equal(weights(varied), weights(again))
+
+
+@pytest.mark.slow
+def test_a_compiled_training_learns_the_same(pictures):
+    config = TrainingConfig(epochs=3, batch_size=20)
+    plain = [row["validation"] for row in fit(pictures, config=config)[1]]
+    compiled = [row["validation"] for row in fit(pictures, config=dataclasses.replace(config, compile=True))[1]]
+    assert compiled == pytest.approx(plain, rel=1e-3)
+
+
+def test_mixed_precision_learns_and_is_off_where_it_does_not_pay(pictures, monkeypatch):
+    mixed = fit(pictures, config=TrainingConfig(epochs=3, batch_size=20, precision="bf16"))
+    plain = fit(pictures, config=TrainingConfig(epochs=3, batch_size=20, precision="32"))
+    assert mixed[1][-1]["train"] == pytest.approx(plain[1][-1]["train"], rel=0.05)
+    assert not torch.equal(weights(mixed[0]), weights(plain[0]))
+    for gains, expected in ((False, plain), (True, mixed)):
+        monkeypatch.setattr(loop, "_gains_by_bf16", lambda accelerator, gains=gains: gains)
+        found = fit(pictures, config=TrainingConfig(epochs=3, batch_size=20))
+        assert torch.equal(weights(found[0]), weights(expected[0]))
+
+
+def test_the_model_is_told_how_far_the_training_is(pictures):
+    told = []
+    model = make()
+    model.warm_up = told.append
+    fit(pictures, model, TrainingConfig(epochs=5, batch_size=40))
+    assert told == [0, 0.25, 0.5, 0.75, 1]
 
 
 def test_auto_settings_suit_the_number_of_images():

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from unlike.config import to_mapping
+from unlike.data.augment import AugmentConfig
 from unlike.decision.thresholds import THRESHOLDS
 from unlike.models import MODELS
 from unlike.scoring import SCORERS, MapConfig
 from unlike.settings import PRESETS, DataConfig, DecisionConfig
-from unlike.training import TrainingConfig
+from unlike.training import CorruptionConfig, TrainingConfig
 
 
 def describe(what: str) -> Iterator[str]:
@@ -45,7 +46,7 @@ def _written(value: Any) -> str:
 
 def settings_table() -> Iterator[tuple[str, str, str]]:
     """Every setting that all detectors share: its name, its default, and what its comment says."""
-    for section in (MapConfig, DataConfig, TrainingConfig, DecisionConfig):
+    for section in (MapConfig, DataConfig, AugmentConfig, CorruptionConfig, TrainingConfig, DecisionConfig):
         name = section.__name__.removesuffix("Config").lower()
         comments = _comments(section)
         for key, value in to_mapping(section()).items():

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from unlike.models.base import Autoencoder, ImageShape, Model, Objective
 from unlike.models.conv import ConvAutoencoder
+from unlike.models.conv_dense import ConvDenseAutoencoder
 from unlike.models.dense import DenseAutoencoder
+from unlike.models.multi import MultiEncoder
+from unlike.models.residual import ResidualUNet
+from unlike.models.resnet import ResNetAutoencoder
 
 MODELS: dict[str, type[Model]] = {
     "conv": ConvAutoencoder,
+    "conv-dense": ConvDenseAutoencoder,
     "fcn": DenseAutoencoder,
+    "multi-encoder": MultiEncoder,
+    "residual-unet": ResidualUNet,
+    "resnet": ResNetAutoencoder,
 }
 
 __all__ = ["MODELS", "Autoencoder", "ImageShape", "Model", "Objective"]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
+from unlike.scoring.realfake import RealFakeScorer
 from unlike.scoring.residual import ResidualScorer
 
 SCORERS: dict[str, type[Scorer]] = {
+    "real-or-fake": RealFakeScorer,
     "residual": ResidualScorer,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unlike.training.checkpoints import Checkpoint
-from unlike.training.loop import History, Notify, TrainingConfig, isolated_randomness, train
+from unlike.training.loop import History, Notify, train
+from unlike.training.settings import CorruptionConfig, TrainingConfig
 
-__all__ = ["Checkpoint", "History", "Notify", "TrainingConfig", "isolated_randomness", "train"]
+__all__ = ["Checkpoint", "CorruptionConfig", "History", "Notify", "TrainingConfig", "train"]

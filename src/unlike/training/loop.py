@@ -2,69 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from unlike.config import check_range
+from unlike.data.augment import AugmentConfig, augment
 from unlike.data.batches import ImageSet, Rows
+from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Split
 from unlike.data.tensors import to_tensor
-from unlike.errors import ConfigError, DataError, unknown
+from unlike.errors import ConfigError, DataError
 from unlike.models.base import Model
 from unlike.models.measures import OBJECTIVES
+from unlike.records import Pixels
 from unlike.training.checkpoints import Checkpoint, State, copy_weights
-from unlike.training.schedules import SCHEDULES
+from unlike.training.corruption import spoil
+from unlike.training.schedules import OPTIMISERS, SCHEDULES
+from unlike.training.settings import CorruptionConfig, TrainingConfig
 
-AUTO_STEPS = 1_500  # that `epochs = "auto"` aims at
-AUTO_EPOCHS = (10, 300)  # that it keeps to
 History = list[dict[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """How a model learns."""
-
-    epochs: int | Literal["auto"] = "auto"  # passes over the images; auto: some 1,500 steps, 10 to 300 epochs
-    batch_size: int | Literal["auto"] = "auto"  # images a step, over all processes; auto: 128, fewer for small sets
-    learning_rate: float = 1e-3  # the highest of the schedule
-    weight_decay: float = 0.0  # of AdamW
-    schedule: str = "one-cycle"  # or constant, cosine
-    objective: str = "squared"  # what is lowered: squared, absolute, ssim
-    patience: int | None = None  # stop after this many epochs without a better validation loss; none: never
-    precision: Literal["32", "bf16", "16"] = "32"  # the last two are mixed, and gain on GPUs
-    processes: int | Literal["auto"] = 1  # on this machine; torchrun overrides it
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "processes", "patience"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ConfigError(f"training.{name}: expected 1 or more, came {value}")
-        check_range("training.learning_rate", self.learning_rate, 1e-12, 1e3)
-        check_range("training.weight_decay", self.weight_decay, 0, 1e3)
-        if self.schedule not in SCHEDULES:
-            raise unknown("training.schedule", self.schedule, SCHEDULES)
-        if self.objective not in OBJECTIVES:
-            raise unknown("training.objective", self.objective, OBJECTIVES)
-
-    def resolve(self, images: int) -> tuple[int, int]:
-        """Epochs and batch size for this many training images.
-
-        >>> TrainingConfig().resolve(3000), TrainingConfig().resolve(40)
-        ((62, 128), (300, 8))
-        """
-        batch = int(np.clip(images // 16, 8, 128)) if self.batch_size == "auto" else self.batch_size
-        steps = -(-images // batch)
-        return (int(np.clip(AUTO_STEPS // steps, *AUTO_EPOCHS)) if self.epochs == "auto" else self.epochs), batch
-
-
 Notify = Callable[[int, int, dict[str, float]], None]  # epoch from 1, epochs, its row of the history
 
 
@@ -74,6 +38,8 @@ def train(
     split: Split,
     config: TrainingConfig,
     *,
+    augment: AugmentConfig | None = None,
+    corruption: CorruptionConfig | None = None,
     seed: int = 0,
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
@@ -90,12 +56,15 @@ def train(
     epochs, batch_size = config.resolve(len(split.train))
     fabric = _start_fabric(config, device)
     with isolated_randomness(seed):
-        run = _Run(model, config, fabric, epochs * -(-len(split.train) // batch_size))
+        run = _Run(model, config, fabric, epochs, -(-len(split.train) // batch_size))
         if resume and checkpoint is not None and (saved := checkpoint.load()):
             run.restore(saved)
         for epoch in range(len(run.history) + 1, epochs + 1):
             torch.manual_seed(_mix(seed, epoch, fabric.global_rank))
-            train_loss = run.learn(images, shuffled_batches(split.train, batch_size, seed, epoch))
+            model.warm_up((epoch - 1) / max(epochs - 1, 1))
+            batches = shuffled_batches(split.train, batch_size, seed, epoch)
+            spoiler = _Spoiler(augment, corruption, np.random.default_rng([seed, epoch, fabric.global_rank]))
+            train_loss = run.learn(images, batches, spoiler)
             validation_loss = run.validate(images, split.validation, batch_size)
             row = run.remember(epoch, train_loss, validation_loss)
             if checkpoint is not None and fabric.is_global_zero:
@@ -109,34 +78,60 @@ def train(
     return run.history
 
 
+@dataclass(frozen=True, slots=True)
+class _Spoiler:
+    """What happens to a batch between the disk and the model in one epoch."""
+
+    augmentation: AugmentConfig | None
+    corruption: CorruptionConfig | None
+    random: np.random.Generator
+
+    def augment(self, pixels: Pixels) -> Pixels:
+        return pixels if self.augmentation is None else augment(pixels, self.augmentation, self.random)
+
+    def spoil(self, images: Tensor) -> Tensor:
+        return images if self.corruption is None else spoil(images, self.corruption)
+
+
 class _Run:
     """A training under way: what changes from epoch to epoch, and the steps that change it."""
 
-    def __init__(self, model: Model, config: TrainingConfig, fabric: Fabric, steps: int) -> None:
-        self.model, self.fabric = model, fabric
-        optimiser = _make_optimiser(model, config)
+    def __init__(self, model: Model, config: TrainingConfig, fabric: Fabric, epochs: int, steps: int) -> None:
+        self.model, self.config, self.fabric = model, config, fabric
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimiser = OPTIMISERS[config.optimiser](parameters, config)
         self.wrapped, self.optimiser = fabric.setup(model.to(memory_format=torch.channels_last), optimiser)
         self.wrapped.mark_forward_method("loss")
-        self.schedule = SCHEDULES[config.schedule](self.optimiser, steps)
+        self.loss = torch.compile(self.wrapped.loss) if config.compile else self.wrapped.loss
+        self.schedule = SCHEDULES[config.schedule](self.optimiser, config, epochs, steps)
         self.objective = OBJECTIVES[config.objective]
         self.history: History = []
         self.best = copy_weights(model)
         self.best_epoch, self.best_loss = 0, float("inf")
 
-    def learn(self, images: ImageSet, batches: Iterable[Rows]) -> float:
+    def learn(self, images: ImageSet, batches: Iterable[Rows], spoiler: _Spoiler) -> float:
         """One pass over the training images; the mean loss on the way."""
-        fabric, count = self.fabric, 0
+        fabric, config, count = self.fabric, self.config, 0
         total = torch.zeros((), device=fabric.device)
         self.wrapped.train()
         for rows in batches:
             mine, weight = _share(rows, fabric.global_rank, fabric.world_size)
-            batch = to_tensor(images.take(mine), images.value_range, fabric.device)
-            loss = weight * self.wrapped.loss(batch, self.objective)
-            fabric.backward(loss)
+            for part in np.array_split(mine, min(config.accumulate, len(mine))):
+                batch = to_tensor(spoiler.augment(images.take(part)), images.value_range, fabric.device)
+                spoilt = spoiler.spoil(batch)
+                with (
+                    fabric.autocast()
+                ):  # a method that is marked is wrapped in it only where there are several processes
+                    loss = self.loss(spoilt, self.objective, None if spoilt is batch else batch)
+                loss = weight * len(part) / len(mine) * loss
+                fabric.backward(loss)
+                total += loss.detach() * len(rows)
+            if config.clip_norm is not None:
+                fabric.clip_gradients(self.model, self.optimiser, max_norm=config.clip_norm)
             self.optimiser.step()
             self.optimiser.zero_grad()
-            self.schedule.step()
-            total += loss.detach() * len(rows)
+            if not isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step()
             count += len(rows)
         return float(cast(Tensor, fabric.all_reduce(total, reduce_op="mean"))) / count
 
@@ -149,7 +144,10 @@ class _Run:
             chosen = rows[start : start + batch_size]
             batch = to_tensor(images.take(chosen), images.value_range, self.fabric.device)
             total += float(self.model.loss(batch, self.objective)) * len(chosen)
-        return total / len(rows)
+        loss = total / len(rows)
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(loss)
+        return loss
 
     def remember(self, epoch: int, train_loss: float, validation_loss: float) -> dict[str, float]:
         """Enter an epoch into the history, and keep the weights if none were better."""
@@ -157,11 +155,12 @@ class _Run:
             raise DataError(
                 f"the loss is not finite in epoch {epoch}: lower training.learning_rate, or look for images with extreme values"
             )
-        rate = float(self.schedule.get_last_lr()[0])
+        rate = float(self.optimiser.param_groups[0]["lr"])
         row = {"epoch": epoch, "train": train_loss, "validation": validation_loss, "learning_rate": rate}
         self.history.append(row)
-        if validation_loss < self.best_loss:
-            self.best, self.best_epoch, self.best_loss = copy_weights(self.model), epoch, validation_loss
+        if self.config.keep == "last" or row[self.config.keep] < self.best_loss:
+            self.best, self.best_epoch = copy_weights(self.model), epoch
+            self.best_loss = row.get(self.config.keep, validation_loss)
         return row
 
     def state(self) -> State:
@@ -177,7 +176,7 @@ class _Run:
             getattr(self, name).load_state_dict(state.pop(name))
         for parameter, kept in self.optimiser.state.items():  # fused steps walk through memory: the layouts must agree
             for name, value in kept.items():
-                if value.shape == parameter.shape:
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
                     kept[name] = torch.empty_like(parameter).copy_(value)
         for name, value in state.items():
             setattr(self, name, value)
@@ -188,15 +187,6 @@ def shuffled_batches(rows: Rows, batch_size: int, seed: int, epoch: int) -> Iter
     order = np.random.default_rng([seed, epoch]).permutation(rows)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
-
-
-@contextlib.contextmanager
-def isolated_randomness(seed: int) -> Iterator[None]:
-    """Seed torch inside, and leave the caller's random numbers as they were."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def _share(rows: Rows, rank: int, processes: int) -> tuple[Rows, float]:
@@ -212,8 +202,9 @@ def _share(rows: Rows, rank: int, processes: int) -> tuple[Rows, float]:
 
 
 def _start_fabric(config: TrainingConfig, device: str) -> Fabric:
-    precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision]
     name, _, number = device.partition(":")
+    chosen = config.precision if config.precision != "auto" else ("bf16" if _gains_by_bf16(name) else "32")
+    precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[chosen]
     devices: Any = [int(number)] if number else config.processes
     if "WORLD_SIZE" in os.environ and not number:  # started by torchrun
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
@@ -225,9 +216,12 @@ def _start_fabric(config: TrainingConfig, device: str) -> Fabric:
     return fabric
 
 
-def _make_optimiser(model: Model, config: TrainingConfig) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+def _gains_by_bf16(accelerator: str) -> bool:
+    """Whether mixed precision is worth it: on recent NVIDIA GPUs, and on CPUs with matrix units (AMX)."""
+    if accelerator in ("cuda", "gpu") or (accelerator == "auto" and torch.cuda.is_available()):
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    return accelerator in ("cpu", "auto") and flags.exists() and " amx_bf16" in flags.read_text(errors="ignore")
 
 
 def _mix(*numbers: int) -> int:

@@ -1,0 +1,132 @@
+"""real-or-fake: does a reconstruction look like those of normal images? (A7)"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unlike.config import check_range
+from unlike.data.randomness import isolated_randomness
+from unlike.errors import ConfigError
+from unlike.models import Autoencoder, Model
+from unlike.scoring.base import Arrays, Scorer
+
+MOST_IMAGES = 20_000  # whose codes are kept while the classifier learns: a stated bound on memory
+
+
+@dataclass(frozen=True, slots=True)
+class RealFakeConfig:
+    """How fakes are made, and how the classifier learns to tell them."""
+
+    noise: Literal["gaussian", "uniform"] = "gaussian"  # added to the codes of training images
+    noise_size: float = 1.0  # standard deviation, in standard deviations of each element of the code
+    widths: tuple[int, ...] = (16, 32, 64)  # of the classifier's blocks; each halves the image
+    steps: int = 400  # of training
+    batch_size: int = 64  # half of it real, half fake
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("scorer.noise_size", self.noise_size, 1e-6, 1e3)
+        check_range("scorer.learning_rate", self.learning_rate, 1e-9, 10)
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < (2 if name == "batch_size" else 1):
+                raise ConfigError(f"scorer.{name}: expected more, came {getattr(self, name)}")
+        if not self.widths or min(self.widths) < 1:
+            raise ConfigError(f"scorer.widths: expected one width or more, each 1 or more, came {list(self.widths)}")
+
+
+class RealFakeScorer(Scorer):
+    """The chance that an image's reconstruction is no reconstruction of a normal image.
+
+    "Real" are the reconstructions of training images, "fake" the reconstructions of their codes with noise added. A
+    small convolutional classifier learns the difference; P(fake) of a new image's reconstruction is its score.
+    """
+
+    Config = RealFakeConfig
+
+    def __init__(self, config: RealFakeConfig) -> None:
+        super().__init__(config)
+        self.classifier: nn.Module | None = None
+
+    def check(self, model: Model) -> None:
+        if not isinstance(model, Autoencoder):
+            raise ConfigError(
+                f"scorer 'real-or-fake' needs a model that decodes its code; {type(model).__name__} does not"
+            )
+
+    def fit(self, model: Model, batches: Iterable[Tensor]) -> RealFakeScorer:
+        assert isinstance(model, Autoencoder)
+        config = self.config
+        with torch.no_grad(), isolated_randomness(config.seed):
+            codes = _gather(model.encode(images) for images in batches)  # (N, D, h, w)
+            spread = codes.std(dim=0, keepdim=True, correction=0).clamp_min(1e-6)
+            channels = model.decode(codes[:1]).shape[1]
+        with isolated_randomness(config.seed), torch.enable_grad(), torch.inference_mode(mode=False):
+            codes, spread = codes.clone(), spread.clone()
+            self.classifier = _make_classifier(channels, config.widths).to(codes.device)
+            optimiser = torch.optim.AdamW(self.classifier.parameters(), lr=config.learning_rate)
+            half = config.batch_size // 2
+            for _ in range(config.steps):
+                chosen = codes[torch.randint(len(codes), (2 * half,), device=codes.device)]
+                with torch.no_grad():
+                    noise = _noise(chosen[half:], config.noise) * spread * config.noise_size
+                    shown = model.decode(torch.cat([chosen[:half], chosen[half:] + noise]))
+                fake = torch.arange(2 * half, device=codes.device) >= half
+                loss = functional.binary_cross_entropy_with_logits(self.classifier(shown)[:, 0], fake.float())
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+        self.classifier.eval()
+        return self
+
+    def maps(self, model: Model, images: Tensor) -> Tensor:
+        assert isinstance(model, Autoencoder)
+        assert self.classifier is not None, "fit or restore comes first"
+        logits: Tensor = self.classifier.to(images.device)(model.rebuild(images))
+        return torch.sigmoid(logits)[..., None]  # (B, 1, 1)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        assert self.classifier is not None, "fit comes first"
+        return {name: value.cpu().numpy() for name, value in self.classifier.state_dict().items()}
+
+    def restore(self, arrays: Arrays) -> None:
+        weights = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+        self.classifier = _make_classifier(weights["0.weight"].shape[1], self.config.widths)
+        self.classifier.load_state_dict(weights)
+        self.classifier.eval()
+
+
+def _gather(codes: Iterable[Tensor]) -> Tensor:
+    """The codes of the first images, as many as are kept."""
+    kept: list[Tensor] = []
+    count = 0
+    for batch in codes:
+        kept.append(batch[: MOST_IMAGES - count])
+        count += len(kept[-1])
+        if count >= MOST_IMAGES:
+            break
+    return torch.cat(kept)
+
+
+def _noise(like: Tensor, kind: str) -> Tensor:
+    """Noise of standard deviation 1."""
+    if kind == "gaussian":
+        return torch.randn_like(like)
+    return (torch.rand_like(like) * 2 - 1) * 3**0.5
+
+
+def _make_classifier(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
+    """Images (B, C, H, W) of any size to one logit each, (B, 1)."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.LeakyReLU(0.1)]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1))

@@ -1,0 +1,83 @@
+"""How a model learns, as settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from unlike.config import check_range
+from unlike.errors import ConfigError, unknown
+from unlike.models.initialise import INITIALISATIONS
+from unlike.models.measures import OBJECTIVES
+
+AUTO_STEPS = 1_500  # that `epochs = "auto"` aims at
+AUTO_EPOCHS = (10, 300)  # that it keeps to
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How a model learns."""
+
+    epochs: int | Literal["auto"] = "auto"  # passes over the images; auto: some 1,500 steps, 10 to 300 epochs
+    batch_size: int | Literal["auto"] = "auto"  # images a step, over all processes; auto: 128, fewer for small sets
+    accumulate: int = 1  # parts in which a batch is taken, one after the other, where memory is short
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = 1e-3  # the highest of the schedule
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.0
+    clip_norm: float | None = None  # longest gradient that is followed as it is; none: any
+    schedule: Literal["one-cycle", "cosine", "constant", "plateau"] = "one-cycle"
+    t_max: int | None = None  # epochs of half a cosine; none: all
+    objective: str = "squared"  # what is lowered: squared, absolute, charbonnier, ssim, ms-ssim, frequency
+    initialisation: str = "default"  # of the weights; kaiming-xavier: as for VAEs on products
+    keep: Literal["validation", "train", "last"] = (
+        "validation"  # the weights of the lowest loss of that sort, or the last
+    )
+    patience: int | None = None  # stop after this many epochs without a better loss; none: never
+    precision: Literal["auto", "32", "bf16", "16"] = (
+        "auto"  # the last two mixed; auto: bf16 where the device gains by it
+    )
+    compile: bool = False  # by torch.compile: slow to start, then faster on some devices
+    processes: int | Literal["auto"] = 1  # on this machine; torchrun overrides it
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "processes", "patience", "t_max"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ConfigError(f"training.{name}: expected 1 or more, came {value}")
+        check_range("training.learning_rate", self.learning_rate, 1e-12, 1e3)
+        check_range("training.momentum", self.momentum, 0, 0.9999)
+        check_range("training.weight_decay", self.weight_decay, 0, 1e3)
+        if self.clip_norm is not None:
+            check_range("training.clip_norm", self.clip_norm, 1e-9, 1e9)
+        if self.initialisation not in INITIALISATIONS:
+            raise unknown("training.initialisation", self.initialisation, INITIALISATIONS)
+        if self.objective not in OBJECTIVES:
+            raise unknown("training.objective", self.objective, OBJECTIVES)
+
+    def resolve(self, images: int) -> tuple[int, int]:
+        """Epochs and batch size for this many training images.
+
+        >>> TrainingConfig().resolve(3000), TrainingConfig().resolve(40)
+        ((62, 128), (300, 8))
+        """
+        batch = int(np.clip(images // 16, 8, 128)) if self.batch_size == "auto" else self.batch_size
+        steps = -(-images // batch)
+        return (int(np.clip(AUTO_STEPS // steps, *AUTO_EPOCHS)) if self.epochs == "auto" else self.epochs), batch
+
+
+@dataclass(frozen=True, slots=True)
+class CorruptionConfig:
+    """How images are spoilt before the model sees them in training; it is to rebuild them as they were."""
+
+    noise: float = 0.0  # standard deviation of Gaussian noise, where black to white is 2 (denoising)
+    hole_share: float = 0.0  # of the image that is hidden by grey squares (inpainting)
+    hole_pixels: int = 8  # side of a square
+
+    def __post_init__(self) -> None:
+        check_range("corruption.noise", self.noise, 0, 10)
+        check_range("corruption.hole_share", self.hole_share, 0, 0.95)
+        if self.hole_pixels < 1:
+            raise ConfigError(f"corruption.hole_pixels: expected 1 or more, came {self.hole_pixels}")
