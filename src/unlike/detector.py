@@ -113,7 +113,7 @@ class Detector:
             loaded,
             split,
             self.settings.training,
-            augment=self.settings.augment,
+            augmentation=self.settings.augment,
             corruption=self.settings.corruption,
             seed=self.seed,
             device=self.device,

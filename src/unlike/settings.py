@@ -140,4 +140,29 @@ class Settings:
 PRESETS: dict[str, Sections] = {
     # an autoencoder with a linear bottleneck, and what it cannot rebuild: the sizes did best on faces of 64 x 64
     "textbook": {"model": {"name": "conv", "bottleneck": 128}, "scorer": {"name": "residual"}, "data": {"size": 64}},
+    # several encoders and one decoder, as published for faces of 64 x 64: three mixes, and one variant layer by layer
+    "three-fcn": {
+        "model": {"name": "multi-encoder", "encoders": ["fcn", "fcn", "fcn"], "decoder": "fcn"},
+        "data": {"size": 64},
+    },
+    "three-conv": {
+        "model": {"name": "multi-encoder", "encoders": ["conv", "conv", "conv"], "decoder": "conv"},
+        "data": {"size": 64},
+    },
+    "fcn-fcn-conv": {
+        "model": {"name": "multi-encoder", "encoders": ["fcn", "fcn", "conv"], "decoder": "fcn"},
+        "data": {"size": 64},
+    },
+    "three-conv-exact": {
+        "model": {
+            "name": "multi-encoder",
+            "encoders": ["conv", "conv", "conv"],
+            "decoder": "conv",
+            "conv_widths": [[12, 24, 48], [8, 24, 48], [8, 24, 48]],
+            "kernels": [4, 4, 3],
+            "batch_norm": True,
+            "bounded": False,
+        },
+        "data": {"size": 64},
+    },
 }

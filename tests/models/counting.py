@@ -29,9 +29,7 @@ def layers(module: nn.Module, kind: type) -> list:
 
 def shapes(module: nn.Module, kind: type) -> list:
     """Inputs, outputs, kernel, stride and padding of each convolution."""
-    return [
-        (c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0], c.padding[0]) for c in layers(module, kind)
-    ]
+    return [(c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0], c.padding[0]) for c in layers(module, kind)]
 
 
 def kinds(sequence: nn.Module) -> list[str]:

@@ -18,7 +18,11 @@ def weights(module: nn.Module) -> dict:
 
 def every_layer() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(16, 64, 3), nn.ConvTranspose2d(64, 32, 4, bias=False), nn.Linear(200, 100), nn.BatchNorm2d(8), nn.ReLU()
+        nn.Conv2d(16, 64, 3),
+        nn.ConvTranspose2d(64, 32, 4, bias=False),
+        nn.Linear(200, 100),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
     )
 
 

@@ -44,7 +44,9 @@ def test_residual_unet_is_the_reports(skips, count):
 def test_with_skips_every_promise_is_kept_but_decoding_alone():
     model = ResidualUNet(ResidualUNetConfig(widths=(4, 6), bottleneck=8, skips=True), ImageShape(2, 8, 12))
     check_model(model)
-    with pytest.raises(ConfigError, match=r"with skips rebuilds images, but cannot decode a code alone: set model\.skips"):
+    with pytest.raises(
+        ConfigError, match=r"with skips rebuilds images, but cannot decode a code alone: set model\.skips"
+    ):
         model.decode(torch.zeros(1, 8, 2, 3))
 
 

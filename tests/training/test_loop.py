@@ -334,9 +334,9 @@ def test_noise_has_the_size_that_was_asked_and_holes_their_share():
 
 def test_augmentation_varies_training_images_alone(pictures):
     plain = fit(pictures)[0]
-    same = fit(pictures, augment=AugmentConfig())[0]
-    varied = fit(pictures, augment=AugmentConfig(horizontal_flip=0.5))[0]
-    again = fit(pictures, augment=AugmentConfig(horizontal_flip=0.5))[0]
+    same = fit(pictures, augmentation=AugmentConfig())[0]
+    varied = fit(pictures, augmentation=AugmentConfig(horizontal_flip=0.5))[0]
+    again = fit(pictures, augmentation=AugmentConfig(horizontal_flip=0.5))[0]
     assert torch.equal(weights(plain), weights(same))
     assert not torch.equal(weights(plain), weights(varied))
     assert torch.equal(weights(varied), weights(again))

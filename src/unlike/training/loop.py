@@ -38,7 +38,7 @@ def train(
     split: Split,
     config: TrainingConfig,
     *,
-    augment: AugmentConfig | None = None,
+    augmentation: AugmentConfig | None = None,
     corruption: CorruptionConfig | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -63,7 +63,8 @@ def train(
             torch.manual_seed(_mix(seed, epoch, fabric.global_rank))
             model.warm_up((epoch - 1) / max(epochs - 1, 1))
             batches = shuffled_batches(split.train, batch_size, seed, epoch)
-            spoiler = _Spoiler(augment, corruption, np.random.default_rng([seed, epoch, fabric.global_rank]))
+            random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])  # a trailing 0 would be the order's own
+            spoiler = _Spoiler(augmentation, corruption, images.value_range, random)
             train_loss = run.learn(images, batches, spoiler)
             validation_loss = run.validate(images, split.validation, batch_size)
             row = run.remember(epoch, train_loss, validation_loss)
@@ -84,10 +85,13 @@ class _Spoiler:
 
     augmentation: AugmentConfig | None
     corruption: CorruptionConfig | None
+    value_range: tuple[float, float]
     random: np.random.Generator
 
     def augment(self, pixels: Pixels) -> Pixels:
-        return pixels if self.augmentation is None else augment(pixels, self.augmentation, self.random)
+        if self.augmentation is None:
+            return pixels
+        return augment(pixels, self.augmentation, self.random, value_range=self.value_range)
 
     def spoil(self, images: Tensor) -> Tensor:
         return images if self.corruption is None else spoil(images, self.corruption)
