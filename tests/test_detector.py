@@ -12,6 +12,9 @@ import torch
 
 from conftest import scratched, stripes, write_png
 from unlike import Detector
+from unlike.data.images import Frame
+from unlike.data.index import find_images
+from unlike.data.split import split_normals
 from unlike.detector import choose_device
 from unlike.errors import ConfigError, DataError, ImageError, NotFittedError
 
@@ -165,8 +168,6 @@ def test_float_images_outside_the_fitted_range_are_not_clipped():
 
 
 def test_explain_gives_image_reconstruction_and_map(detector, odd):
-    from unlike.data.index import find_images
-
     index = find_images(odd[0])
     found = detector.explain(odd[0], [index.samples[3], index.samples[1]])
     assert [item.sample.id for item in found] == ["3", "1"]
@@ -269,3 +270,107 @@ def test_errors_are_also_the_standard_ones():
     assert issubclass(ImageError, ValueError)
     with pytest.raises(ValueError, match="unknown model"):
         Detector(model="nothing")
+
+
+def test_the_promise_rests_on_images_that_taught_nothing():
+    """The calibration scores are those of the split's own calibration rows, which a model that learns by heart shows."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    heart = {"model": {"widths": [256]}, "training": {"epochs": 300, "batch_size": 8, "keep": "last"}}
+    fitted = Detector(model="fcn", false_alarms=0.1, settings=heart, device="cpu").fit(images)
+    split = split_normals(np.arange(60), 20, seed=0)
+    scores = fitted.score(images).image
+    np.testing.assert_allclose(np.sort(fitted.calibration_), np.sort(scores[split.calibration]), rtol=1e-5)
+    assert scores[split.train].max() < fitted.calibration_.min()
+
+
+def test_false_alarms_on_fresh_images_keep_the_promise_on_average():
+    shares = []
+    heart = {"model": {"widths": [64]}, "training": {"epochs": 60, "batch_size": 8}}
+    for seed in range(12):
+        images = np.random.default_rng(seed).integers(0, 256, (260, 8, 8), dtype=np.uint8)
+        fitted = Detector(model="fcn", false_alarms=0.1, seed=seed, settings=heart, device="cpu").fit(images[:60])
+        shares.append((fitted.score(images[60:]).image > fitted.threshold_).mean())
+    assert np.mean(shares) <= 0.1 + 3 * np.std(shares) / np.sqrt(len(shares))
+
+
+def test_the_seed_decides_who_is_held_out():
+    images = stripes(40, size=8)
+    first, second = (Detector(model="fcn", epochs=1, seed=seed).fit(images) for seed in (0, 1))
+    assert not np.isin(first.calibration_, second.score(images).image).all()
+    for seed, fitted in enumerate((first, second)):
+        rows = split_normals(np.arange(40), 13, seed=seed).calibration
+        np.testing.assert_allclose(np.sort(fitted.calibration_), np.sort(fitted.score(images[rows]).image), rtol=1e-5)
+
+
+def test_regions_are_held_to_the_same_promise(detector):
+    """All but the promised share of held-out normals stay below the line for regions everywhere."""
+    peaks = detector._fitted.peaks
+    assert len(peaks) == 20
+    assert detector.region_threshold_ == np.sort(peaks)[-2]  # 10 % of 21 is two: the second largest is the line
+
+
+def test_held_out_images_do_not_choose_the_scale_of_floats():
+    images = np.random.default_rng(0).uniform(0, 40, (40, 8, 8)).astype(np.float32)
+    images[split_normals(np.arange(40), 13, seed=0).calibration[0], 0, 0] = 900.0
+    facts = Detector(model="fcn", epochs=1).fit(images).describe()["fitted"]
+    assert facts["white"] == 255.0
+
+
+def test_scoring_keeps_no_maps_that_were_not_asked_for(detector):
+    import tracemalloc
+
+    images = np.zeros((4000, 32, 32, 1), np.uint8)
+    tracemalloc.start()
+    detector.score(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4000 * 32 * 32 * 4 / 2  # half of what the maps would take
+
+
+def test_an_image_that_cannot_be_computed_with_is_set_aside():
+    images = np.random.default_rng(0).uniform(0, 1, (40, 8, 8)).astype(np.float32)
+    fitted = Detector(model="fcn", epochs=1).fit(images)
+    strange = np.stack([images[0], np.full((8, 8), 3e38, np.float32), images[1]])
+    scores = fitted.score(strange)
+    assert scores.ids == ("0", "2")
+    assert [item.id for item in scores.unreadable] == ["1"]
+    assert "score is not a finite number" in scores.unreadable[0].reason
+    assert [verdict.id for verdict in fitted.judge(strange)] == ["0", "2"]
+
+
+def test_sixteen_bits_are_not_flattened_to_eight():
+    low = np.full((1, 8, 8), 30_000, np.uint16)
+    fitted = Detector(model="fcn", epochs=1).fit(
+        np.random.default_rng(0).integers(0, 65_536, (40, 8, 8), dtype=np.uint16)
+    )
+    first, second = (fitted.explain(image, [find_images(image).samples[0]])[0].map for image in (low, low + 3))
+    assert not np.array_equal(first, second)
+
+
+def test_choices_for_another_model_than_the_presets_are_kept():
+    settings = Detector(preset="textbook", model="fcn", settings={"model": {"widths": [8]}}).settings
+    assert (settings.model_name, settings.model.widths) == ("fcn", (8,))
+    with pytest.raises(ConfigError, match=r"unknown setting 'model\.bottleneck'"):
+        Detector(preset="textbook", model="fcn", settings={"model": {"bottleneck": 8}})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, "abc", 1.5])
+def test_seeds_that_cannot_be(seed):
+    with pytest.raises(ConfigError, match=r"seed: expected a whole number from 0 to 2\^63 - 1, came"):
+        Detector(seed=seed)
+
+
+def test_a_model_too_large_to_build():
+    with pytest.raises(
+        ConfigError, match=r"model 'fcn' for 100000 x 100000 x 3 images cannot be built .* try a smaller --size"
+    ):
+        Detector(model="fcn", size=100_000, settings={"model": {"widths": [100_000]}})._build(
+            Frame(100_000, 100_000, 3)
+        )
+
+
+def test_what_fit_could_not_use_is_not_kept_on_disk(detector, tmp_path):
+    detector.save(tmp_path / "d")
+    assert Detector.load(tmp_path / "d").unreadable_ == ()
+    with pytest.raises(NotFittedError, match="not been fitted yet"):
+        _ = Detector().unreadable_

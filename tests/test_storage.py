@@ -101,6 +101,12 @@ def test_newer_version_is_refused_with_a_way_out(folder):
         ),
         ({"model": {"widths": [3, 3, 3]}}, "its parts do not fit together"),
         ({"fitted": {"frame": {"height": 16}}}, "its parts do not fit together"),
+        ({"fitted": {"threshold": float("nan")}}, "its parts do not fit together"),
+        (
+            {"fitted": {"frame": {"aspect": "evil", "height": 16, "width": 16, "channels": 3}}},
+            "fitted.frame.aspect: expected",
+        ),
+        ({"seed": "x"}, "its parts do not fit together"),
         ({"format": "one"}, r"detector\.toml cannot be understood"),
     ],
 )

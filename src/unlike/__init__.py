@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unlike.classifier import Classifier as Classifier
     from unlike.detector import Detector as Detector
     from unlike.errors import UnlikeError as UnlikeError
     from unlike.evaluation import evaluate as evaluate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Classifier": "unlike.classifier",
     "Detector": "unlike.detector",
     "Evaluation": "unlike.records",
     "Scores": "unlike.records",
@@ -30,7 +32,7 @@ _HOMES = {
     "evaluate": "unlike.evaluation",
     "write_report": "unlike.report",
 }
-__all__ = ["Detector", "Evaluation", "Scores", "UnlikeError", "Verdict", "evaluate", "write_report"]
+__all__ = ["Classifier", "Detector", "Evaluation", "Scores", "UnlikeError", "Verdict", "evaluate", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

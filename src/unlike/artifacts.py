@@ -9,6 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from unlike.errors import ArtifactError, OutputError
@@ -16,8 +17,26 @@ from unlike.errors import ArtifactError, OutputError
 CHECKSUMS = "checksums.sha256"  # in the format of `sha256sum -c`
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write `files` and their checksums as `folder`, replacing an older one in one step.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a folder holds, so that messages can name it and one kind never replaces another."""
+
+    name: str
+    command: str  # that makes one
+
+    @property
+    def facts(self) -> str:
+        """The file that says what was chosen; no other kind of folder has it."""
+        return f"{self.name}.toml"
+
+
+DETECTOR = Kind("detector", "unlike fit IMAGES")
+CLASSIFIER = Kind("classifier", "unlike finetune DETECTOR LABELLED")
+KINDS = (DETECTOR, CLASSIFIER)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], kind: Kind = DETECTOR) -> None:
+    """Write `files` and their checksums as `folder`, replacing an older one of the same kind in one step.
 
     A kill at any moment leaves the old folder or the new one. An OutputError says why nothing could be written.
     """
@@ -30,32 +49,34 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
             for name, content in {**files, CHECKSUMS: sums.encode()}.items():
                 _write_durably(fresh / name, content)
-            _replace_folder(fresh, target)
+            _replace_folder(fresh, target, kind)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+def read_folder(folder: Path, names: tuple[str, ...], kind: Kind = DETECTOR) -> dict[str, bytes]:
     """The files `names` of a folder that `write_folder` wrote; an ArtifactError where one is not what was written."""
     source = folder if folder.exists() else _backup(folder.resolve())  # a kill came between the two renames
     if not source.is_dir():
-        raise ArtifactError(f"{folder}: no detector here; `unlike fit IMAGES -o {folder}` makes one")
+        raise ArtifactError(f"{folder}: no {kind.name} here; `{kind.command} -o {folder}` makes one")
+    if (other := _other_kind(source, kind)) is not None:
+        raise ArtifactError(f"{folder}: is a {other.name}; expected a {kind.name}, which `{kind.command}` makes")
     try:
         lines = (source / CHECKSUMS).read_text(encoding="utf-8").splitlines()
         contents = {name: (source / name).read_bytes() for name in names}
     except FileNotFoundError as error:
         raise ArtifactError(
-            f"{folder}: {Path(error.filename).name} is missing: this is no detector, or an incomplete copy of one"
+            f"{folder}: {Path(error.filename).name} is missing: this is no {kind.name}, or an incomplete copy of one"
         ) from None
     except UnicodeDecodeError:
-        raise ArtifactError(f"{folder}: {CHECKSUMS} is not what was written; copy the detector again") from None
+        raise ArtifactError(f"{folder}: {CHECKSUMS} is not what was written; copy the {kind.name} again") from None
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be read ({error.strerror})") from None
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != sums.get(name):
             raise ArtifactError(
-                f"{folder}: {name} is not what was written (its checksum differs): it was altered or cut short; copy the detector again"
+                f"{folder}: {name} is not what was written (its checksum differs): it was altered or cut short; copy the {kind.name} again"
             )
     return contents
 
@@ -97,6 +118,20 @@ def check_writable(path: Path) -> None:
             pass
 
 
+def check_replaceable(folder: Path, kind: Kind = DETECTOR) -> None:
+    """Raise OutputError, before hours of work, unless `folder` is free, empty, or a folder of that kind."""
+    check_writable(folder)
+    if folder.exists():
+        _refuse_foreign(folder, kind)
+
+
+def _refuse_foreign(folder: Path, kind: Kind) -> None:
+    """Never replace what we have not made."""
+    foreign = not (folder / CHECKSUMS).is_file() or _other_kind(folder, kind) is not None
+    if not folder.is_dir() or (foreign and any(folder.iterdir())):
+        raise OutputError(f"{folder}: is there already and is no {kind.name}; choose another name with -o")
+
+
 def _write_durably(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
@@ -112,10 +147,13 @@ def _backup(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def _replace_folder(fresh: Path, folder: Path) -> None:
+def _other_kind(folder: Path, kind: Kind) -> Kind | None:
+    return next((other for other in KINDS if other is not kind and (folder / other.facts).is_file()), None)
+
+
+def _replace_folder(fresh: Path, folder: Path, kind: Kind) -> None:
     if folder.exists():
-        if not (folder / CHECKSUMS).is_file() and any(folder.iterdir()):
-            raise OutputError(f"{folder}: is there already and is no detector; choose another name with -o")
+        _refuse_foreign(folder, kind)
         shutil.rmtree(_backup(folder), ignore_errors=True)
         folder.rename(_backup(folder))
     fresh.rename(folder)

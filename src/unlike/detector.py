@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from unlike.artifacts import is_first_process
-from unlike.data.batches import ImageSet, choose_frame, digest, stream
-from unlike.data.cache import Cache, iterate, load_images
+from unlike.data.batches import ImageSet, Rows, choose_frame, digest, stream
+from unlike.data.cache import Cache, iterate, load_images, range_of
 from unlike.data.images import Frame, restore_map
 from unlike.data.index import Images, Index, find_images
 from unlike.data.randomness import isolated_randomness
@@ -23,7 +24,7 @@ from unlike.data.split import Split, calibration_size, distinct_rows, split_norm
 from unlike.data.tensors import to_tensor
 from unlike.decision.conformal import p_values
 from unlike.decision.regions import find_regions
-from unlike.decision.thresholds import QuantileThreshold
+from unlike.decision.thresholds import THRESHOLDS, QuantileThreshold
 from unlike.errors import ConfigError, DataError, NotFittedError
 from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
@@ -74,6 +75,8 @@ class Detector:
             if value is not None:
                 overrides.setdefault(section, {})[key] = value
         self.settings = Settings.resolve(model, scorer, preset, overrides)
+        if not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise ConfigError(f"seed: expected a whole number from 0 to 2^63 - 1, came {seed!r}")
         self.seed = seed
         self.device = device
         self.cache = cache
@@ -105,6 +108,7 @@ class Detector:
         cache = Cache.default() if self.cache else None
         loaded = load_images(index, frame, cache, lambda done, total: notify("read", done, total, {}))
         split, rule = self._split(loaded)
+        loaded.value_range = range_of(loaded, split.train, frame)  # held-out images must not choose the scale either
         state = None
         if checkpoint is not None:
             state = Checkpoint(Path(checkpoint), self._fingerprint(loaded))
@@ -123,8 +127,8 @@ class Detector:
         )
         fitted = self._calibrate(model, scorer, frame, loaded, split, rule)
         fitted.history, fitted.source = history, index.source
+        fitted.unreadable = loaded.unreadable
         self._fitted = fitted
-        self.unreadable_: tuple[Unreadable, ...] = loaded.unreadable
         return self
 
     def score(self, images: Images | Index, *, maps: bool = False) -> Scores:
@@ -133,7 +137,8 @@ class Detector:
         Keeps one number an image; `stream` keeps nothing, for sets that do not fit, and `original_maps` gives maps in
         the images' own pixels.
         """
-        batches = list(self.stream(images)) if maps else [replace(b, maps=b.maps[:0]) for b in self.stream(images)]
+        kept = self.stream(images) if maps else (replace(b, maps=NOTHING[0]) for b in self.stream(images))
+        batches = list(kept)
         unreadable = tuple(item for batch in batches for item in batch.unreadable)
         batches = [batch for batch in batches if len(batch.samples)]
         if not batches:
@@ -152,7 +157,8 @@ class Detector:
             if len(batch.samples):
                 maps, scores = self._score_pixels(fitted, batch.pixels)
             digests = np.fromiter(map(digest, batch.pixels), np.uint64, len(batch.samples))
-            yield ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable)
+            scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable)
+            yield scored if np.isfinite(scores).all() else _set_aside(scored)
 
     def judge(self, images: Images | Index, *, regions: bool = True) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.
@@ -239,6 +245,11 @@ class Detector:
         return self._need().region_threshold
 
     @property
+    def unreadable_(self) -> tuple[Unreadable, ...]:
+        """The images that `fit` could not use, and why; empty for a detector that was loaded."""
+        return self._need().unreadable
+
+    @property
     def calibration_(self) -> Floats:
         """(n,) scores of the held-out normal images on which threshold and p-values rest."""
         return self._need().calibration
@@ -247,6 +258,16 @@ class Detector:
     def frame_(self) -> Frame:
         """The size, channels and type of images that the detector takes."""
         return self._need().frame
+
+    @property
+    def model_(self) -> Model:
+        """The trained model."""
+        return self._need().model
+
+    @property
+    def value_range_(self) -> tuple[float, float]:
+        """The values of floating-point images that stand for black and white."""
+        return self._need().value_range
 
     @property
     def history_(self) -> History:
@@ -273,7 +294,14 @@ class Detector:
     def _build(self, frame: Frame) -> tuple[Model, Scorer]:
         shape = ImageShape(frame.channels, frame.height, frame.width)
         with isolated_randomness(self.seed):
-            model = MODELS[self.settings.model_name](self.settings.model, shape)
+            try:
+                model = MODELS[self.settings.model_name](self.settings.model, shape)
+            except (RuntimeError, MemoryError) as error:  # the allocator's, of a layer as large as a huge image
+                first = str(error).splitlines()[0]
+                raise ConfigError(
+                    f"model {self.settings.model_name!r} for {shape.height} x {shape.width} x {shape.channels} images "
+                    f"cannot be built ({first}); try a smaller --size"
+                ) from None
             initialise(model, self.settings.training.initialisation)
         return model, SCORERS[self.settings.scorer_name](self.settings.scorer)
 
@@ -284,7 +312,7 @@ class Detector:
         share = None if decision.calibration_share == "auto" else decision.calibration_share
         rows = distinct_rows(images.digests)
         count = calibration_size(len(rows), share, asked)
-        rule = QuantileThreshold(decision.false_alarms)
+        rule = THRESHOLDS[decision.threshold](decision.false_alarms)
         try:
             rule.fit(np.zeros(count))
         except DataError as error:
@@ -296,8 +324,7 @@ class Detector:
     ) -> Fitted:
         """Fit the scorer, score the held-out normals, and draw the line."""
         device = self._place(model)
-        batches = (batch.pixels for batch in iterate(images, split.train, frame))
-        scorer.fit(model, (to_tensor(pixels, images.value_range, device) for pixels in batches))
+        scorer.fit(model, _Batches(images, split.train, frame, device))
         held_out = (batch.pixels for batch in iterate(images, split.calibration, frame))
         scored = [score_pixels(p, images.value_range, model, scorer, self.settings.map) for p in held_out]
         calibration = np.concatenate([scores for _, scores in scored])
@@ -351,6 +378,39 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(
             f"device {name!r} cannot be used here ({first}); expected auto, cpu, cuda or cuda:0"
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """Batches of some images for a scorer to learn from, as often as it goes through them."""
+
+    images: ImageSet
+    rows: Rows
+    frame: Frame
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in iterate(self.images, self.rows, self.frame):
+            yield to_tensor(batch.pixels, self.images.value_range, self.device)
+
+
+def _set_aside(batch: ScoredBatch) -> ScoredBatch:
+    """The batch without images whose score is no number: their values are beyond what the model can compute with."""
+    good = np.flatnonzero(np.isfinite(batch.image)).tolist()
+    reason = "its score is not a finite number: its values are far outside what the detector was fitted on"
+    lost = tuple(
+        Unreadable(sample.id, reason)
+        for sample, score in zip(batch.samples, batch.image, strict=True)
+        if not np.isfinite(score)
+    )
+    return ScoredBatch(
+        [batch.samples[row] for row in good],
+        batch.image[good],
+        batch.maps[good],
+        [batch.shapes[row] for row in good],
+        batch.digests[good],
+        batch.unreadable + lost,
+    )
 
 
 def _say_nothing(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:

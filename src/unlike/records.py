@@ -30,7 +30,7 @@ class Sample:
     row: int | None = None  # of an array; None for a file
     anomalous: bool | None = None  # None: nobody said
     category: str = ""  # the product or subject, where a set holds several
-    kind: str = ""  # "good", or the kind of defect
+    kind: str = ""  # "good", or the kind of defect; where classes are told apart, the class
     split: str = ""  # "train" or "test", where the source says
     mask: Path | None = None  # image of the defect: non-zero is defective
 
@@ -81,6 +81,38 @@ class ScoredBatch:
     shapes: Sequence[tuple[int, int]]  # height and width of the B original images
     digests: npt.NDArray[np.uint64]  # (B,) of the pixels: equal for identical images
     unreadable: tuple[Unreadable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Which class each image is of, and how likely each class is: one batch of a stream, or all.
+
+    >>> samples, chances = [Sample("a.png"), Sample("b.png")], np.array([[0.9, 0.1], [0.3, 0.7]])
+    >>> found = Predictions(samples, ("cat", "dog"), chances, np.zeros(2, np.uint64))
+    >>> found.ids, found.names
+    (('a.png', 'b.png'), ('cat', 'dog'))
+    """
+
+    samples: Sequence[Sample]  # N
+    classes: tuple[str, ...]  # K, in the order of the columns
+    probabilities: Floats  # (N, K); each row sums to 1
+    digests: npt.NDArray[np.uint64]  # (N,) of the pixels: equal for identical images
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """N image ids."""
+        return tuple(sample.id for sample in self.samples)
+
+    @property
+    def codes(self) -> npt.NDArray[np.intp]:
+        """(N,) place of the most likely class of each image among `classes`."""
+        return np.asarray(np.argmax(self.probabilities, axis=1), np.intp)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The most likely class of each of the N images."""
+        return tuple(self.classes[code] for code in self.codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +187,21 @@ class Evaluation:
     def anomalous(self) -> Bools:
         """(N,) the labels."""
         return np.array([bool(sample.anomalous) for sample in self.samples])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassEvaluation:
+    """How good a classifier is on labelled images."""
+
+    part: str  # "validation": the images that chose its weights; "test": others
+    classes: tuple[str, ...]  # K
+    confusion: npt.NDArray[np.intp]  # (K, K) images, by true class (rows) and named class (columns)
+    accuracy: Estimate
+    accuracy_largest_class: Estimate  # of always naming the class that has most images
+    recall: Mapping[str, Estimate]  # by class: of its images, the share that is named rightly
+    precision: Mapping[str, Estimate]  # by class: of the images named so, the share that is of it
+    leaked: tuple[str, ...] = ()  # test images that are identical to an image the classifier was fine-tuned on
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from unlike.config import check_range, from_mapping, to_mapping
 from unlike.data.augment import AugmentConfig
+from unlike.decision.thresholds import THRESHOLDS
 from unlike.errors import ConfigError, unknown
 from unlike.models import MODELS
 from unlike.scoring import SCORERS, MapConfig
-from unlike.training import CorruptionConfig, TrainingConfig
+from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
 SECTIONS = ("model", "scorer", "map", "data", "augment", "corruption", "training", "decision")
 DEFAULT_MODEL, DEFAULT_SCORER = "conv", "residual"
@@ -45,10 +46,13 @@ class DataConfig:
 class DecisionConfig:
     """What is promised, and on how many held-out images the promise rests."""
 
+    threshold: str = "conformal"  # the rule that draws the line
     false_alarms: float | Literal["auto"] = "auto"  # of normal images; auto: 1 %, or the least that can be held
     calibration_share: float | Literal["auto"] = "auto"  # of normal images; auto: 1 in 4, or 99 of 300 and more
 
     def __post_init__(self) -> None:
+        if self.threshold not in THRESHOLDS:
+            raise unknown("decision.threshold", self.threshold, THRESHOLDS)
         if self.false_alarms != "auto" and not 0 < self.false_alarms < 1:
             raise ConfigError(
                 f"decision.false_alarms: expected a share above 0 and below 1, came {self.false_alarms:g}"
@@ -86,21 +90,20 @@ class Settings:
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Settings:
         """Defaults, then the preset, then what is chosen one by one; a ConfigError names what is unknown."""
-        if preset is not None and preset not in PRESETS:
-            raise unknown("preset", preset, PRESETS)
-        layers: list[Mapping[str, Mapping[str, Any]]] = [PRESETS[preset]] if preset else []
-        layers += [
-            overrides or {},
-            {"model": {"name": model} if model else {}, "scorer": {"name": scorer} if scorer else {}},
-        ]
-        merged: Sections = {name: {} for name in SECTIONS}
-        for layer in layers:
-            for section, values in layer.items():
-                if section not in SECTIONS:
-                    raise unknown("section", section, SECTIONS)
-                if "name" in values and values["name"] != merged[section].get("name", values["name"]):
-                    merged[section] = {}  # another model's settings are not this one's
-                merged[section] |= values
+        if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
+            raise unknown("preset", str(preset), PRESETS)
+        chosen: Sections = {section: dict(values) for section, values in (overrides or {}).items()}
+        for section in chosen:
+            if section not in SECTIONS:
+                raise unknown("section", section, SECTIONS)
+        for section, name in (("model", model), ("scorer", scorer)):
+            if name is not None:
+                chosen.setdefault(section, {})["name"] = name
+        merged: Sections = {section: dict(values) for section, values in PRESETS.get(preset or "", {}).items()}
+        for section, values in chosen.items():
+            if "name" in values and values["name"] != merged.get(section, {}).get("name"):
+                merged[section] = {}  # the preset's settings of another model or scorer are not this one's
+            merged.setdefault(section, {}).update(values)
         return cls.from_sections(merged)
 
     @classmethod
@@ -113,7 +116,7 @@ class Settings:
         scorer = dict(sections.get("scorer", {}))
         model_name, scorer_name = model.pop("name", DEFAULT_MODEL), scorer.pop("name", DEFAULT_SCORER)
         for what, name, registry in (("model", model_name, MODELS), ("scorer", scorer_name, SCORERS)):
-            if name not in registry:
+            if not isinstance(name, str) or name not in registry:
                 raise unknown(what, str(name), registry)
         return cls(
             model_name,
@@ -135,6 +138,51 @@ class Settings:
             "scorer": {"name": self.scorer_name, **to_mapping(self.scorer)},
             **{name: to_mapping(getattr(self, name)) for name in SECTIONS[2:]},
         }
+
+
+FINETUNE_SECTIONS = {  # name -> kind, of what can be chosen for a classifier
+    "finetune": FinetuneConfig,
+    "augment": AugmentConfig,
+    "corruption": CorruptionConfig,
+    "training": TrainingConfig,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierSettings:
+    """Every choice that makes a classifier of a detector.
+
+    >>> settings = ClassifierSettings.resolve(Settings.resolve(), {"finetune": {"dropout": 0.2}})
+    >>> settings.finetune.dropout, settings.training.schedule
+    (0.2, 'plateau')
+    """
+
+    detector: Settings  # of the detector whose encoder is fine-tuned
+    finetune: FinetuneConfig
+    augment: AugmentConfig
+    corruption: CorruptionConfig
+    training: TrainingConfig
+
+    @classmethod
+    def resolve(cls, detector: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> ClassifierSettings:
+        """What is chosen one by one; for the rest the defaults, with the detector's objective and a wait for a plateau."""
+        training = {"schedule": "plateau", "objective": detector.training.objective, **overrides.get("training", {})}
+        return cls.from_sections(detector, {**overrides, "training": training})
+
+    @classmethod
+    def from_sections(cls, detector: Settings, sections: Mapping[str, Mapping[str, Any]]) -> ClassifierSettings:
+        """From what `to_sections` gave; what is left out has its default."""
+        for section in sections:
+            if section not in FINETUNE_SECTIONS:
+                raise unknown("section", section, FINETUNE_SECTIONS)
+        chosen: dict[str, Any] = {
+            name: from_mapping(kind, sections.get(name, {}), name) for name, kind in FINETUNE_SECTIONS.items()
+        }
+        return cls(detector, **chosen)
+
+    def to_sections(self) -> Sections:
+        """Everything but the detector's, in plain values that TOML holds."""
+        return {name: to_mapping(getattr(self, name)) for name in FINETUNE_SECTIONS}
 
 
 PRESETS: dict[str, Sections] = {
@@ -164,5 +212,23 @@ PRESETS: dict[str, Sections] = {
             "bounded": False,
         },
         "data": {"size": 64},
+    },
+    # a variational autoencoder for faces of 64 x 64: the code is a grid, as the last convolution gives it
+    "vae-faces": {
+        "model": {"name": "vae", "widths": [12, 24, 48], "latent": "none", "norm": False, "activation": "relu"},
+        "data": {"size": 64},
+    },
+    # one for photographs of products, with the training that was best on bottles
+    "vae-products": {
+        "model": {"name": "vae"},
+        "data": {"size": 128},
+        "training": {
+            "epochs": 500,
+            "batch_size": 64,
+            "learning_rate": 5e-4,
+            "schedule": "cosine",
+            "t_max": 100,
+            "initialisation": "kaiming-xavier",
+        },
     },
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import platform
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import nn
 
 import unlike
-from unlike.artifacts import read_folder, write_folder
+from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
+from unlike.config import from_mapping
 from unlike.data.images import Frame
 from unlike.errors import ArtifactError, ConfigError
 from unlike.models import MODELS, ImageShape, Model
-from unlike.records import Floats
+from unlike.records import Floats, Unreadable
 from unlike.scoring import SCORERS, Scorer
 from unlike.settings import SECTIONS, Settings
 from unlike.training import History
 
 FORMAT = 1  # of the folder; a higher one is from a newer version
-TOML, WEIGHTS, ARRAYS = "detector.toml", "weights.safetensors", "calibration.npz"
+WEIGHTS, ARRAYS = "weights.safetensors", "calibration.npz"
 SCORER_PREFIX = "scorer."
 NPZ_DATE = (1980, 1, 1, 0, 0, 0)  # the same detector has the same bytes whenever it is written
 
@@ -52,6 +55,12 @@ class Fitted:
     history: History
     source: str
     counts: dict[str, int]  # of images, by what they were used for
+    unreadable: tuple[Unreadable, ...] = ()  # of this fit; not kept on disk
+
+    def __post_init__(self) -> None:
+        numbers = (*self.value_range, self.false_alarms, self.threshold, self.region_threshold)
+        if not (np.isfinite(numbers).all() and np.isfinite(self.calibration).all() and len(self.calibration)):
+            raise ValueError("a threshold or a held-out score is not a finite number")
 
     def describe(self) -> dict[str, Any]:
         """The facts that are neither weights nor arrays, in values that TOML holds."""
@@ -67,25 +76,17 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
     facts |= {"fitted": fitted.describe(), "versions": versions(), "history": fitted.history}
     arrays = {"scores": fitted.calibration, "peaks": fitted.peaks, "digests": fitted.digests}
     arrays |= {SCORER_PREFIX + name: value for name, value in fitted.scorer.state().items()}
-    weights = {name: value.detach().cpu().contiguous() for name, value in fitted.model.state_dict().items()}
-    files = {TOML: tomli_w.dumps(facts).encode(), WEIGHTS: save_tensors(weights), ARRAYS: _pack_arrays(arrays)}
-    write_folder(folder, files)
+    files = {WEIGHTS: pack_weights(fitted.model), ARRAYS: pack_arrays(arrays)}
+    write_folder(folder, {DETECTOR.facts: tomli_w.dumps(facts).encode(), **files})
 
 
 def load_detector(folder: Path) -> tuple[Settings, int, Fitted]:
     """Read what `save_detector` wrote; an ArtifactError says what is wrong with it. Runs no code from the folder."""
-    facts = _read_facts(folder)
+    facts = read_facts(folder, DETECTOR, FORMAT)
     contents = read_folder(folder, (WEIGHTS, ARRAYS))
-    try:
+    with misfits_refused(folder, DETECTOR):
         settings = Settings.from_sections({name: facts[name] for name in SECTIONS})
-        fitted = _rebuild(settings, facts, contents)
-    except ConfigError as error:
-        raise ArtifactError(
-            f"{folder}: {TOML} does not suit this version of unlike ({unlike.__version__}): {error}"
-        ) from None
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{folder}: its parts do not fit together ({error}); fit the detector again") from None
-    return settings, int(facts["seed"]), fitted
+        return settings, int(facts["seed"]), _rebuild(settings, facts, contents)
 
 
 def versions() -> dict[str, str]:
@@ -98,30 +99,54 @@ def versions() -> dict[str, str]:
     }
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path, kind: Kind, newest: int) -> dict[str, Any]:
+    """The TOML of a folder of that kind, in a format up to the `newest` that is known."""
+    content = read_folder(folder, (kind.facts,), kind)[kind.facts]
     try:
-        facts = tomllib.loads(read_folder(folder, (TOML,))[TOML].decode())
+        facts = tomllib.loads(content.decode())
         found = int(facts["format"])
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ArtifactError):
-            raise
-        raise ArtifactError(f"{folder}: {TOML} cannot be understood ({error}); fit the detector again") from None
-    if found > FORMAT:
-        made_by = facts.get("versions", {}).get("unlike", "a newer version")
+        raise ArtifactError(
+            f"{folder}: {kind.facts} cannot be understood ({error}); make the {kind.name} again"
+        ) from None
+    if found > newest:
+        made_with = facts.get("versions")
+        made_by = made_with.get("unlike") if isinstance(made_with, dict) else "a newer version"
         raise ArtifactError(
             f"{folder}: is in format {found}, written by unlike {made_by}; this is {unlike.__version__}, "
-            f"which reads up to format {FORMAT}. Upgrade unlike."
+            f"which reads up to format {newest}. Upgrade unlike."
         )
     return facts
 
 
+@contextlib.contextmanager
+def misfits_refused(folder: Path, kind: Kind) -> Iterator[None]:
+    """Turn what goes wrong when the parts of a folder do not belong together into an ArtifactError."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ArtifactError(
+            f"{folder}: {kind.facts} does not suit this version of unlike ({unlike.__version__}): {error}"
+        ) from None
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        SafetensorError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ArtifactError(f"{folder}: its parts do not fit together ({error}); make the {kind.name} again") from None
+
+
 def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
     known = facts["fitted"]
-    frame = Frame(**known["frame"])
+    frame = from_mapping(Frame, known["frame"], "fitted.frame")
     shape = ImageShape(frame.channels, frame.height, frame.width)
     model = MODELS[settings.model_name](settings.model, shape)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
-    arrays = _unpack_arrays(contents[ARRAYS])
+    arrays = unpack_arrays(contents[ARRAYS])
     scorer = SCORERS[settings.scorer_name](settings.scorer)
     scorer.restore(
         {name.removeprefix(SCORER_PREFIX): arrays[name] for name in arrays if name.startswith(SCORER_PREFIX)}
@@ -143,7 +168,12 @@ def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str
     )
 
 
-def _pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+def pack_weights(model: nn.Module) -> bytes:
+    """A model's weights as safetensors."""
+    return save_tensors({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+
+
+def pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """An `.npz` whose bytes depend on the arrays alone (numpy's own carries the time)."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -154,6 +184,7 @@ def _pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
+def unpack_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    """What `pack_arrays` packed; never runs code from it."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}

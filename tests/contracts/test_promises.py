@@ -19,8 +19,10 @@ from unlike.scoring import SCORERS
 from unlike.scoring.residual import ResidualConfig, ResidualScorer
 from unlike.testing import assert_close, check_model, check_scorer, check_threshold, example_images
 
-SMALL = {  # settings that make a heavy family quick; tests/models has the sizes of the reports
+SMALL = {  # settings that make a heavy model or scorer quick; tests/models has the sizes of the reports
+    "real-or-fake": {"steps": 20},
     "residual-unet": {"widths": (4, 8), "bottleneck": 16},
+    "vae": {"widths": (8, 16), "latent": 8},
 }
 BY_HEART = {  # settings with which a family should remember sixteen images: wide, and with nothing forgotten on purpose
     "conv": {"widths": (64, 32, 16)},
@@ -28,6 +30,7 @@ BY_HEART = {  # settings with which a family should remember sixteen images: wid
     "fcn": {"widths": (64, 32, 16)},
     "multi-encoder": {"conv_widths": ((64, 32, 16),)},
     "residual-unet": {"widths": (8, 16), "bottleneck": 32},
+    "vae": {"widths": (64, 32), "latent": 32},
 }
 
 
@@ -46,7 +49,8 @@ def test_model_keeps_its_promise(name, channels):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_scorer_keeps_its_promise(scorer, model):
-    check_scorer(SCORERS[scorer](SCORERS[scorer].Config()), build(model))
+    config = SCORERS[scorer].Config(**SMALL.get(scorer, {}))
+    check_scorer(SCORERS[scorer](config), build(model))
 
 
 @pytest.mark.parametrize("name", THRESHOLDS)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import write_png
+from unlike.data.index import find_images
 from unlike.data.layouts import read_folder, read_labels, read_manifest
 from unlike.errors import DataError
 
@@ -303,3 +304,31 @@ def test_label_files_that_hold_no_labels_are_refused(tmp_path):
     (tmp_path / "y.npy").write_text("0 1 0 1")
     with pytest.raises(DataError, match=r"y.npy: cannot be read as labels .*; expected a .npy of numbers, or a .csv"):
         read_labels(tmp_path / "y.npy", 4, "x")
+
+
+def tree(root, *names):
+    for name in names:
+        write_png(root / name, np.zeros((4, 4), np.uint8))
+
+
+@pytest.mark.parametrize("good", ["good", "Good", "OK", "Normal"])
+def test_categories_without_splits_are_seen_as_such(tmp_path, good):
+    tree(tmp_path, f"a/{good}/1.png", "a/bad/2.png", f"b/{good}/3.png", "b/cut/4.png")
+    found = {s.id: (s.category, s.kind, s.anomalous) for s in read_folder(tmp_path)}
+    assert found == {
+        f"a/{good}/1.png": ("a", "good", False),
+        "a/bad/2.png": ("a", "bad", True),
+        f"b/{good}/3.png": ("b", "good", False),
+        "b/cut/4.png": ("b", "cut", True),
+    }
+
+
+def test_flat_train_and_test_folders_are_splits(tmp_path):
+    tree(tmp_path, "train/1.png", "train/2.png", "test/3.png")
+    index = find_images(tmp_path)
+    assert {s.id: (s.split, s.anomalous) for s in index.samples} == {
+        "test/3.png": ("test", None),
+        "train/1.png": ("train", None),
+        "train/2.png": ("train", None),
+    }
+    assert [s.id for s in index.training().samples] == ["train/1.png", "train/2.png"]

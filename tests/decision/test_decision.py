@@ -63,6 +63,12 @@ def test_promise_must_be_a_share(promise):
         QuantileThreshold(promise).fit(np.arange(10.0))
 
 
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_draw_no_line(strange):
+    with pytest.raises(DataError, match="score of a held-out normal image is not a finite number"):
+        QuantileThreshold(0.5).fit(np.array([1.0, strange, 2.0]))
+
+
 def test_predict_before_fit():
     with pytest.raises(NotFittedError, match=r"call fit\(normal_scores\) first"):
         QuantileThreshold().predict(np.zeros(2))

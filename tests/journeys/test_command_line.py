@@ -227,6 +227,9 @@ def test_a_thousand_images_of_which_twenty_are_broken(images, tmp_path, capsys):
         ),
         (["evaluate", "{detector}", "{folder}", "-o", "/proc/out"], "cannot be written"),
         (["list", "wonders"], "'wonders' is not one of"),
+        (["fit", "{folder}", "-o", "d", "--seed", "-1"], "seed: expected a whole number from 0"),
+        (["fit", "{folder}", "-o", "d", "--seed", "99999999999999999999999"], "seed: expected a whole number from 0"),
+        (["fit", "{folder}", "-o", "d", "--set", "model.name=[1]"], "unknown model '[1]'"),
         (["fly"], "No such command 'fly'"),
     ],
 )
@@ -363,6 +366,31 @@ def test_version(capsys):
 
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"unlike {__version__}\n"
+
+
+def test_what_is_no_detector_is_not_replaced_and_nothing_is_trained_first(images, tmp_path, monkeypatch, capsys):
+    folder, _ = images
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "holiday.png").write_bytes(b"dear")
+    (tmp_path / "file").write_bytes(b"dear")
+    for output in (".", str(tmp_path), "file"):
+        assert run(["fit", folder, "-o", output, "--epochs", "1000000"]) == 2
+        assert "is there already and is no detector; choose another name" in capsys.readouterr().err
+
+
+def test_names_that_are_no_utf8_come_out_as_they_are(images, tmp_path):
+    folder, detector = images
+    (tmp_path / "new/good").mkdir(parents=True)
+    source = Path(folder, "test/good/058.png").read_bytes()
+    strange = os.fsencode(tmp_path / "new/good") + b"/caf\xe9.png"
+    with open(strange, "wb") as file:  # noqa: PTH123 - a Path holds no bytes
+        file.write(source)
+    for form in ("csv", "jsonl", "submission"):
+        assert run(["score", detector, str(tmp_path / "new"), "--format", form, "-o", str(tmp_path / "s")]) == 0
+        content = (tmp_path / "s").read_bytes()
+        assert b"caf\xe9.png" in content or b"caf\\udce9.png" in content
+    assert run(["evaluate", detector, str(tmp_path / "new"), "-o", str(tmp_path / "out")]) == 0
+    assert b"caf\xe9.png" in (tmp_path / "out/scores.csv").read_bytes()
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError
 from unlike.models import MODELS, ImageShape
 from unlike.models.initialise import INITIALISATIONS, initialise
-from unlike.training import isolated_randomness
 
 
 def weights(module: nn.Module) -> dict:
@@ -40,7 +40,7 @@ def test_kaiming_xavier_is_c4s():
     nn.init.constant_(model[3].bias, 7)
     with isolated_randomness(0):
         initialise(model, "kaiming-xavier")
-    conv, transposed, linear, norm, _ = model
+    conv, transposed, linear, norm, _ = model.requires_grad_(False)
     assert conv.weight.std().item() == pytest.approx((2 / (1 + 0.01**2) / (16 * 9)) ** 0.5, rel=0.03)
     assert transposed.weight.std().item() == pytest.approx((2 / (1 + 0.01**2) / (32 * 16)) ** 0.5, rel=0.03)
     assert linear.weight.std().item() == pytest.approx((2 / 300) ** 0.5, rel=0.03)

@@ -91,10 +91,14 @@ def test_the_best_weights_are_kept_not_the_last(pictures):
     assert not model.training
 
 
-def test_validation_images_teach_nothing(pictures):
+def test_validation_and_calibration_images_teach_nothing(pictures):
+    last = TrainingConfig(epochs=4, batch_size=16, learning_rate=5e-3, keep="last")
     other = Pictures(pictures.pixels.copy())
-    other.pixels[SPLIT.calibration] = 0
-    assert torch.equal(weights(fit(pictures)[0]), weights(fit(other)[0]))
+    other.pixels[SPLIT.validation] = 0
+    other.pixels[SPLIT.calibration] = 255
+    first, second = fit(pictures, config=last), fit(other, config=last)
+    assert torch.equal(weights(first[0]), weights(second[0]))
+    assert first[1][-1]["validation"] != second[1][-1]["validation"]
 
 
 def test_early_stopping(pictures):
@@ -107,6 +111,33 @@ def test_early_stopping(pictures):
 
 class KilledError(Exception):
     pass
+
+
+def test_a_training_that_had_stopped_early_is_not_gone_on_with(pictures, tmp_path):
+    """The kill comes after the last epoch, before anything else was saved."""
+    config = TrainingConfig(epochs=100, batch_size=16, learning_rate=0.5, schedule="constant", patience=2)
+    checkpoint = Checkpoint(tmp_path / "state", "same", wait_seconds=0)
+
+    def save_every_epoch(*_):
+        checkpoint.wait_seconds = 0
+
+    stopped, history = fit(pictures, config=config, checkpoint=checkpoint, notify=save_every_epoch)
+    assert len(history) < 100
+    resumed, same = fit(pictures, config=config, checkpoint=checkpoint, resume=True)
+    assert same == history
+    assert torch.equal(weights(resumed), weights(stopped))
+
+
+@pytest.mark.parametrize(("count", "processes", "parts"), [(7, 2, 2), (3, 2, 2), (1, 4, 3), (16, 1, 5), (10, 3, 2)])
+def test_shares_of_a_batch_are_as_many_for_each_process_and_sum_to_the_whole(count, processes, parts):
+    rows = np.arange(count)
+    shares = [loop._shares(rows, rank, processes, parts) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1
+    weight = np.zeros(count)
+    for share in shares:
+        for part, value in share:
+            weight[part] += value / processes / len(part)
+    np.testing.assert_allclose(weight, 1 / count)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
@@ -357,7 +388,7 @@ def test_mixed_precision_learns_and_is_off_where_it_does_not_pay(pictures, monke
     assert not torch.equal(weights(mixed[0]), weights(plain[0]))
     for gains, expected in ((False, plain), (True, mixed)):
         monkeypatch.setattr(loop, "_gains_by_bf16", lambda accelerator, gains=gains: gains)
-        found = fit(pictures, config=TrainingConfig(epochs=3, batch_size=20))
+        found = fit(pictures, config=TrainingConfig(epochs=3, batch_size=20, precision="auto"))
         assert torch.equal(weights(found[0]), weights(expected[0]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unlike.artifacts import is_first_process
 from unlike.cli.console import Console, fail
 from unlike.errors import ConfigError, UnlikeError
 
@@ -96,7 +98,7 @@ def fit(
 
     Example: unlike fit bottle/train/good -o bottle.unlike --model conv --size 64 --set training.schedule=cosine
     """
-    from unlike.artifacts import check_writable, is_first_process
+    from unlike.artifacts import check_replaceable
     from unlike.detector import Detector
 
     overrides, choices = read_choices(config, settings or [])
@@ -112,8 +114,8 @@ def fit(
         cache=cache,
         settings=overrides,
     )
-    check_writable(output)
-    unfinished = output.with_name(f".{output.name}.unfinished")
+    check_replaceable(output)
+    unfinished = output.absolute().with_name(f".{output.name}.unfinished")
     console = Console()
     if resume and not unfinished.exists():
         console.say("Nothing to resume: fitting from the start.")
@@ -299,12 +301,15 @@ def finish(console: Console, unreadable: Sequence[Unreadable]) -> None:
     """Name what could not be read, and leave with the exit code that says so."""
     if unreadable:
         console.say_unreadable(unreadable)
-        raise typer.Exit(DONE_IN_PART)
+        raise typer.Exit(DONE_IN_PART if is_first_process() else DONE)  # torchrun takes anything else for a failure
 
 
 def main() -> None:
     """Run the command line; every error on purpose is one line and exit code 2."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin run five times slower on a busy machine
+    for stream in (sys.stdout, sys.stderr):  # file names that are no UTF-8 come out as they are
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     sys.exit(run(sys.argv[1:]))
 
 

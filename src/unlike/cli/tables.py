@@ -41,11 +41,12 @@ class Table:
 
     def write(self, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> None:
         """Add the rows of one batch."""
-        for sample, verdict in zip(samples, verdicts, strict=True):
-            self._write_row(sample, verdict)
-            self.anomalous += verdict.anomalous
+        with _blamed_on(self._file):
+            for sample, verdict in zip(samples, verdicts, strict=True):
+                self._write_row(sample, verdict)
+                self.anomalous += verdict.anomalous
+            self._file.flush()
         self.rows += len(verdicts)
-        self._file.flush()
 
 
 @contextlib.contextmanager
@@ -56,8 +57,17 @@ def open_table(path: Path | None, form: str, submission: Submission | None = Non
         return
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            yield _make_table(file, form, submission or Submission())
+        file = path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+    try:
+        yield _make_table(file, form, submission or Submission())
+    finally:
+        with output_errors(path):
+            file.close()
+
+
+def _blamed_on(file: TextIO) -> contextlib.AbstractContextManager[None]:
+    """What the system refuses while rows are written is about the file they go to; about a pipe it is no error of ours."""
+    return contextlib.nullcontext() if file is sys.stdout else output_errors(Path(file.name))
 
 
 def _make_table(file: TextIO, form: str, submission: Submission) -> Table:

@@ -78,9 +78,15 @@ def _is_whole_map(array: np.memmap[Any, Any]) -> bool:
 class RowSamples(Sequence[Sample]):
     """Samples of the rows of an array, made when asked for: a million rows cost nothing."""
 
-    def __init__(self, rows: range | npt.NDArray[np.intp], anomalous: Bools | None = None) -> None:
+    def __init__(
+        self,
+        rows: range | npt.NDArray[np.intp],
+        anomalous: Bools | None = None,
+        kinds: npt.NDArray[np.str_] | None = None,
+    ) -> None:
         self.rows = rows
-        self.anomalous = anomalous
+        self.anomalous = anomalous  # of every row of the array
+        self.kinds = kinds  # the same, where the rows are of several classes
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,15 +97,17 @@ class RowSamples(Sequence[Sample]):
     def __getitem__(self, position: slice) -> RowSamples: ...
     def __getitem__(self, position: int | slice) -> Sample | RowSamples:
         if isinstance(position, slice):
-            return RowSamples(self.rows[position], self.anomalous)
+            return RowSamples(self.rows[position], self.anomalous, self.kinds)
         row = int(self.rows[position])
+        if self.kinds is not None:
+            return Sample(str(row), row=row, kind=str(self.kinds[row]))
         if self.anomalous is None:
             return Sample(str(row), row=row)
         odd = bool(self.anomalous[row])
         return Sample(str(row), row=row, anomalous=odd, kind="anomalous" if odd else "good")
 
     def take(self, positions: npt.NDArray[np.intp]) -> RowSamples:
-        return RowSamples(np.asarray(self.rows, np.intp)[positions], self.anomalous)
+        return RowSamples(np.asarray(self.rows, np.intp)[positions], self.anomalous, self.kinds)
 
 
 def rows_of(samples: Sequence[Sample]) -> npt.NDArray[np.intp]:

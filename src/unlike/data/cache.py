@@ -270,3 +270,12 @@ def iterate(images: ImageSet, rows: Rows, frame: Frame) -> Iterator[Batch]:
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
         yield Batch([images.samples[row] for row in chosen], images.take(chosen), [frame.size] * len(chosen))
+
+
+def range_of(images: ImageSet, rows: Rows, frame: Frame) -> tuple[float, float]:
+    """The values of black and white for chosen images alone; integers have their type's, whatever the images."""
+    if not frame.floating:
+        return images.value_range
+    extremes = [(float(batch.pixels.min()), float(batch.pixels.max())) for batch in iterate(images, rows, frame)]
+    lows, highs = zip(*extremes, strict=True)
+    return value_range(min(lows), max(highs), np.dtype(np.float32))

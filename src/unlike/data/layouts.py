@@ -25,18 +25,14 @@ LABEL_COLUMNS = ("anomaly", "anomalous", "label", "y", "target", "class")
 
 def read_folder(folder: Path) -> list[Sample]:
     """The images of a folder, labelled where its layout says so: MVTec AD, a root of several, or `good` beside defects."""
-    try:
-        children = sorted(folder.iterdir())
-    except OSError as error:
-        _refuse(error)
-    categories = [child for child in children if child.is_dir() and _has_splits(child)]
-    if _has_splits(folder):
-        samples = list(_read_category(folder, folder))
-    elif categories:
+    children = _subfolders(folder)
+    categories = [child for child in children if _has_splits(child)]
+    if not (categories or _has_splits(folder) or _has_good(folder)):
+        categories = [child for child in children if _has_good(child)]
+    if categories and not _has_splits(folder):
         samples = [replace(s, category=child.name) for child in categories for s in _read_category(child, folder)]
-    elif _has_good(folder):
-        masks = folder.parent / "ground_truth" if folder.name == "test" else folder / "ground_truth"
-        samples = list(_read_kinds(folder, folder, "", masks))
+    elif _has_splits(folder) or _has_good(folder):
+        samples = list(_read_category(folder, folder))
     else:
         samples = [Sample(_relative(file, folder), file) for file in _walk(folder)]
     if not samples:
@@ -45,11 +41,27 @@ def read_folder(folder: Path) -> list[Sample]:
     return sorted(samples, key=lambda sample: sample.id)
 
 
-def read_manifest(path: Path) -> list[Sample]:
+def read_class_folders(folder: Path) -> list[Sample]:
+    """The images of a folder with a subfolder for each class, or with such a folder each for `train` and `test`."""
+    splits = [name for name in ("train", "test") if any(_subfolders(folder / name))]
+    roots = [(folder / name, name) for name in splits] or [(folder, "")]
+    samples = [
+        Sample(_relative(file, folder), file, kind=child.name, split=split)
+        for root, split in roots
+        for child in _subfolders(root)
+        for file in _walk(child)
+    ]
+    if not samples:
+        raise DataError(f"{folder}: expected a subfolder of images for each class, came none")
+    return sorted(samples, key=lambda sample: sample.id)
+
+
+def read_manifest(path: Path, *, classes: bool = False) -> list[Sample]:
     """The images of a CSV file with the columns path and, as far as known, label, split, category, mask.
 
     Paths are relative to the manifest's folder and must stay inside. A label is 0 or `good` for normal, 1 or
-    `anomalous` for anomalous, or the name of a kind of defect; empty where it is not known.
+    `anomalous` for anomalous, or the name of a kind of defect; empty where it is not known. With `classes` it is the
+    name of a class, whatever it is.
     """
     columns, rows = _read_rows(path)
     if "path" not in columns:
@@ -58,7 +70,7 @@ def read_manifest(path: Path) -> list[Sample]:
         )
     if not rows:
         raise DataError(f"{path}: names no image; expected one a line below the column names")
-    samples = [_manifest_sample(path, line, row) for line, row in rows]
+    samples = [_manifest_sample(path, line, row, classes=classes) for line, row in rows]
     seen: dict[str, int] = {}
     for (line, _), sample in zip(rows, samples, strict=True):
         if sample.id in seen:
@@ -71,6 +83,29 @@ def read_manifest(path: Path) -> list[Sample]:
 
 def read_labels(labels: Any, count: int, source: str) -> Bools:
     """One label a row of an array, True for anomalous, from a `.csv` (by its id column), a `.npy` or any sequence."""
+    values, source = _read_values(labels, count, source)
+    if values.dtype.kind in "USO":
+        return np.array([_read_known_label(word, f"{source}: row {row}") for row, word in enumerate(_words(values))])
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(f"{source}: a label is not a number; expected 0 for normal, 1 for anomalous")
+    return np.asarray(values != 0)
+
+
+def read_class_labels(labels: Any, count: int, source: str) -> npt.NDArray[np.str_]:
+    """The name of the class of each row of an array, from what `read_labels` takes; a whole number names one too."""
+    values, source = _read_values(labels, count, source)
+    if values.dtype.kind == "f" and (values == np.round(values)).all():
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "USObiu":
+        raise DataError(f"{source}: expected whole numbers or words as the names of classes, came {values.dtype}")
+    words = [word.strip() for word in _words(values)]
+    if "" in words:
+        raise DataError(f"{source}: row {words.index('')}: has no label; expected the name of its class")
+    return np.array(words, str)
+
+
+def _read_values(labels: Any, count: int, source: str) -> tuple[npt.NDArray[Any], str]:
+    """The labels as they stand, (count,), and what to call them in messages."""
     if isinstance(labels, str | os.PathLike):
         path = Path(labels)
         if not path.is_file():
@@ -82,11 +117,7 @@ def read_labels(labels: Any, count: int, source: str) -> Bools:
     if values.shape != (count,):
         came = " x ".join(map(str, values.shape)) or "a single value"
         raise DataError(f"{source}: {count:,} images need as many labels, came {came}")
-    if values.dtype.kind in "USO":
-        return np.array([_read_known_label(word, f"{source}: row {row}") for row, word in enumerate(_words(values))])
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{source}: a label is not a number; expected 0 for normal, 1 for anomalous")
-    return np.asarray(values != 0)
+    return values, source
 
 
 def _words(values: npt.NDArray[Any]) -> list[str]:
@@ -135,10 +166,11 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     return columns, [(line, dict(zip(columns, cells, strict=False))) for line, cells in lines]
 
 
-def _manifest_sample(manifest: Path, line: int, row: dict[str, str]) -> Sample:
+def _manifest_sample(manifest: Path, line: int, row: dict[str, str], *, classes: bool) -> Sample:
     place = f"{manifest}: line {line}"
     path = _inside(manifest, row["path"], place)
-    anomalous, kind = _read_label(row.get("label", ""), place)
+    label = row.get("label", "").strip()
+    anomalous, kind = (None, label) if classes else _read_label(label, place)
     mask = row.get("mask", "").strip()
     return Sample(
         id=_relative(path, manifest.parent.absolute()),
@@ -193,16 +225,32 @@ def _number(word: str) -> float | None:
 
 
 def _has_splits(folder: Path) -> bool:
-    test = folder / "test"
-    return _has_good(folder / "train") or (test.is_dir() and any(child.is_dir() for child in test.iterdir()))
+    train, test = folder / "train", folder / "test"
+    return _has_good(train) or bool(_subfolders(test)) or (train.is_dir() and test.is_dir())
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        children = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        _refuse(error)
+    return [child for child in children if child.is_dir() and not child.name.startswith(".")]
 
 
 def _has_good(folder: Path) -> bool:
-    return any((folder / name).is_dir() for name in NORMAL_FOLDERS)
+    return any(_is_normal(child) for child in _subfolders(folder))
+
+
+def _is_normal(folder: Path) -> bool:
+    return folder.name.lower() in NORMAL_FOLDERS
 
 
 def _read_category(folder: Path, root: Path) -> Iterator[Sample]:
-    """One category in MVTec AD layout: train/good, test/<kind>, ground_truth/<kind>/<name>_mask.png."""
+    """One category: train/good, test/<kind>, ground_truth/<kind>/<name>_mask.png as in MVTec AD, or the kinds at once."""
+    if not _has_splits(folder):
+        beside = folder.parent if folder.name == "test" else folder
+        yield from _read_kinds(folder, root, "", beside / "ground_truth")
+        return
     for split in ("train", "test"):
         if (folder / split).is_dir():
             yield from _read_kinds(folder / split, root, split, folder / "ground_truth")
@@ -215,7 +263,7 @@ def _read_kinds(folder: Path, root: Path, split: str, masks: Path) -> Iterator[S
             yield Sample(_relative(child, root), child, split=split)
         if not child.is_dir() or child == masks or child.name.startswith("."):
             continue
-        anomalous = child.name not in NORMAL_FOLDERS
+        anomalous = not _is_normal(child)
         kind = child.name if anomalous else "good"
         for file in _walk(child):
             mask = _find_mask(masks / child.name / file.relative_to(child)) if anomalous else None

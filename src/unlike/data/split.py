@@ -13,11 +13,12 @@ from unlike.errors import DataError
 FEWEST = 3  # images: one to train on, one to validate, one to calibrate
 CALIBRATION_CAP = 2_000
 VALIDATION_CAP = 500
+Codes = npt.NDArray[np.intp]  # (N,) numbers of classes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Rows of the normal images by what they are used for; no row is in two parts."""
+    """Rows of images by what they are used for; no row is in two parts."""
 
     train: Rows
     validation: Rows
@@ -47,6 +48,25 @@ def split_normals(rows: Rows, calibration: int, seed: int) -> Split:
     order = np.random.default_rng(seed).permutation(rows)
     held_out = calibration + validation
     return Split(np.sort(order[held_out:]), np.sort(order[calibration:held_out]), np.sort(order[:calibration]))
+
+
+def split_classes(rows: Rows, codes: Codes, share: float, seed: int) -> Split:
+    """Split rows of labelled images at random into training and validation, with this share of each class to validate.
+
+    `codes` are the classes of the rows, numbered. Each class has at least one image on either side, so it needs two.
+
+    >>> split = split_classes(np.arange(10), np.array([0] * 8 + [1] * 2), share=0.25, seed=0)
+    >>> len(split.train), len(split.validation)
+    (7, 3)
+    """
+    random = np.random.default_rng(seed)
+    train, validation = [], []
+    for code in np.unique(codes):
+        order = random.permutation(rows[codes == code])
+        held_out = min(max(1, round(share * len(order))), len(order) - 1)
+        validation.append(order[:held_out])
+        train.append(order[held_out:])
+    return Split(np.sort(np.concatenate(train)), np.sort(np.concatenate(validation)), np.empty(0, np.intp))
 
 
 def calibration_size(normals: int, share: float | None, false_alarms: float | None) -> int:

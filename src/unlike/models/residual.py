@@ -31,9 +31,9 @@ class ResidualUNetConfig:
 class ResidualUNet(Autoencoder):
     """Rebuild images of much detail from a deep grid of codes; with skips, for pretraining rather than for anomalies.
 
-    Skips carry an anomaly round the code straight into the reconstruction, where it should be missing: about all of it,
-    where without them next to nothing survives (tests/models/test_residual.py measures both). They are therefore off
-    unless asked for, and a model that has them rebuilds images but does not decode a code: its decoder needs the image.
+    Skips carry an anomaly round the code straight into the reconstruction, where it should be missing: three fifths of
+    it where tests/models/test_residual.py measures it, against a fiftieth without them. They are therefore off unless
+    asked for, and a model that has them rebuilds images but does not decode a code: its decoder needs the image too.
     The output is Tanh's, since images run from -1 to 1; the report's Sigmoid could not reach the dark half.
     """
 

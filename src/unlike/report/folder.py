@@ -21,9 +21,9 @@ COLUMNS = ("id", "category", "kind", "label", "score", "p_value", "anomalous")
 
 def write_evaluation(detector: Detector, evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, scores.csv and report.html into `folder`, each whole."""
-    metrics = json.dumps(to_json(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
+    metrics = json.dumps(to_json(evaluation), indent=2, allow_nan=False)
     write_file(folder / "metrics.json", f"{metrics}\n".encode())
-    write_file(folder / "scores.csv", scores_table(evaluation).encode())
+    write_file(folder / "scores.csv", scores_table(evaluation).encode(errors="surrogateescape"))
     write_report(detector, evaluation, folder / "report.html")
 
 

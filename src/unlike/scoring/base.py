@@ -29,7 +29,10 @@ class Scorer(ABC):
         """Raise ConfigError if this scorer cannot work with that model."""
 
     def fit(self, model: Model, batches: Iterable[Tensor]) -> Scorer:  # noqa: ARG002
-        """Learn what normal looks like from batches of normal images (B, C, H, W); some learn nothing."""
+        """Learn what normal looks like from batches of normal images (B, C, H, W); some learn nothing.
+
+        The batches may be gone through more than once.
+        """
         return self
 
     @abstractmethod

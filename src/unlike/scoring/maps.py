@@ -20,7 +20,8 @@ class MapConfig:
     top_share: float = 0.01  # of the pixels, where reduction is top
 
     def __post_init__(self) -> None:
-        check_range("map.blur_pixels", self.blur_pixels, 0, 1000)
+        if self.blur_pixels != 0:
+            check_range("map.blur_pixels", self.blur_pixels, 0.1, 1000)
         check_range("map.top_share", self.top_share, 1e-9, 1)
 
 

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from unlike.training.checkpoints import Checkpoint
+from unlike.training.finetune import FinetuneConfig, LabelModel, class_probabilities
 from unlike.training.loop import History, Notify, train
 from unlike.training.settings import CorruptionConfig, TrainingConfig
 
-__all__ = ["Checkpoint", "CorruptionConfig", "History", "Notify", "TrainingConfig", "train"]
+__all__ = [
+    "Checkpoint",
+    "CorruptionConfig",
+    "FinetuneConfig",
+    "History",
+    "LabelModel",
+    "Notify",
+    "TrainingConfig",
+    "class_probabilities",
+    "train",
+]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -30,6 +31,7 @@ from unlike.training.settings import CorruptionConfig, TrainingConfig
 
 History = list[dict[str, float]]
 Notify = Callable[[int, int, dict[str, float]], None]  # epoch from 1, epochs, its row of the history
+Labels = npt.NDArray[np.intp]  # (N,) of all images, not only of those that train
 
 
 def train(
@@ -38,6 +40,7 @@ def train(
     split: Split,
     config: TrainingConfig,
     *,
+    labels: Labels | None = None,
     augmentation: AugmentConfig | None = None,
     corruption: CorruptionConfig | None = None,
     seed: int = 0,
@@ -50,20 +53,24 @@ def train(
 
     Returns one row an epoch: epoch, train and validation loss, learning_rate. With a checkpoint, the state is kept on
     disk after each epoch, and `resume` goes on from there to the same result as a training that was never stopped.
+    `labels`, one for each of `images`, go to the loss of a model that learns from labels.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return []
     epochs, batch_size = config.resolve(len(split.train))
     fabric = _start_fabric(config, device)
     with isolated_randomness(seed):
-        run = _Run(model, config, fabric, epochs, -(-len(split.train) // batch_size))
+        run = _Run(model, config, fabric, epochs, -(-len(split.train) // batch_size), labels)
         if resume and checkpoint is not None and (saved := checkpoint.load()):
             run.restore(saved)
         for epoch in range(len(run.history) + 1, epochs + 1):
+            if config.patience is not None and epoch - 1 - run.best_epoch >= config.patience:
+                break
             torch.manual_seed(_mix(seed, epoch, fabric.global_rank))
             model.warm_up((epoch - 1) / max(epochs - 1, 1))
             batches = shuffled_batches(split.train, batch_size, seed, epoch)
-            random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])  # a trailing 0 would be the order's own
+            # 1 + rank: numpy pads seeds with zeros, and [seed, epoch] orders the batches
+            random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])
             spoiler = _Spoiler(augmentation, corruption, images.value_range, random)
             train_loss = run.learn(images, batches, spoiler)
             validation_loss = run.validate(images, split.validation, batch_size)
@@ -72,8 +79,6 @@ def train(
                 checkpoint.save(run.state())
             if notify is not None and fabric.is_global_zero:
                 notify(epoch, epochs, row)
-            if config.patience is not None and epoch - run.best_epoch >= config.patience:
-                break
     model.load_state_dict(run.best)
     model.eval()
     return run.history
@@ -100,8 +105,16 @@ class _Spoiler:
 class _Run:
     """A training under way: what changes from epoch to epoch, and the steps that change it."""
 
-    def __init__(self, model: Model, config: TrainingConfig, fabric: Fabric, epochs: int, steps: int) -> None:
-        self.model, self.config, self.fabric = model, config, fabric
+    def __init__(
+        self,
+        model: Model,
+        config: TrainingConfig,
+        fabric: Fabric,
+        epochs: int,
+        steps: int,
+        labels: Labels | None = None,
+    ) -> None:
+        self.model, self.config, self.fabric, self.labels = model, config, fabric, labels
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimiser = OPTIMISERS[config.optimiser](parameters, config)
         self.wrapped, self.optimiser = fabric.setup(model.to(memory_format=torch.channels_last), optimiser)
@@ -119,16 +132,15 @@ class _Run:
         total = torch.zeros((), device=fabric.device)
         self.wrapped.train()
         for rows in batches:
-            mine, weight = _share(rows, fabric.global_rank, fabric.world_size)
-            for part in np.array_split(mine, min(config.accumulate, len(mine))):
+            shares = _shares(rows, fabric.global_rank, fabric.world_size, config.accumulate)
+            for number, (part, weight) in enumerate(shares, 1):
                 batch = to_tensor(spoiler.augment(images.take(part)), images.value_range, fabric.device)
                 spoilt = spoiler.spoil(batch)
-                with (
-                    fabric.autocast()
-                ):  # a method that is marked is wrapped in it only where there are several processes
-                    loss = self.loss(spoilt, self.objective, None if spoilt is batch else batch)
-                loss = weight * len(part) / len(mine) * loss
-                fabric.backward(loss)
+                clean = None if spoilt is batch else batch
+                # a marked method runs in the precision's own context only where there are several processes
+                with fabric.no_backward_sync(self.wrapped, enabled=number < len(shares)), fabric.autocast():
+                    loss = weight * self.loss(spoilt, self.objective, clean, *self.labels_of(part))
+                    fabric.backward(loss)
                 total += loss.detach() * len(rows)
             if config.clip_norm is not None:
                 fabric.clip_gradients(self.model, self.optimiser, max_norm=config.clip_norm)
@@ -142,16 +154,23 @@ class _Run:
     @torch.no_grad()
     def validate(self, images: ImageSet, rows: Rows, batch_size: int) -> float:
         """Mean loss on held-out images, in the mode in which the model will be used."""
+        if self.fabric.world_size > 1:  # each process has seen other images: the first one's batch statistics count
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
         self.model.eval()
-        total = 0.0
+        total, loss_of = 0.0, cast(Callable[..., Tensor], self.model.loss)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
             batch = to_tensor(images.take(chosen), images.value_range, self.fabric.device)
-            total += float(self.model.loss(batch, self.objective)) * len(chosen)
-        loss = total / len(rows)
+            total += float(loss_of(batch, self.objective, None, *self.labels_of(chosen))) * len(chosen)
+        loss = float(self.fabric.broadcast(total / len(rows)))  # all must stop, and cut their rates, together
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(loss)
         return loss
+
+    def labels_of(self, rows: Rows) -> tuple[Tensor, ...]:
+        """What the loss takes beside the images: their labels, or nothing where there are none."""
+        return () if self.labels is None else (torch.from_numpy(self.labels[rows]).to(self.fabric.device),)
 
     def remember(self, epoch: int, train_loss: float, validation_loss: float) -> dict[str, float]:
         """Enter an epoch into the history, and keep the weights if none were better."""
@@ -193,16 +212,19 @@ def shuffled_batches(rows: Rows, batch_size: int, seed: int, epoch: int) -> Iter
         yield order[start : start + batch_size]
 
 
-def _share(rows: Rows, rank: int, processes: int) -> tuple[Rows, float]:
-    """One process's part of a batch, and the weight of its mean loss, so that the average over processes is exact.
+def _shares(rows: Rows, rank: int, processes: int, parts: int) -> list[tuple[Rows, float]]:
+    """What one process takes of a batch, in parts, each with the weight of its mean loss in the batch's mean.
 
-    >>> [_share(np.array([4, 5, 6]), rank, 2) for rank in (0, 1)]
-    [(array([4, 6]), 1.3333333333333333), (array([5]), 0.6666666666666666)]
+    Every process takes as many parts as the others, or they would wait for each other for ever; one that has too few
+    images for that repeats one without weight. Averaged over processes, the weights of a batch sum to one.
+
+    >>> [_shares(np.array([4, 5, 6]), rank, 2, parts=1) for rank in (0, 1)]
+    [[(array([4, 6]), 1.3333333333333333)], [(array([5]), 0.6666666666666666)]]
     """
     mine = rows[rank::processes]
-    if not len(mine):  # more processes than images: take part in the exchange, weightless
-        return rows[:1], 0.0
-    return mine, len(mine) * processes / len(rows)
+    parts = min(parts, -(-len(rows) // processes))
+    weighted = [(part, len(part) * processes / len(rows)) for part in np.array_split(mine, parts)]
+    return [(part, weight) if len(part) else (rows[:1], 0.0) for part, weight in weighted]
 
 
 def _start_fabric(config: TrainingConfig, device: str) -> Fabric:

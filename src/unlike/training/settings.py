@@ -36,9 +36,7 @@ class TrainingConfig:
         "validation"  # the weights of the lowest loss of that sort, or the last
     )
     patience: int | None = None  # stop after this many epochs without a better loss; none: never
-    precision: Literal["auto", "32", "bf16", "16"] = (
-        "auto"  # the last two mixed; auto: bf16 where the device gains by it
-    )
+    precision: Literal["32", "auto", "bf16", "16"] = "32"  # the last two mixed; auto: bf16 where the device has it
     compile: bool = False  # by torch.compile: slow to start, then faster on some devices
     processes: int | Literal["auto"] = 1  # on this machine; torchrun overrides it
 
