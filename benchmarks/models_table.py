@@ -35,7 +35,7 @@ def epoch_seconds(name: str, images: np.ndarray) -> float:
     part = images[: min(len(images), 400)]
     rows: list[float] = []
 
-    def notify(stage: str, done: int, total: int, figures: object) -> None:
+    def notify(*_: object) -> None:
         rows.append(time.process_time())
 
     Detector(model=name, epochs=2, settings=SETTINGS.get(name), device="cpu", cache=False).fit(part, notify=notify)

@@ -15,7 +15,7 @@ from unlike.cli.catalogue import describe, settings_table
 from unlike.cli.console import FIGURES, PIXEL_FIGURES
 
 PAGE = Path(__file__).parent / "reference.md"
-COMMANDS = ("fit", "score", "evaluate", "demo", "list")
+COMMANDS = ("fit", "score", "evaluate", "finetune", "classify", "demo", "list")
 
 
 def command_section(name: str) -> str:
@@ -27,16 +27,18 @@ def command_section(name: str) -> str:
     for parameter in command.params:
         if "--help" in parameter.opts:
             continue
-        takes = getattr(parameter, "metavar", None)
+        takes = (getattr(parameter, "metavar", None) or parameter.name.upper()).replace("|", " or ")
+        named = getattr(parameter, "metavar", None) is not None
         argument = parameter.param_type_name == "argument"
         label = (
             f"`{takes}`"
             if argument
             else ", ".join(f"`{option}`" for option in [*parameter.opts, *parameter.secondary_opts])
         )
-        label += f" `{takes}`" if takes and not argument else ""
+        label += f" `{takes}`" if named and not argument else ""
         default = parameter.default
-        shown = "" if default in (None, False, ...) or parameter.required else f"`{default}`"
+        empty = default is None or default is False or default is ... or parameter.required
+        shown = "" if empty else f"`{'on' if default is True else default}`"
         rows.append(f"| {label} | {shown} | {parameter.help} |")
     return f"### unlike {name}\n\n{lines}\n\n{block(example)}\n" + "\n".join(rows) + "\n"
 

@@ -23,7 +23,7 @@ from unlike.data.index import Images, Index, find_images
 from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Codes, Split, distinct_rows, split_classes
 from unlike.data.tensors import to_tensor
-from unlike.detector import Detector, Notify, choose_device
+from unlike.detector import Detector, Notify, check_seed, choose_device
 from unlike.errors import ConfigError, DataError, NotFittedError
 from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
@@ -92,7 +92,7 @@ class Classifier:
         self, settings: ClassifierSettings, origin: Origin, *, seed: int = 0, device: str = "auto", cache: bool = True
     ) -> None:
         self.settings = settings
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.device = device
         self.cache = cache
         self._origin = origin
@@ -173,7 +173,8 @@ class Classifier:
         for batch in stream(find_images(images), self._origin.frame, batch_size):
             probabilities = self._find_probabilities(batch.pixels)
             digests = np.fromiter(map(digest, batch.pixels), np.uint64, len(batch.samples))
-            yield Predictions(batch.samples, classes, probabilities, digests, batch.unreadable)
+            found = Predictions(batch.samples, classes, probabilities, digests, batch.unreadable)
+            yield found if np.isfinite(probabilities).all() else _set_aside(found)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Every setting, and what was learned, by section: what `classifier.toml` says."""
@@ -299,6 +300,16 @@ def join_predictions(batches: Sequence[Predictions]) -> Predictions:
     digests = np.concatenate([batch.digests for batch in batches])
     unreadable = tuple(item for batch in batches for item in batch.unreadable)
     return Predictions(samples, batches[0].classes, probabilities, digests, unreadable)
+
+
+def _set_aside(found: Predictions) -> Predictions:
+    """The batch without images whose probabilities are no numbers: the model cannot compute with their values."""
+    finite = np.isfinite(found.probabilities).all(axis=1)
+    reason = "its probabilities are not finite: its values are far outside what the classifier has seen"
+    lost = tuple(Unreadable(found.samples[row].id, reason) for row in np.flatnonzero(~finite).tolist())
+    samples = [found.samples[row] for row in np.flatnonzero(finite).tolist()]
+    kept, digests = found.probabilities[finite], found.digests[finite]
+    return Predictions(samples, found.classes, kept, digests, found.unreadable + lost)
 
 
 def _count(images: ImageSet, split: Split) -> dict[str, int]:

@@ -75,9 +75,7 @@ class Detector:
             if value is not None:
                 overrides.setdefault(section, {})[key] = value
         self.settings = Settings.resolve(model, scorer, preset, overrides)
-        if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ConfigError(f"seed: expected a whole number from 0 to 2^63 - 1, came {seed!r}")
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.device = device
         self.cache = cache
         self._fitted: Fitted | None = None
@@ -255,6 +253,11 @@ class Detector:
         return self._need().calibration
 
     @property
+    def peaks_(self) -> Floats:
+        """(n,) the largest map value of each held-out normal image."""
+        return self._need().peaks
+
+    @property
     def frame_(self) -> Frame:
         """The size, channels and type of images that the detector takes."""
         return self._need().frame
@@ -359,6 +362,17 @@ class Detector:
         sums = hashlib.sha256(repr((self.settings.to_sections(), self.seed, versions())).encode())
         sums.update(images.digests.tobytes())
         return sums.hexdigest()
+
+
+def check_seed(seed: Any) -> int:
+    """The seed, or a ConfigError where it is none.
+
+    >>> check_seed(7)
+    7
+    """
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ConfigError(f"seed: expected a whole number from 0 to 2^63 - 1, came {seed!r}")
+    return seed
 
 
 def choose_device(name: str) -> torch.device:

@@ -180,6 +180,7 @@ class Evaluation:
     p_values: Floats  # (N,)
     threshold: float
     promised_false_alarms: float
+    calibrated_on: int = 0  # held-out normal images on which the threshold rests
     leaked: tuple[str, ...] = ()  # test images that are identical to an image the detector was fitted on
     source: Any = None  # the Index of the images, so that some can be looked at again
 
@@ -213,3 +214,12 @@ class Explanation:
     image: Pixels  # (H, W, C)
     map: Floats  # (h, w)
     rebuilt: Pixels | None = None  # (H, W, C); None where the model has no decoder of images
+
+
+def printable(text: str) -> str:
+    r"""Text without what no font shows: control characters, broken letters, marks that turn the direction of writing.
+
+    >>> printable("a\x00b\u202egnp.exe") == "a\ufffdb\ufffdgnp.exe"
+    True
+    """
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import platform
 import tomllib
@@ -35,6 +36,7 @@ from unlike.training import History
 FORMAT = 1  # of the folder; a higher one is from a newer version
 WEIGHTS, ARRAYS = "weights.safetensors", "calibration.npz"
 SCORER_PREFIX = "scorer."
+MAX_ARRAY_BYTES = 4_000_000_000
 NPZ_DATE = (1980, 1, 1, 0, 0, 0)  # the same detector has the same bytes whenever it is written
 
 
@@ -140,11 +142,16 @@ def misfits_refused(folder: Path, kind: Kind) -> Iterator[None]:
         raise ArtifactError(f"{folder}: its parts do not fit together ({error}); make the {kind.name} again") from None
 
 
+def _without_fetching(config: Any) -> Any:
+    """The same sizes without pretrained weights: the detector's own are about to take their place."""
+    return dataclasses.replace(config, pretrained=False) if getattr(config, "pretrained", False) else config
+
+
 def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
     known = facts["fitted"]
     frame = from_mapping(Frame, known["frame"], "fitted.frame")
     shape = ImageShape(frame.channels, frame.height, frame.width)
-    model = MODELS[settings.model_name](settings.model, shape)
+    model = MODELS[settings.model_name](_without_fetching(settings.model), shape)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     arrays = unpack_arrays(contents[ARRAYS])
     scorer = SCORERS[settings.scorer_name](settings.scorer)
@@ -187,4 +194,6 @@ def pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 def unpack_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
     """What `pack_arrays` packed; never runs code from it."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        if archive.zip is not None and sum(entry.file_size for entry in archive.zip.infolist()) > MAX_ARRAY_BYTES:
+            raise ValueError(f"{ARRAYS} unpacks to more than {MAX_ARRAY_BYTES / 1e9:,.0f} GB")
         return {name: archive[name] for name in archive.files}

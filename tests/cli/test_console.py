@@ -45,9 +45,9 @@ def test_many_unreadable_images_are_listed_in_part(capsys):
     Console().say_unreadable([Unreadable(f"{number}.png", "is empty") for number in range(25)])
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "25 images could not be used:"
-    assert said[1] == "  0.png: is empty"
-    assert said[-1] == "  and 5 more"
-    assert len(said) == 22
+    assert said[1].startswith("  0.png, 1.png, ")
+    assert said[1].endswith(", 19.png and 5 more: is empty")
+    assert len(said) == 2
 
 
 def test_only_the_first_process_speaks(monkeypatch, capsys):

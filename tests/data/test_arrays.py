@@ -247,3 +247,10 @@ def test_samples_of_rows_carry_labels():
     assert [(sample.row, sample.anomalous) for sample in chosen] == [(3, False), (1, True)]
     assert rows_of(chosen).tolist() == [3, 1]
     assert rows_of([samples[2], samples[0]]).tolist() == [2, 0]
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("unlike.data.arrays.MAX_UNPACKED_BYTES", 10_000)
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((100, 16, 16), np.uint8))
+    with pytest.raises(DataError, match=r"bomb\.npz: unpacks to 0\.0 GB, more than .*save the images as \.npy"):
+        read_array_file(tmp_path / "bomb.npz")

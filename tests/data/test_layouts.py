@@ -221,8 +221,8 @@ WANTED = [False, True, False, True]
     [
         [0, 1, 0, 1],
         [False, True, False, True],
-        (0.0, 0.3, 0.0, -1.0),
-        np.array([0, 7, 0, 255], np.uint8),
+        (0.0, 1.0, 0.0, 1.0),
+        np.array([0, 1, 0, 1], np.uint8),
         ["good", "bent", "ok", "bad"],
         np.array([b"good", b"bent", b"0", b"1"]),
         np.array([0, "bent", False, True], object),
@@ -242,7 +242,7 @@ def test_labels_as_a_sequence(labels):
         "id,label\n1,0\n2,1\n3,0\n4,1\n",
         "ID,anomaly,score\n3,0,9\n4,1,9\n1,0,9\n2,1,9\n",
         "label\n0\n1\n0\n1\n",
-        "ID,score\n0,good\n3,bad\n1,bent\n2,ok\n",
+        "ID,class\n0,good\n3,bad\n1,bent\n2,ok\n",
         "\ufefflabel,id\nbent,2\ngood,1\n0,3\n1.0,4\n\n",
     ],
     ids=["from 0", "from 1", "shuffled", "no ids", "last column", "id last"],
@@ -264,7 +264,7 @@ def test_labels_of_an_npy(tmp_path):
         ([0, 1, 0], "x: 4 images need as many labels, came 3"),
         (np.zeros((4, 1)), "x: 4 images need as many labels, came 4 x 1"),
         (1, "x: 4 images need as many labels, came a single value"),
-        ([0, 1, np.nan, 0], "x: a label is not a number; expected 0 for normal, 1 for anomalous"),
+        ([0, 1, np.nan, 0], "x: label nan; expected 0 for normal, 1 for anomalous"),
         (["good", "bad", "", "bad"], "x: row 2: has no label; expected 0 for normal, 1 for anomalous, or a word"),
         ([0, None, 0, 1], "x: row 1: has no label"),
         (["good", "2", "0", "1"], "x: row 1: label '2'; expected 0 for normal"),
@@ -332,3 +332,24 @@ def test_flat_train_and_test_folders_are_splits(tmp_path):
         "train/2.png": ("train", None),
     }
     assert [s.id for s in index.training().samples] == ["train/1.png", "train/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,labl\na.png,good\n", r"unknown column 'labl'; did you mean 'label'\?"),
+        ("path,split\na.png,validate\n", r"line 2: split 'validate'; expected train, test, or nothing"),
+    ],
+)
+def test_a_manifests_slips_are_not_read_as_something_else(tmp_path, text, message):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_labels_of_other_conventions_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"label -1; expected 0 for normal, 1 for anomalous"):
+        read_labels(np.array([-1, 1, 1]), 3, "x.npy")
+    (tmp_path / "y.csv").write_text("ID,foo\n0,1\n")
+    with pytest.raises(DataError, match=r"expected a column anomaly or .*, came id, foo"):
+        read_labels(tmp_path / "y.csv", 1, "x.npy")

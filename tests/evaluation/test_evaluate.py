@@ -25,6 +25,7 @@ class ContrastDetector:
 
     threshold_ = 0.38
     false_alarms_ = 0.05
+    calibration_ = np.linspace(0.1, 0.38, 99)
 
     def __init__(self, size=32, fitted_on=()):
         self.frame_ = Frame(size, size, 3)

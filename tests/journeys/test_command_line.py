@@ -50,7 +50,7 @@ def test_fit_says_what_it_did_and_what_it_promises(stand, capsys):
     assert run(["fit", str(stand / "stripes"), "-o", str(stand / "other.unlike"), *FAST]) == 0
     said = capsys.readouterr().err
     assert "Fitted conv by residual at 32 x 32 x 3: 35 images to train, 4 to validate, 19 to calibrate." in said
-    assert "Promise: at most 0.05 of normal images are called anomalous (19 held-out normal images)" in said
+    assert "Promise: at most 5 % of normal images are called anomalous (19 held-out normal images)" in said
     assert f"Detector: {stand / 'other.unlike'}" in said
     assert not list(stand.glob(".*"))  # no unfinished state, no temporary folder is left
 
@@ -189,8 +189,8 @@ def test_a_thousand_images_of_which_twenty_are_broken(images, tmp_path, capsys):
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 981
     said = capsys.readouterr().err
     assert "20 images could not be used:" in said
-    assert "0007.png: is empty (0 bytes)" in said
-    assert all(f"{number:04}.png: " in said for number in range(7, 1000, 50))
+    assert re.search(r"0007\.png, .*: is empty \(0 bytes\)", said)
+    assert all(f"{number:04}.png" in said for number in range(7, 1000, 50))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import typer
 
 from unlike.artifacts import is_first_process
 from unlike.cli.console import Console, fail
-from unlike.errors import ConfigError, UnlikeError
+from unlike.errors import ConfigError, DataError, UnlikeError
 
 if TYPE_CHECKING:
     from unlike.records import Unreadable
@@ -27,7 +27,6 @@ WrongArguments: Any = next(kind for kind in typer.BadParameter.__mro__ if kind._
 app = typer.Typer(
     name="unlike",
     help="Show it what normal looks like; it finds the images that are unlike it.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -66,7 +65,7 @@ def root(
         typer.echo(f"unlike {unlike.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise typer.Exit
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -119,8 +118,13 @@ def fit(
     console = Console()
     if resume and not unfinished.exists():
         console.say("Nothing to resume: fitting from the start.")
-    with console.progress() as notify:
-        detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
+    try:
+        with console.progress() as notify:
+            detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
+    except KeyboardInterrupt:
+        if unfinished.exists():
+            console.say("The same command with --resume goes on from the last epoch that was kept.")
+        raise
     detector.save(output)
     if is_first_process():
         unfinished.unlink(missing_ok=True)
@@ -169,6 +173,10 @@ def score(
                 write_maps(maps, loaded, index, batch)
             unreadable += batch.unreadable
             notify("score", table.rows + len(unreadable), len(index), {})
+    if not table.rows:
+        raise DataError(
+            f"{index.source}: none of its {len(index):,} images can be scored: {unreadable[0].id} {unreadable[0].reason}"
+        )
     console.say_scores(loaded, table.rows, table.anomalous, output)
     finish(console, unreadable)
 
@@ -229,6 +237,7 @@ class Listed(StrEnum):
     MODELS = "models"
     SCORERS = "scorers"
     PRESETS = "presets"
+    BACKBONES = "backbones"
     THRESHOLDS = "thresholds"
 
 
@@ -306,7 +315,6 @@ def finish(console: Console, unreadable: Sequence[Unreadable]) -> None:
 
 def main() -> None:
     """Run the command line; every error on purpose is one line and exit code 2."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin run five times slower on a busy machine
     for stream in (sys.stdout, sys.stderr):  # file names that are no UTF-8 come out as they are
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
@@ -323,9 +331,13 @@ def run(arguments: Sequence[str]) -> int:
         return fail(str(error), WRONG_USE)
     except WrongArguments as error:
         return fail(f"{error.format_message()} (see `unlike --help`)", WRONG_USE)
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        return fail(f"{error.filename or 'a file'}: {error.strerror or error}", WRONG_USE)
     except SystemExit:  # the reader of a pipe, `head` say, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     if code == INTERRUPTED:
-        fail("stopped; what was finished is kept, and `unlike fit ... --resume` goes on with a fit", INTERRUPTED)
+        fail("stopped", INTERRUPTED)
     return int(code or DONE)

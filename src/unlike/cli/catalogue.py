@@ -10,6 +10,7 @@ from unlike.config import to_mapping
 from unlike.data.augment import AugmentConfig
 from unlike.decision.thresholds import THRESHOLDS
 from unlike.models import MODELS
+from unlike.models.backbones import offline_backbones
 from unlike.scoring import SCORERS, MapConfig
 from unlike.settings import PRESETS, DataConfig, DecisionConfig
 from unlike.training import CorruptionConfig, TrainingConfig
@@ -17,6 +18,10 @@ from unlike.training import CorruptionConfig, TrainingConfig
 
 def describe(what: str) -> Iterator[str]:
     """The lines for one kind of name."""
+    if what == "backbones":
+        yield from (f"{name:28} {state}" for name, state in offline_backbones().items())
+        yield "and any network of timm by its name, whose weights come from the hub unless pretrained is false"
+        return
     if what == "presets":
         yield from (f"{name:12} {_assignments(preset)}" for name, preset in PRESETS.items())
         return

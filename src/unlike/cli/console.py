@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 STAGES = {"read": "Reading", "train": "Training", "score": "Scoring"}
 UNITS = {"read": "images", "train": "epochs", "score": "images"}
 QUIET_SECONDS = 10.0  # between two lines of progress where there is no terminal
+FAR_ABOVE = 2.0  # times the fourth strangest held-out score
 NAMED = 20  # unreadable images that are listed; the rest are counted
 Notify = Callable[[str, int, int, Mapping[str, float]], None]
 FIGURES = {
@@ -69,24 +70,34 @@ class Console:
             best = min(history, key=lambda row: row["validation"])
             self.say(f"Kept epoch {best['epoch']:.0f} of {len(history)}: validation loss {best['validation']:.4g}.")
         self.say(
-            f"Promise: at most {detector.false_alarms_:.3g} of normal images are called anomalous "
+            f"Promise: at most {100 * detector.false_alarms_:.3g} % of normal images are called anomalous "
             f"({plural(images['calibration'], 'held-out normal image')}); threshold {detector.threshold_:.4g}."
         )
+        strangest = sorted(detector.calibration_)[-4:]
+        if detector.threshold_ >= strangest[-1] > FAR_ABOVE * strangest[0] > 0:
+            self.say(
+                "The line is the strangest of them, far above the next: if that image is not really normal, defects will be "
+                "missed. Look at your normal images, or accept more false alarms with --false-alarms."
+            )
         self.say(f"Detector: {folder}")
 
     def say_scores(self, detector: Detector, rows: int, anomalous: int, output: Path | None) -> None:
         """How many images are anomalous, and by which rule."""
         where = f"; scores in {output}" if output else ""
-        rule = f"score above {detector.threshold_:.4g}, at most {detector.false_alarms_:.3g} false alarms"
+        rule = f"score above {detector.threshold_:.4g}, at most {100 * detector.false_alarms_:.3g} % false alarms"
         self.say(f"{anomalous:,} of {plural(rows, 'image')} anomalous ({rule}){where}.")
 
     def say_unreadable(self, unreadable: Sequence[Unreadable]) -> None:
         """Each image that was left out, and why."""
+        from unlike.records import printable
+
         self.say(f"{plural(len(unreadable), 'image')} could not be used:")
-        for item in unreadable[:NAMED]:
-            self.say(f"  {item.id}: {item.reason}")
-        if len(unreadable) > NAMED:
-            self.say(f"  and {len(unreadable) - NAMED:,} more")
+        reasons: dict[str, list[str]] = {}
+        for item in unreadable:
+            reasons.setdefault(item.reason, []).append(printable(item.id))
+        for reason, names in reasons.items():
+            more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+            self.say(f"  {', '.join(names[:NAMED])}{more}: {reason}")
 
     def say_evaluation(self, evaluation: Evaluation, folder: Path) -> None:
         """The figures, with their intervals, on stdout; and where the rest is."""

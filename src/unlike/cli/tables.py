@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from unlike.artifacts import output_errors
-from unlike.errors import DataError
-from unlike.records import Sample, Verdict
+from unlike.errors import DataError, OutputError
+from unlike.records import Sample, Verdict, printable
 
 FIELDS = ("id", "score", "threshold", "p_value", "anomalous")
 
@@ -41,7 +41,7 @@ class Table:
 
     def write(self, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> None:
         """Add the rows of one batch."""
-        with _blamed_on(self._file):
+        with blamed_on(self._file):
             for sample, verdict in zip(samples, verdicts, strict=True):
                 self._write_row(sample, verdict)
                 self.anomalous += verdict.anomalous
@@ -52,22 +52,40 @@ class Table:
 @contextlib.contextmanager
 def open_table(path: Path | None, form: str, submission: Submission | None = None) -> Iterator[Table]:
     """A table that writes to a file, or to the terminal where there is none."""
+    with open_output(path) as file:
+        yield _make_table(file, form, submission or Submission())
+
+
+@contextlib.contextmanager
+def open_output(path: Path | None) -> Iterator[TextIO]:
+    """A file for rows, or the terminal where there is none."""
     if path is None:
-        yield _make_table(sys.stdout, form, submission or Submission())
+        yield sys.stdout
         return
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
     try:
-        yield _make_table(file, form, submission or Submission())
+        yield file
     finally:
         with output_errors(path):
             file.close()
 
 
-def _blamed_on(file: TextIO) -> contextlib.AbstractContextManager[None]:
+def blamed_on(file: TextIO) -> contextlib.AbstractContextManager[None]:
     """What the system refuses while rows are written is about the file they go to; about a pipe it is no error of ours."""
-    return contextlib.nullcontext() if file is sys.stdout else output_errors(Path(file.name))
+    return _pipe_errors_pass() if file is sys.stdout else output_errors(Path(file.name))
+
+
+@contextlib.contextmanager
+def _pipe_errors_pass() -> Iterator[None]:
+    """A reader that has enough is no error; a full disk behind the terminal's output is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
 
 
 def _make_table(file: TextIO, form: str, submission: Submission) -> Table:
@@ -95,7 +113,7 @@ def _cells(verdict: Verdict) -> tuple[Any, ...]:
 
 
 def _line(verdict: Verdict) -> str:
-    return f"{verdict.score:12.6g}  {verdict.p_value:8.4f}  {'anomalous' if verdict.anomalous else '':9}  {verdict.id}"
+    return f"{verdict.score:12.6g}  {verdict.p_value:8.4f}  {'anomalous' if verdict.anomalous else '':9}  {printable(verdict.id)}"
 
 
 def _submission_id(sample: Sample, submission: Submission) -> str | int:

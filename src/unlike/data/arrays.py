@@ -18,6 +18,7 @@ from unlike.errors import DataError
 from unlike.records import Bools, Pixels, Sample
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
+MAX_UNPACKED_BYTES = 8_000_000_000  # of an .npz, which is read into memory whole
 LABEL_KEYS = ("labels", "y", "anomaly")
 ZIP, PICKLE = b"PK", b"\x80"  # how their files begin
 
@@ -154,6 +155,12 @@ def read_array_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | No
 
 def _unpack(archive: np.lib.npyio.NpzFile, path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     names = archive.files
+    unpacked = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip is not None else 0
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise DataError(
+            f"{path}: unpacks to {unpacked / 1e9:,.1f} GB, more than {MAX_UNPACKED_BYTES / 1e9:,.0f}; save the images as .npy, "
+            "which is read where it lies"
+        )
     images = names[0] if len(names) == 1 else next((key for key in IMAGE_KEYS if key in names), None)
     if images is None:
         raise DataError(

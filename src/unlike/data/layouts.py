@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import os
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from unlike.records import Bools, Sample
 NORMAL_FOLDERS = ("good", "normal", "ok")
 NORMAL_WORDS = frozenset({"0", "false", "good", "normal", "ok"})
 ANOMALOUS_WORDS = frozenset({"1", "true", "anomalous", "anomaly", "bad", "defective"})
+MANIFEST_COLUMNS = ("path", "label", "split", "category", "mask")
 LABEL_COLUMNS = ("anomaly", "anomalous", "label", "y", "target", "class")
 
 
@@ -68,6 +70,10 @@ def read_manifest(path: Path, *, classes: bool = False) -> list[Sample]:
         raise DataError(
             f"{path}: expected a column named path (and label, split, category, mask), came {', '.join(columns) or 'an empty file'}"
         )
+    for name in columns:
+        meant = difflib.get_close_matches(name, MANIFEST_COLUMNS, n=1, cutoff=0.75)
+        if meant and name not in MANIFEST_COLUMNS and meant[0] not in columns:
+            raise DataError(f"{path}: unknown column {name!r}; did you mean {meant[0]!r}?")
     if not rows:
         raise DataError(f"{path}: names no image; expected one a line below the column names")
     samples = [_manifest_sample(path, line, row, classes=classes) for line, row in rows]
@@ -86,9 +92,10 @@ def read_labels(labels: Any, count: int, source: str) -> Bools:
     values, source = _read_values(labels, count, source)
     if values.dtype.kind in "USO":
         return np.array([_read_known_label(word, f"{source}: row {row}") for row, word in enumerate(_words(values))])
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{source}: a label is not a number; expected 0 for normal, 1 for anomalous")
-    return np.asarray(values != 0)
+    if not np.isin(values, (0, 1)).all():
+        strange = values[~np.isin(values, (0, 1))][0]
+        raise DataError(f"{source}: label {strange}; expected 0 for normal, 1 for anomalous")
+    return np.asarray(values == 1)
 
 
 def read_class_labels(labels: Any, count: int, source: str) -> npt.NDArray[np.str_]:
@@ -138,9 +145,10 @@ def _load_labels(path: Path) -> npt.NDArray[Any]:
 def _read_label_column(path: Path) -> npt.NDArray[np.str_]:
     """The words of the label column, in the order of the id column where there is one."""
     columns, rows = _read_rows(path)
-    label = next((name for name in columns if name in LABEL_COLUMNS), columns[-1] if columns else None)
+    label = next((name for name in columns if name in LABEL_COLUMNS), None)
     if label is None:
-        raise DataError(f"{path}: expected a column {' or '.join(LABEL_COLUMNS)}, came an empty file")
+        came = ", ".join(columns) or "an empty file"
+        raise DataError(f"{path}: expected a column {' or '.join(LABEL_COLUMNS)}, came {came}")
     words = [row[label] for _, row in rows]
     if "id" not in columns or label == "id":
         return np.array(words, str)
@@ -177,7 +185,7 @@ def _manifest_sample(manifest: Path, line: int, row: dict[str, str], *, classes:
         path=path,
         anomalous=anomalous,
         kind=kind,
-        split=row.get("split", "").strip().lower(),
+        split=_read_split(row.get("split", ""), place),
         category=row.get("category", "").strip(),
         mask=_inside(manifest, mask, place) if mask else None,
     )
@@ -215,6 +223,14 @@ def _read_known_label(word: str, place: str) -> bool:
     if anomalous is None:
         raise DataError(f"{place}: has no label; expected 0 for normal, 1 for anomalous, or a word")
     return anomalous
+
+
+def _read_split(word: str, place: str) -> str:
+    """A split must be one that is known: images of an unknown one might be trained on."""
+    split = word.strip().lower()
+    if split not in ("", "train", "test"):
+        raise DataError(f"{place}: split {word.strip()!r}; expected train, test, or nothing")
+    return split
 
 
 def _number(word: str) -> float | None:

@@ -48,6 +48,8 @@ class FittedDetector(Protocol):
     @property
     def false_alarms_(self) -> float: ...  # the share that was promised
     @property
+    def calibration_(self) -> Floats: ...  # (n,) scores of held-out normals
+    @property
     def frame_(self) -> Frame: ...
     @property
     def digests_(self) -> npt.NDArray[np.uint64]: ...  # (M,) of the images it was fitted on
@@ -88,6 +90,7 @@ def evaluate(
         p_values=detector.p_values(scores.image),
         threshold=groups.threshold,
         promised_false_alarms=float(detector.false_alarms_),
+        calibrated_on=len(detector.calibration_),
         leaked=tuple(name for name, twin in zip(scores.ids, leaked, strict=True) if twin),
         source=index,
     )
@@ -103,6 +106,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     whole = _metrics_json(evaluation.overall)
     whole["counts"]["unreadable"] = len(scores.unreadable)
     return whole | {
+        "source": str(getattr(evaluation.source, "source", "")),
         "threshold": _number(evaluation.threshold),
         "promised_false_alarms": _number(evaluation.promised_false_alarms),
         "oracle": list(ORACLE),
@@ -197,14 +201,15 @@ class _Groups:
 
 def _metrics_json(metrics: Metrics) -> dict[str, Any]:
     return {
-        "image": {name: _estimate_json(estimate) for name, estimate in metrics.image.items()},
-        "pixel": {name: _estimate_json(estimate) for name, estimate in metrics.pixel.items()},
+        "image": {name: estimate_json(estimate) for name, estimate in metrics.image.items()},
+        "pixel": {name: estimate_json(estimate) for name, estimate in metrics.pixel.items()},
         "counts": {"normal": metrics.normal, "anomalous": metrics.anomalous},
         "left_out": dict(metrics.left_out),
     }
 
 
-def _estimate_json(estimate: Estimate) -> dict[str, float | None]:
+def estimate_json(estimate: Estimate) -> dict[str, float | None]:
+    """A figure, and its bounds where it has some."""
     if estimate.low is None or estimate.high is None:
         return {"value": _number(estimate.value)}
     return {"value": _number(estimate.value), "low": _number(estimate.low), "high": _number(estimate.high)}

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -21,14 +22,16 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from unlike.records import Bools, Estimate, Floats, Metrics
-from unlike.report.wording import interval, number, percent, printable, shorten
+from unlike.records import Bools, Estimate, Floats, Metrics, printable
+from unlike.report.wording import interval, number, percent, shorten
 
 BINS = 50
 NORMAL, ANOMALOUS, INK, QUIET = "#0072B2", "#D55E00", "#1a1a1a", "#767676"
 PALE = {NORMAL: "#cfe5f2", ANOMALOUS: "#fbe3d3", QUIET: "#ececec"}  # to fill with: browsers hatch no transparent area
 WIDE, NARROW = 7.0, 3.4  # inches: two thirds and a third of the page
 MOST_DOTS = 25  # rows of a chart; a table lists the rest
+MOST_CELLS = 30  # classes a side up to which a confusion matrix has numbers in its cells
+SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", NORMAL])  # from none to all
 COMPARED = {"detection_rate": "Detection rate", "auroc": "AUROC"}  # between groups
 HEAVY_TAIL = 15.0  # largest score over the median from which a logarithmic axis is easier to read
 
@@ -238,6 +241,37 @@ def dots(groups: Mapping[str, Metrics], overall: Metrics) -> Figure | None:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
     panels[0].set_yticks(range(len(rows)), [shorten(printable(name), 30) for name, _ in rows])
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    return figure
+
+
+@styled
+def confusion(counts: npt.NDArray[np.intp], classes: Sequence[str]) -> Figure:
+    """Show which classes are taken for which: true classes down, named ones across, images in the cells.
+
+    The colour is the share of the true class, so that rare classes can be read too.
+
+    >>> figure = confusion(np.array([[8, 2], [0, 10]]), ["cat", "dog"])
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['8', '2', '10']
+    """
+    side = float(np.clip(1.4 + 0.42 * len(classes), NARROW, WIDE))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
+    axes.grid(visible=False)
+    axes.set(title="Confusion matrix", xlabel="Named class", ylabel="True class")
+    axes.spines[:].set_visible(False)
+    names = [shorten(printable(name), 16) for name in classes]
+    if len(classes) > MOST_CELLS:  # too small for numbers and names
+        return figure
+    axes.set_xticks(range(len(names)), names, rotation=45 if max(map(len, names)) > 3 else 0)
+    axes.set_yticks(range(len(names)), names)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.65 else INK
+        axes.text(
+            float(column), float(row), f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=8.5
+        )
     return figure
 
 

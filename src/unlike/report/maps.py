@@ -17,20 +17,21 @@ from unlike.report.gallery import displayable, overlay, shades
 if TYPE_CHECKING:
     from unlike.detector import Detector
 
-FULL_SCALE = 2.0  # times the region threshold is the brightest colour
+FULL_SCALE = 0.9  # quantile of the highest values of held-out normal maps that is the brightest colour
 
 
 def write_maps(folder: Path, detector: Detector, index: Index, batch: ScoredBatch) -> None:
     """For each image `<id>.map.tiff`, its float32 map, and `<id>.overlay.png`, the map over the image.
 
-    The colours of all overlays have one scale: full at twice the value that normal images hardly reach anywhere.
+    The colours of all overlays have one scale: full where a map is as high as one normal image in ten is anywhere.
     """
+    full = float(np.quantile(detector.peaks_, FULL_SCALE)) or 1.0
     for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
         values = restore_map(map_, shape, detector.frame_)
         place = folder / safe_name(sample.id)
         _write_image(place.with_name(f"{place.name}.map.tiff"), ".tiff", values.astype(np.float32))
         image = read_original(index, sample)
-        picture = overlay(displayable(image, *shades([image])[:2]), values, FULL_SCALE * detector.region_threshold_)
+        picture = overlay(displayable(image, *shades([image])[:2]), values, full)
         _write_image(place.with_name(f"{place.name}.overlay.png"), ".png", picture[..., ::-1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import jinja2
 
 import unlike
 from unlike.artifacts import write_file
-from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample
+from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample, printable
 from unlike.report import figures, gallery, wording
 
 MOST_NAMED = 12  # images that a caution lists
@@ -53,12 +54,12 @@ class Picture:
     alt: str
 
 
-def write_report(detector: Describable, evaluation: Evaluation, path: Path) -> None:
+def write_report(detector: Describable, evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     """Write one self-contained HTML page that shows how good a detector is, where it errs and what it was made of.
 
     An OutputError says why it could not be written; an older page is then left as it was.
     """
-    write_file(path, render(detector, evaluation).encode())
+    write_file(Path(path), render(detector, evaluation).encode())
 
 
 def render(detector: Describable, evaluation: Evaluation) -> str:
@@ -66,10 +67,11 @@ def render(detector: Describable, evaluation: Evaluation) -> str:
     shelves = gallery.choose(evaluation)
     pictures = gallery.picture(partial(detector.explain, evaluation.source), evaluation, list(gallery.flat(shelves)))
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             cautions=list(wording.cautions(evaluation)),
+            evaluated=str(getattr(evaluation.source, "source", "")),
             curves=list(_curves(detector, evaluation)),
             evaluation=evaluation,
             gallery=pictures,
@@ -81,16 +83,16 @@ def render(detector: Describable, evaluation: Evaluation) -> str:
             most_dots=figures.MOST_DOTS,
             most_named=MOST_NAMED,
             scope=_scope(evaluation),
-            settings=_settings(detector),
+            settings=settings_tables(detector.describe()),
             shelves=shelves,
             threshold=_threshold_facts(detector),
-            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            version=unlike.__version__,
+            **signature(),
         )
     )
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Where the templates are, with everything escaped, and the words they may use."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -99,9 +101,21 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     words: list[Callable[..., object]] = [wording.count, wording.exact_percent, wording.interval_text, wording.number]
-    words += [wording.plain, wording.printable, wording.shorten, wording.term, wording.value_text]
+    words += [
+        wording.plain,
+        printable,
+        wording.share_with_interval,
+        wording.shorten,
+        wording.term,
+        wording.value_text,
+    ]
     environment.filters.update({word.__name__: word for word in words})
     return environment
+
+
+def signature() -> dict[str, str]:
+    """When a page was written, and by what."""
+    return {"written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "version": unlike.__version__}
 
 
 def _scope(evaluation: Evaluation) -> str:
@@ -116,7 +130,7 @@ def _scope(evaluation: Evaluation) -> str:
     total = wording.count(overall.normal + overall.anomalous, "image")
     parts = [f"{overall.normal:,} normal", f"{overall.anomalous:,} anomalous"]
     parts += [f"{unreadable:,} more could not be read"] * bool(unreadable)
-    names = [wording.shorten(wording.printable(name), 60) for name in evaluation.categories if name]
+    names = [wording.shorten(printable(name), 60) for name in evaluation.categories if name]
     of = f" of {names[0]}" if len(names) == 1 else f" of {len(names)} categories" if names else ""
     return f"{total}{of}: {', '.join(parts)}"
 
@@ -214,10 +228,9 @@ def _threshold_facts(detector: Describable) -> dict[str, Any]:
     }
 
 
-def _settings(detector: Describable) -> dict[str, Mapping[str, Any]]:
+def settings_tables(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Every setting and fitted fact, then what wrote the page."""
-    described: dict[str, Mapping[str, Any]] = dict(detector.describe())
-    return described | {
+    return dict(described) | {
         "This report was written with": {"Python": platform.python_version()} | dict(_versions(PACKAGES))
     }
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unlike.records import Estimate, Evaluation, Metrics
+from scipy.stats import betabinom
+
+from unlike.records import Estimate, Evaluation, Metrics, printable
 
 SPACE = "\u00a0"  # does not break between a number and its unit
 FEW = 20  # images of a class below which a reader is warned
@@ -140,15 +142,6 @@ def count(many: int, thing: str) -> str:
     return f"{many:,} {thing}{'s' * (many != 1)}"
 
 
-def printable(text: str) -> str:
-    r"""Text without what no font shows: control characters, broken letters, marks that turn the direction of writing.
-
-    >>> printable("a\x00b\u202egnp.exe") == "a\ufffdb\ufffdgnp.exe"
-    True
-    """
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
 def shorten(text: str, most: int) -> str:
     """The end of a long text: of a path, the part that tells files apart.
 
@@ -183,7 +176,7 @@ def headline(evaluation: Evaluation) -> list[str]:
     found, alarms = (overall.image.get(key) for key in ("detection_rate", "false_alarm_rate"))
     return [
         _found(f"At the promised {exact_percent(promised)} false alarms it finds", found, overall.anomalous),
-        f"It {_alarms(alarms, overall.normal)}{_kept(alarms, promised)}.",
+        f"It {_alarms(alarms, overall.normal)}{_kept(evaluation)}.",
     ]
 
 
@@ -203,12 +196,12 @@ def cautions(evaluation: Evaluation) -> Iterator[Caution]:
     if leaked:
         title = f"{count(len(leaked), 'test image')} {'were' if len(leaked) > 1 else 'was'} also used in fitting"
         yield Caution(title, LEAKED, leaked)
-    alarms = overall.image.get("false_alarm_rate")
-    if alarms and _beyond(alarms, evaluation.promised_false_alarms):
+    if _beyond(evaluation):
         yield Caution("More false alarms than promised", BROKEN_PROMISE)
     if evaluation.scores.unreadable:
         names = tuple(f"{item.id}: {item.reason}" for item in evaluation.scores.unreadable)
-        yield Caution(f"{count(len(names), 'image')} could not be read", "Left out of every metric below.", names)
+        text = "An image that cannot be read is left out of every metric; one whose mask cannot, of the pixels' metrics only."
+        yield Caution(f"{count(len(names), 'image')} could not be used, or not in full", text, names)
     small = [many for many in (overall.normal, overall.anomalous) if 0 < many < FEW]
     if small:
         yield Caution(
@@ -240,17 +233,28 @@ def _alarms(alarms: Estimate | None, many: int) -> str:
     return f"raised a false alarm on {rate} of the {count(many, 'normal image')}"
 
 
-def _kept(alarms: Estimate | None, promised: float) -> str:
+def _kept(evaluation: Evaluation) -> str:
+    alarms = evaluation.overall.image.get("false_alarm_rate")
     if alarms is None:
         return ""
-    if alarms.value <= promised:
+    if alarms.value <= evaluation.promised_false_alarms:
         return ", as promised"
-    return ", more than promised" if _beyond(alarms, promised) else ", which chance explains"
+    return ", more than promised" if _beyond(evaluation) else ", within what chance allows"
 
 
-def _beyond(alarms: Estimate, promised: float) -> bool:
-    """More false alarms than chance would explain, if the promise held."""
-    return (interval(alarms) or (alarms.value,))[0] > promised
+def _beyond(evaluation: Evaluation) -> bool:
+    """More false alarms than chance allows if the normal images are like those held out: less than 1 in 40 as many.
+
+    The promise is kept on average over the n images held out. For those at hand the true rate is Beta(k, n + 1 - k) with
+    k = floor(promise x (n + 1)), so the count among N test images is beta-binomial.
+    """
+    alarms, tested = evaluation.overall.image.get("false_alarm_rate"), evaluation.overall.normal
+    held_out = evaluation.calibrated_on
+    allowed = math.floor(evaluation.promised_false_alarms * (held_out + 1) + 1e-9)
+    if alarms is None or alarms.value <= evaluation.promised_false_alarms or not 0 < allowed <= held_out:
+        return False
+    seen = round(alarms.value * tested)
+    return bool(betabinom.sf(seen - 1, tested, allowed, held_out + 1 - allowed) < 1 / 40)
 
 
 def _decimals(share: float) -> int:

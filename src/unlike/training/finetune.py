@@ -98,7 +98,7 @@ class LabelModel(Model):
     ) -> Tensor:
         assert labels is not None, "a model that names classes learns from labels"
         each = functional.cross_entropy(self.name(images), labels, reduction="none")  # (B,)
-        loss = self.config.label_weight * (self.class_weights[labels] * each).mean()
+        loss: Tensor = self.config.label_weight * (self.class_weights[labels] * each).mean()
         if self.reconstruction_weight:
             loss = loss + self.reconstruction_weight * self.model.loss(images, objective, clean)
         return loss
