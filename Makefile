@@ -17,14 +17,16 @@ check: $(VENV)/dev.stamp          ## what to run before a commit
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_reference.py --check
+	$(BIN)/python docs/make_measured.py --check
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/dev.stamp           ## write docs/reference from the code
+docs: $(VENV)/dev.stamp           ## write docs/reference.md and docs/measured.md
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_measured.py
 
 $(VENV)/demo.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -49,6 +49,15 @@ def scratched(images: np.ndarray, seed: int = 1) -> tuple[np.ndarray, np.ndarray
     return images, masks
 
 
+def digits(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Handwritten digits of scikit-learn, shuffled, (N, 8, 8) uint8, and which digit each is."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    rows = np.random.default_rng(0).permutation(len(data.images))[start:stop]
+    return (data.images[rows] * 15.9375).astype(np.uint8), data.target[rows]
+
+
 def write_png(path: Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 and image.shape[2] == 3 else image)
