@@ -77,6 +77,9 @@ range) of ratios taken round by round; the machine was shared."""
         for run in scoring["runs"]
     ]
     parts = ["## Speed and memory", words, table(head, rows), made_by(training)]
+    if "augmented_to_plain" in training:
+        ratio = spread(training["augmented_to_plain"], ".2f")
+        parts += [f"A fit of `conv` with all six augmentations at probability 1/2, to one without, in turns: {ratio}."]
     parts += [
         "Scoring 64 x 64 x 3 images from a `.npy` by `unlike score` with `conv`; most of the memory is PyTorch's own."
     ]

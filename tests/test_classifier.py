@@ -33,7 +33,7 @@ def make(detector, epochs=2, seed=0, **finetune):
 
 @pytest.fixture(scope="module")
 def classifier(detector):
-    return make(detector, epochs=12).fit(*digits(300, 500))
+    return make(detector, epochs=40).fit(*digits(300, 500))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_digits_are_told_apart(classifier):
 def test_words_name_classes_and_their_order_is_the_alphabets(detector):
     images, labels = digits(300, 400)
     words = np.array(["round" if label in (0, 6, 8, 9) else "angular" for label in labels])
-    found = make(detector, epochs=6).fit(images, words)
+    found = make(detector, epochs=30).fit(images, words)
     assert found.classes_ == ("angular", "round")
     predictions = found.predict(images)
     assert np.mean(np.array(predictions.names) == words) > 0.8
@@ -84,7 +84,7 @@ def test_the_encoder_learns_unless_it_is_frozen_and_the_detector_stays_as_it_is(
 
 
 def test_scratch_starts_from_other_weights(detector):
-    images, labels = digits(300, 330)
+    images, _ = digits(300, 330)
     start = make(detector, scratch=True)._build(10).model.state_dict()
     assert any(not bool((value == start[name]).all()) for name, value in detector.model_.state_dict().items())
     found = make(detector, scratch=True, epochs=1).fit(images, np.arange(30) % 2)
@@ -140,7 +140,7 @@ def test_floats_are_seen_as_the_detector_sees_them():
     assert detector.value_range_ == (-1.0, 1.0)
     assert found._origin.value_range == (-1.0, 1.0)
     assert found._load_images(find(np.abs(images)), lambda *_: None).value_range == (-1.0, 1.0)
-    far = np.concatenate([images[:2], np.full((1, 16, 16), 3e38, np.float32)])
+    far = np.concatenate([images[:2], 3e38 * np.sign(images[2:3])])
     with np.errstate(all="ignore"):
         predictions = found.predict(far)
     assert predictions.ids == ("0", "1")
@@ -231,7 +231,7 @@ def test_what_cannot_be_learned_from_is_refused(detector):
     images, _ = digits(300, 310)
     with pytest.raises(DataError, match="classes to tell apart are needed, two or more; came one, '0'"):
         make(detector).fit(images, np.zeros(10, int))
-    with pytest.raises(DataError, match="every class needs 2 different images or more; 1 has 1"):
+    with pytest.raises(DataError, match="every class needs 2 different images or more; True has 1"):
         make(detector).fit(images, np.arange(10) == 3)
     with pytest.raises(DataError, match="10 images need as many labels, came 9"):
         make(detector).fit(images, np.zeros(9, int))

@@ -139,7 +139,8 @@ def misfits_refused(folder: Path, kind: Kind) -> Iterator[None]:
         SafetensorError,
         zipfile.BadZipFile,
     ) as error:
-        raise ArtifactError(f"{folder}: its parts do not fit together ({error}); make the {kind.name} again") from None
+        reason = " ".join(str(error).split())  # torch names each tensor in a line of its own
+        raise ArtifactError(f"{folder}: its parts do not fit together ({reason}); make the {kind.name} again") from None
 
 
 def _without_fetching(config: Any) -> Any:

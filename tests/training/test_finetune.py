@@ -69,7 +69,7 @@ def test_balanced_weights_make_rare_classes_count_alike():
     network.balance(LABELS.numpy())
     torch.testing.assert_close(network.class_weights, torch.tensor([6 / 9, 1.0, 2.0]))
     each = functional.cross_entropy(network.name(IMAGES), LABELS, reduction="none")
-    means = torch.stack([each[LABELS == code].mean() for code in range(3)])
+    means = torch.stack([each[code == LABELS].mean() for code in range(3)])
     balanced = network.loss(IMAGES, functional.mse_loss, None, LABELS)
     torch.testing.assert_close(balanced, means.mean())
     assert balanced != plain
@@ -125,7 +125,7 @@ def test_a_model_that_rebuilds_nothing():
     network = make(Looker())
     assert network.reconstruction_weight == 0
     learn(network)
-    with pytest.raises(ConfigError, match="this detector's model rebuilds nothing; expected 0 or auto, came 0.5"):
+    with pytest.raises(ConfigError, match=r"this detector's model rebuilds nothing; expected 0 or auto, came 0\.5"):
         make(Looker(), reconstruction_weight=0.5)
 
 
