@@ -18,7 +18,7 @@ check: $(VENV)/dev.stamp          ## what to run before a commit
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_reference.py --check
 	$(BIN)/python docs/make_measured.py --check
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .

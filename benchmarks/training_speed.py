@@ -100,14 +100,16 @@ def make_pixels(count: int, side: int) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--augmented", action="store_true", help="also an augmented fit against a plain one")
     options = parser.parse_args()
-    models = {
-        name: measure(name, make_pixels(count, side), epochs, options.rounds)
-        for name, (count, side, epochs) in SHAPES.items()
-    }
-    shapes = {name: f"{count} x {side} x {side} x 3 uint8" for name, (count, side, _) in SHAPES.items()}
-    ratio = augmented_to_plain(options.rounds)
-    write("training_speed", {"images": shapes, "batch": BATCH, "models": models, "augmented_to_plain": ratio})
+    models = {}
+    for name in options.models:
+        count, side, epochs = SHAPES[name]
+        models[name] = measure(name, make_pixels(count, side), epochs, options.rounds)
+    shapes = {name: f"{SHAPES[name][0]} x {SHAPES[name][1]} x {SHAPES[name][1]} x 3 uint8" for name in options.models}
+    more = {"augmented_to_plain": augmented_to_plain(options.rounds)} if options.augmented else {}
+    write("training_speed", {"images": shapes, "batch": BATCH, "models": models, **more})
 
 
 if __name__ == "__main__":

@@ -67,7 +67,10 @@ def page() -> str:
     parts += [command_section(name) for name in COMMANDS]
     parts += ["Exit codes: 0 done; 1 done, but some inputs could not be used (each is named, the rest is complete); "]
     parts[-1] += "2 wrong use, in one line; 130 stopped by Ctrl-C.\n"
-    parts += ["## Settings", "For `--set section.key=value`, `--config FILE.toml` and `Detector(settings=...)`.\n"]
+    parts += ["## Settings", "For `--set section.key=value`, `--config FILE.toml` and `Detector(settings=...)`; "]
+    parts[-1] += (
+        "`finetune`, `augment`, `corruption` and `training` are also those of `unlike finetune` and `Classifier`.\n"
+    )
     rows = [f"| `{name}` | `{value}` | {words} |" for name, value, words in settings_table()]
     parts += ["\n".join(["| setting | default | what it is |", "|---|---|---|", *rows]) + "\n"]
     for what in ("models", "scorers", "presets", "thresholds"):

@@ -317,7 +317,7 @@ def test_a_stopped_fit_goes_on_to_the_same_detector(images, tmp_path, how):
     stopped.send_signal(how)
     said = stopped.communicate(timeout=60)[1]
     assert stopped.returncode == (130 if how == signal.SIGINT else -how)
-    assert how == signal.SIGKILL or "unlike fit ... --resume` goes on" in said
+    assert how == signal.SIGKILL or "same command with --resume goes on" in said
     assert not (tmp_path / "d.unlike").exists()
     assert run([*arguments, "--resume"]) == 0
     assert run(["fit", folder, "-o", str(tmp_path / "whole.unlike"), "--size", "32", "--epochs", "150"]) == 0

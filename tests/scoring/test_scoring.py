@@ -69,7 +69,7 @@ def test_smoothing_is_gaussian(rng):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"blur_pixels": -1.0}, r"map\.blur_pixels: expected 0 to 1000"),
+        ({"blur_pixels": -1.0}, r"map\.blur_pixels: expected 0\.1 to 1000"),
         ({"top_share": 1.5}, r"map\.top_share: expected"),
     ],
 )

@@ -13,7 +13,7 @@ from unlike.models import MODELS
 from unlike.models.backbones import offline_backbones
 from unlike.scoring import SCORERS, MapConfig
 from unlike.settings import PRESETS, DataConfig, DecisionConfig
-from unlike.training import CorruptionConfig, TrainingConfig
+from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
 
 def describe(what: str) -> Iterator[str]:
@@ -50,8 +50,9 @@ def _written(value: Any) -> str:
 
 
 def settings_table() -> Iterator[tuple[str, str, str]]:
-    """Every setting that all detectors share: its name, its default, and what its comment says."""
-    for section in (MapConfig, DataConfig, AugmentConfig, CorruptionConfig, TrainingConfig, DecisionConfig):
+    """Every setting that all detectors share, then those of fine-tuning: name, default, and what its comment says."""
+    shared = (MapConfig, DataConfig, AugmentConfig, CorruptionConfig, TrainingConfig, DecisionConfig)
+    for section in (*shared, FinetuneConfig):
         name = section.__name__.removesuffix("Config").lower()
         comments = _comments(section)
         for key, value in to_mapping(section()).items():

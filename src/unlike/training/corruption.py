@@ -12,11 +12,11 @@ from unlike.training.settings import CorruptionConfig
 def spoil(images: Tensor, config: CorruptionConfig) -> Tensor:
     """Images (B, C, H, W) with holes and noise, from torch's random numbers; the same tensor where nothing is asked.
 
-    >>> images = torch.ones(1, 1, 16, 16)
+    >>> images = torch.ones(1, 1, 256, 256)
     >>> spoil(images, CorruptionConfig()) is images
     True
     >>> share = (spoil(images, CorruptionConfig(hole_share=0.25)) == 0).float().mean().item()
-    >>> abs(share - 0.25) <= 0.25
+    >>> abs(share - 0.25) <= 0.1
     True
     """
     spoilt = images

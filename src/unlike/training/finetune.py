@@ -20,13 +20,9 @@ from unlike.models.base import Autoencoder, Model, Objective
 class FinetuneConfig:
     """What is fine-tuned, and what for."""
 
-    reconstruction_weight: float | Literal["auto"] = (
-        "auto"  # of the model's own loss; auto: 1, 0 where it teaches nothing
-    )
+    reconstruction_weight: float | Literal["auto"] = "auto"  # of the model's own loss; auto: 1, or 0 if no use
     label_weight: float = 1.0  # of the cross-entropy
-    class_weights: Literal["none", "balanced"] = (
-        "none"  # balanced: all classes count alike, however many images they have
-    )
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: rare classes count as much as others
     freeze_encoder: bool = False  # true: only the head learns
     scratch: bool = False  # true: start from random weights, not the detector's, to see what those are worth
     grid: int = 8  # cells a side to which a larger code is averaged before the head sees it
