@@ -151,9 +151,26 @@ def models() -> str:
     return "\n\n".join(["## All models on equal terms", words, table(head, rows), made_by(results)])
 
 
+def finetuning() -> str:
+    results = load("finetuning")
+    rows = []
+    for data, cells in results["sets"].items():
+        for start in ("fine-tuned", "frozen", "scratch"):
+            accuracies = [f"{labels}: {spread(cell['accuracy'], '.2f')}" for labels, cell in cells[start].items()]
+            rows.append([data, start, "; ".join(accuracies)])
+    words = (
+        f"Accuracy on fresh images after {results['epochs']} epochs from few labels, median of {results['seeds']} seeds (range): "
+        "an encoder pretrained by reconstruction and fine-tuned, the same frozen, and the same network from scratch. On "
+        "these sets, with the small `conv` encoder, pretraining by reconstruction did not help."
+    )
+    return "\n\n".join(
+        ["## Pretrain, then fine-tune", words, table(["images", "start", "labels: accuracy"], rows), made_by(results)]
+    )
+
+
 def page() -> str:
     parts = ["# Measured", "Written from `benchmarks/results` by `make docs`. These machines are shared and noisy."]
-    parts += [quality(), false_alarms(), speed(), augmentation()]
+    parts += [quality(), false_alarms(), speed(), augmentation(), finetuning()]
     parts += [models()] if load("models_table") else []
     return "\n\n".join(parts) + "\n"
 

@@ -32,9 +32,7 @@ class TrainingConfig:
     t_max: int | None = None  # epochs of half a cosine; none: all
     objective: str = "squared"  # what is lowered: squared, absolute, charbonnier, ssim, ms-ssim, frequency
     initialisation: str = "default"  # of the weights; kaiming-xavier: as for VAEs on products
-    keep: Literal["validation", "train", "last"] = (
-        "validation"  # the weights of the lowest loss of that sort, or the last
-    )
+    keep: Literal["validation", "train", "last"] = "validation"  # which weights: of the lowest such loss, or the last
     patience: int | None = None  # stop after this many epochs without a better loss; none: never
     precision: Literal["32", "auto", "bf16", "16"] = "32"  # the last two mixed; auto: bf16 where the device has it
     compile: bool = False  # by torch.compile: slow to start, then faster on some devices
