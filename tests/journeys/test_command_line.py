@@ -418,3 +418,18 @@ def test_a_reader_that_has_enough_is_no_error(images):
         scoring.stdout.close()
         assert scoring.wait(60) == 0
         assert "Traceback" not in scoring.stderr.read()
+
+
+def test_list_backbones_says_which_need_no_hub(capsys):
+    assert run(["list", "backbones"]) == 0
+    printed = capsys.readouterr().out
+    assert "efficientnet-lite0" in printed
+    assert "any network of timm by its name" in printed
+
+
+def test_every_shared_setting_says_what_it_is():
+    """The reference is made of these: a comment that the formatter moved to another line would be lost."""
+    from unlike.cli.catalogue import settings_table
+
+    wordless = [name for name, _, words in settings_table() if not words]
+    assert not wordless

@@ -23,12 +23,12 @@ class TrainingConfig:
     epochs: int | Literal["auto"] = "auto"  # passes over the images; auto: some 1,500 steps, 10 to 300 epochs
     batch_size: int | Literal["auto"] = "auto"  # images a step, over all processes; auto: 128, fewer for small sets
     accumulate: int = 1  # parts in which a batch is taken, one after the other, where memory is short
-    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"  # or adam, sgd
     learning_rate: float = 1e-3  # the highest of the schedule
     momentum: float = 0.9  # of sgd
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # pull of the weights towards zero
     clip_norm: float | None = None  # longest gradient that is followed as it is; none: any
-    schedule: Literal["one-cycle", "cosine", "constant", "plateau"] = "one-cycle"
+    schedule: Literal["one-cycle", "cosine", "constant", "plateau"] = "one-cycle"  # or cosine, constant, plateau
     t_max: int | None = None  # epochs of half a cosine; none: all
     objective: str = "squared"  # what is lowered: squared, absolute, charbonnier, ssim, ms-ssim, frequency
     initialisation: str = "default"  # of the weights; kaiming-xavier: as for VAEs on products
