@@ -153,3 +153,26 @@ def test_another_process_scores_the_same(fitted, folder):
     )
     expected = fitted.score(np.arange(3 * 16 * 16 * 3, dtype=np.uint8).reshape(3, 16, 16, 3)).image
     np.testing.assert_allclose(eval(found.stdout), expected, rtol=1e-6)
+
+
+def test_pretrained_weights_are_asked_for_once_and_never_again(tmp_path, monkeypatch):
+    """Loading takes the detector's own weights, on a machine that has no others; starting from scratch takes none."""
+    from unlike.classifier import Classifier
+    from unlike.models import backbones
+
+    settings = {"model": {"encoder": "efficientnet-lite0", "pretrained": True, "widths": [8, 8], "latent": 8}}
+    images = stripes(20, size=32)
+    fitted = Detector(model="vae", epochs=1, settings=settings, device="cpu").fit(images)
+    fitted.save(tmp_path / "d")
+
+    def refuse(*_):
+        raise AssertionError("asked for pretrained weights")
+
+    monkeypatch.setattr(backbones, "wheel_weights", refuse)
+    loaded = Detector.load(tmp_path / "d", device="cpu")
+    np.testing.assert_array_equal(loaded.score(images).image, fitted.score(images).image)
+    chosen = {"finetune": {"scratch": True, "head_width": 8}}
+    classifier = Classifier.from_detector(loaded, epochs=1, settings=chosen, device="cpu")
+    classifier.fit(images, labels=[0, 1] * 10).save(tmp_path / "c")
+    again = Classifier.load(tmp_path / "c", device="cpu").predict(images)
+    np.testing.assert_allclose(again.probabilities, classifier.predict(images).probabilities, rtol=1e-5)

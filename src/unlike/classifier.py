@@ -29,7 +29,15 @@ from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.records import Floats, Pixels, Predictions, Unreadable
 from unlike.settings import FINETUNE_SECTIONS, ClassifierSettings, Sections, Settings
-from unlike.storage import misfits_refused, pack_arrays, pack_weights, read_facts, unpack_arrays, versions
+from unlike.storage import (
+    misfits_refused,
+    pack_arrays,
+    pack_weights,
+    read_facts,
+    unpack_arrays,
+    versions,
+    without_pretrained,
+)
 from unlike.training import History, LabelModel, class_probabilities, train
 
 FORMAT = 1  # of the folder; a higher one is from a newer version
@@ -272,7 +280,7 @@ class Classifier:
         shape = ImageShape(frame.channels, frame.height, frame.width)
         with isolated_randomness(self.seed):
             if settings.finetune.scratch or self._origin.model is None:
-                model = MODELS[settings.detector.model_name](settings.detector.model, shape)
+                model = MODELS[settings.detector.model_name](without_pretrained(settings.detector.model), shape)
                 initialise(model, settings.training.initialisation)
             else:
                 model = copy.deepcopy(self._origin.model).cpu()

@@ -143,8 +143,8 @@ def misfits_refused(folder: Path, kind: Kind) -> Iterator[None]:
         raise ArtifactError(f"{folder}: its parts do not fit together ({reason}); make the {kind.name} again") from None
 
 
-def _without_fetching(config: Any) -> Any:
-    """The same sizes without pretrained weights: the detector's own are about to take their place."""
+def without_pretrained(config: Any) -> Any:
+    """The same sizes without pretrained weights: others are about to take their place, or none are wanted."""
     return dataclasses.replace(config, pretrained=False) if getattr(config, "pretrained", False) else config
 
 
@@ -152,7 +152,7 @@ def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str
     known = facts["fitted"]
     frame = from_mapping(Frame, known["frame"], "fitted.frame")
     shape = ImageShape(frame.channels, frame.height, frame.width)
-    model = MODELS[settings.model_name](_without_fetching(settings.model), shape)
+    model = MODELS[settings.model_name](without_pretrained(settings.model), shape)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     arrays = unpack_arrays(contents[ARRAYS])
     scorer = SCORERS[settings.scorer_name](settings.scorer)
