@@ -179,6 +179,28 @@ def test_explain_gives_image_reconstruction_and_map(detector, odd):
     np.testing.assert_allclose(found[0].map, (gap**2).mean(-1), atol=0.02)
 
 
+def test_encode_and_decode_are_the_two_halves_of_the_model(detector, odd, tmp_path):
+    odd, _ = odd
+    codes = detector.encode(odd)
+    assert codes.ids == tuple(map(str, range(len(odd))))
+    assert codes.grids.shape[0] == codes.vectors.shape[0] == len(odd)
+    rebuilt = detector.decode(codes.grids)
+    index = find_images(odd)
+    seen = detector.explain(index, index.samples)
+    np.testing.assert_array_equal(rebuilt, np.stack([item.rebuilt for item in seen]))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"none of the 1 images can be read: broken\.png"):
+        detector.encode(tmp_path)
+
+
+def test_codes_cannot_be_decoded_past_skips():
+    settings = {"model": {"skips": True, "widths": [4], "bottleneck": 4}}
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
+    fitted = Detector("residual-unet", epochs=1, settings=settings).fit(images)
+    with pytest.raises(ConfigError, match="no decoder from codes to images; take a detector whose model has one"):
+        fitted.decode(fitted.encode(images).grids)
+
+
 def test_fit_reads_only_what_is_normal(mvtec):
     fitted = Detector(model="conv", epochs=1, size=32).fit(mvtec)
     assert fitted.describe()["fitted"]["images"]["train"] + len(fitted.calibration_) + 3 == 40

@@ -28,9 +28,9 @@ from unlike.decision.thresholds import THRESHOLDS, QuantileThreshold
 from unlike.errors import ConfigError, DataError, NotFittedError
 from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
-from unlike.records import Explanation, Floats, Pixels, Region, Sample, ScoredBatch, Scores, Unreadable, Verdict
+from unlike.records import Codes, Explanation, Floats, Pixels, Region, Sample, ScoredBatch, Scores, Unreadable, Verdict
 from unlike.scoring import SCORERS, Scorer
-from unlike.scoring.score import rebuild_pixels, score_pixels
+from unlike.scoring.score import decode_codes, encode_pixels, rebuild_pixels, score_pixels
 from unlike.settings import Sections, Settings
 from unlike.storage import Fitted, load_detector, save_detector, versions
 from unlike.training import Checkpoint, History, train
@@ -208,6 +208,26 @@ class Detector:
             explanations += [Explanation(*row) for row in rows]
         return explanations
 
+    def encode(self, images: Images | Index) -> Codes:
+        """The codes of images, (N, D, h, w): where they lie in the space in which the model sees them."""
+        fitted = self._need()
+        self._place(fitted.model)
+        read = list(stream(find_images(images), fitted.frame))
+        unreadable = tuple(item for batch in read for item in batch.unreadable)
+        samples = [sample for batch in read for sample in batch.samples]
+        if not samples:
+            named = "; ".join(f"{item.id} {item.reason}" for item in unreadable[:3])
+            raise DataError(f"none of the {len(unreadable):,} images can be read: {named}")
+        grids = [encode_pixels(batch.pixels, fitted.value_range, fitted.model) for batch in read if len(batch.samples)]
+        return Codes(samples, np.concatenate(grids), unreadable)
+
+    def decode(self, grids: Floats) -> Pixels:
+        """Codes (N, D, h, w) as the images (N, H, W, C) that they stand for; a ConfigError where there are none."""
+        fitted = self._need()
+        self._place(fitted.model)
+        kind = np.dtype(np.float32 if fitted.frame.floating else np.uint8)
+        return decode_codes(grids, fitted.value_range, fitted.model, kind)
+
     def describe(self) -> dict[str, dict[str, Any]]:
         """Every setting, and what was learned, by section: what `detector.toml` says."""
         sections = {**self.settings.to_sections(), "run": {"seed": self.seed}, "versions": versions()}
@@ -327,7 +347,9 @@ class Detector:
     ) -> Fitted:
         """Fit the scorer, score the held-out normals, and draw the line."""
         device = self._place(model)
-        scorer.fit(model, _Batches(images, split.train, frame, device))
+        known, others = _rows_to_learn(model, scorer, split)
+        known_batches, other_batches = (_Batches(images, rows, frame, device) for rows in (known, others))
+        scorer.fit(model, known_batches, other_batches, self.seed)
         held_out = (batch.pixels for batch in iterate(images, split.calibration, frame))
         scored = [score_pixels(p, images.value_range, model, scorer, self.settings.map) for p in held_out]
         calibration = np.concatenate([scores for _, scores in scored])
@@ -362,6 +384,14 @@ class Detector:
         sums = hashlib.sha256(repr((self.settings.to_sections(), self.seed, versions())).encode())
         sums.update(images.digests.tobytes())
         return sums.hexdigest()
+
+
+def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Rows]:
+    """What the scorer learns from: the images the model knows, and others; all of them where no model was trained."""
+    if scorer.needs_held_out or any(parameter.requires_grad for parameter in model.parameters()):
+        return split.train, split.validation
+    both = np.sort(np.concatenate([split.train, split.validation]))
+    return both, both
 
 
 def check_seed(seed: Any) -> int:

@@ -84,6 +84,29 @@ class ScoredBatch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Codes:
+    """What a model makes of images: the rows of a picture of the code space.
+
+    >>> Codes([Sample("a.png")], np.zeros((1, 32, 1, 1), np.float32)).vectors.shape
+    (1, 32)
+    """
+
+    samples: Sequence[Sample]  # N
+    grids: Floats  # (N, D, h, w); a vector is h = w = 1
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """N image ids."""
+        return tuple(sample.id for sample in self.samples)
+
+    @property
+    def vectors(self) -> Floats:
+        """(N, D h w) each code as one row of numbers."""
+        return self.grids.reshape(len(self.grids), -1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
     """Which class each image is of, and how likely each class is: one batch of a stream, or all.
 

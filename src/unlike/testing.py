@@ -54,7 +54,7 @@ def check_scorer(scorer: Scorer, model: Model) -> None:
     images = example_images(model)
     model.eval()
     with torch.no_grad():
-        assert scorer.fit(model, [images]) is scorer, "fit must return the scorer"
+        assert scorer.fit(model, [images], [example_images(model, seed=1)], 0) is scorer, "fit must return the scorer"
         maps = scorer.maps(model, images)
         assert maps.ndim == 3, f"maps must be (B, h, w), came {tuple(maps.shape)}"
         assert len(maps) == len(images), f"{len(images)} images gave {len(maps)} maps"

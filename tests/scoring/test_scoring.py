@@ -11,6 +11,7 @@ from unlike.errors import ConfigError
 from unlike.models import ImageShape, Model
 from unlike.models.conv import ConvAutoencoder, ConvConfig
 from unlike.models.measures import MEASURES
+from unlike.models.residual import ResidualUNet, ResidualUNetConfig
 from unlike.scoring import MapConfig, realfake, reduce_maps, smooth
 from unlike.scoring.realfake import RealFakeConfig, RealFakeScorer
 from unlike.scoring.residual import ResidualConfig, ResidualScorer
@@ -108,7 +109,7 @@ def test_real_or_fake_tells_what_it_was_taught_to_tell():
         loss.backward()
         optimiser.step()
     scorer = RealFakeScorer(RealFakeConfig(noise_size=3.0, steps=200, learning_rate=1e-2)).fit(
-        model, [images[:40], images[40:]]
+        model, [images[:40], images[40:]], [], seed=0
     )
     with torch.no_grad():
         real = scorer.maps(model, images).flatten()
@@ -119,7 +120,7 @@ def test_real_or_fake_tells_what_it_was_taught_to_tell():
     assert real.max() <= 1
     assert fake.mean() > real.mean() + 0.3
     again = RealFakeScorer(RealFakeConfig(noise_size=3.0, steps=200, learning_rate=1e-2)).fit(
-        model, [images[:40], images[40:]]
+        model, [images[:40], images[40:]], [], seed=0
     )
     torch.testing.assert_close(again.maps(model, images).flatten(), real)
 
@@ -149,3 +150,6 @@ def test_real_or_fake_settings_that_cannot_be(settings, message):
 def test_real_or_fake_needs_a_decoder():
     with pytest.raises(ConfigError, match="needs a model that decodes its code; CodeOnly does not"):
         RealFakeScorer(RealFakeConfig()).check(CodeOnly(None, ImageShape(1, 2, 2)))
+    skipping = ResidualUNet(ResidualUNetConfig(widths=(4,), bottleneck=4, skips=True), ImageShape(1, 4, 4))
+    with pytest.raises(ConfigError, match=r"ResidualUNet with skips \(set model\.skips=false\) does not"):
+        RealFakeScorer(RealFakeConfig()).check(skipping)

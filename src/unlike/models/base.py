@@ -55,6 +55,11 @@ class Autoencoder(Model):
 
     rebuilds_images: ClassVar[bool] = True  # False where the target is something else, such as features
 
+    @property
+    def decodes(self) -> bool:
+        """Whether `decode` needs nothing but a code; not where skips carry the image past it."""
+        return True
+
     @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
         """(B, D, h, w) -> a reconstruction of the target's shape"""

@@ -55,8 +55,12 @@ class ResidualUNet(Autoencoder):
     def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         return self._descend(images)[0]  # (B, D, H / 2^blocks, W / 2^blocks)
 
+    @property
+    def decodes(self) -> bool:
+        return not self.config.skips
+
     def decode(self, code: Tensor) -> Tensor:  # (B, D, h, w)
-        if self.config.skips:
+        if not self.decodes:
             raise ConfigError(
                 "model 'residual-unet' with skips rebuilds images, but cannot decode a code alone: set model.skips=false"
             )

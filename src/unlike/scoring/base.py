@@ -21,6 +21,7 @@ class Scorer(ABC):
     """
 
     Config: ClassVar[type[Any]]
+    needs_held_out: ClassVar[bool] = False  # False: where no model is trained, the held-out images may teach too
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -28,10 +29,11 @@ class Scorer(ABC):
     def check(self, model: Model) -> None:  # noqa: B027 - most scorers suit every model
         """Raise ConfigError if this scorer cannot work with that model."""
 
-    def fit(self, model: Model, batches: Iterable[Tensor]) -> Scorer:  # noqa: ARG002
+    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> Scorer:  # noqa: ARG002
         """Learn what normal looks like from batches of normal images (B, C, H, W); some learn nothing.
 
-        The batches may be gone through more than once.
+        `train` are the images the model was trained on, `held_out` others, for what must not be learned from images the
+        model knows by heart, such as a scale. Both may be gone through more than once. `seed` is of every random choice.
         """
         return self
 

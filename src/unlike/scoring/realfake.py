@@ -31,7 +31,6 @@ class RealFakeConfig:
     steps: int = 400  # of training
     batch_size: int = 64  # half of it real, half fake
     learning_rate: float = 1e-3
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_range("scorer.noise_size", self.noise_size, 1e-6, 1e3)
@@ -57,19 +56,20 @@ class RealFakeScorer(Scorer):
         self.classifier: nn.Module | None = None
 
     def check(self, model: Model) -> None:
-        if not isinstance(model, Autoencoder):
+        if not isinstance(model, Autoencoder) or not model.decodes:
+            skips = " with skips (set model.skips=false)" if isinstance(model, Autoencoder) else ""
             raise ConfigError(
-                f"scorer 'real-or-fake' needs a model that decodes its code; {type(model).__name__} does not"
+                f"scorer 'real-or-fake' needs a model that decodes its code; {type(model).__name__}{skips} does not"
             )
 
-    def fit(self, model: Model, batches: Iterable[Tensor]) -> RealFakeScorer:
+    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> RealFakeScorer:  # noqa: ARG002
         assert isinstance(model, Autoencoder)
         config = self.config
-        with torch.no_grad(), isolated_randomness(config.seed):
-            codes = _gather(model.encode(images) for images in batches)  # (N, D, h, w)
+        with torch.no_grad(), isolated_randomness(seed):
+            codes = _gather(model.encode(images) for images in train)  # (N, D, h, w)
             spread = codes.std(dim=0, keepdim=True, correction=0).clamp_min(1e-6)
             channels = model.decode(codes[:1]).shape[1]
-        with isolated_randomness(config.seed), torch.enable_grad(), torch.inference_mode(mode=False):
+        with isolated_randomness(seed), torch.enable_grad(), torch.inference_mode(mode=False):
             codes, spread = codes.clone(), spread.clone()
             self.classifier = _make_classifier(channels, config.widths).to(codes.device)
             optimiser = torch.optim.AdamW(self.classifier.parameters(), lr=config.learning_rate)

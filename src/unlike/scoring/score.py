@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from unlike.data.tensors import to_pixels, to_tensor
+from unlike.errors import ConfigError
 from unlike.models import Autoencoder, Model
 from unlike.records import Floats, Pixels
 from unlike.scoring.base import Scorer
@@ -36,6 +37,27 @@ def rebuild_pixels(pixels: Pixels, value_range: tuple[float, float], model: Mode
         return None
     images = to_tensor(pixels, value_range, device_of(model))
     return to_pixels(model.rebuild(images), value_range, pixels.dtype)
+
+
+@torch.inference_mode()
+def encode_pixels(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Floats:
+    """Pixels (B, H, W, C) -> codes (B, D, h, w)."""
+    device = device_of(model)
+    parts = [pixels[start : start + BLOCK] for start in range(0, len(pixels), BLOCK)]
+    return np.concatenate([model.encode(to_tensor(part, value_range, device)).cpu().numpy() for part in parts])
+
+
+@torch.inference_mode()
+def decode_codes(grids: Floats, value_range: tuple[float, float], model: Model, kind: np.dtype[np.generic]) -> Pixels:
+    """Codes (N, D, h, w) -> the images (N, H, W, C) of the type `kind` that a model makes of them."""
+    if not isinstance(model, Autoencoder) or not (model.rebuilds_images and model.decodes):
+        raise ConfigError(
+            f"{type(model).__name__} has no decoder from codes to images; take a detector whose model has one, such as conv or vae"
+        )
+    codes = torch.from_numpy(np.ascontiguousarray(grids, np.float32))
+    device = device_of(model)
+    images = [model.decode(codes[start : start + BLOCK].to(device)) for start in range(0, len(codes), BLOCK)]
+    return to_pixels(torch.cat(images), value_range, kind)
 
 
 def device_of(model: Model) -> torch.device:
