@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 import torch
-from common import DATA, cpu_seconds, need, peak_megabytes, spread, write
+from common import DATA, RESULTS, cpu_seconds, need, peak_megabytes, spread, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from unlike import Detector, evaluate
@@ -27,6 +27,7 @@ SETS = {
     "faces64": ("faces64/trainingset.npy", "faces64/testingset.npy", "faces64/testing_labels.csv"),
     "vehicles32": ("vehicles32/train.npy", "vehicles32/test.npy", "vehicles32/test_labels.csv"),
 }
+FILE = RESULTS / "models_table.json"
 SETTINGS = {"residual-unet": {"training": {"batch_size": 16}}}  # 128 images of it do not fit a laptop
 
 
@@ -89,7 +90,8 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(*options.one, options.seeds, options.budget)))
         return
-    rows = []
+    kept = json.loads(FILE.read_text())["rows"] if FILE.exists() else []  # of models that are not run again
+    rows = [row for row in kept if row["model"] not in options.models and "error" not in row]
     for name in options.models:
         for data in SETS:
             more = ["--one", name, data, "--seeds", str(options.seeds), "--budget", str(options.budget)]
@@ -97,6 +99,7 @@ def main() -> None:
             failed = {"model": name, "set": data, "error": found.stderr.strip().splitlines()[-1:]}
             rows.append(json.loads(found.stdout.splitlines()[-1]) if found.returncode == 0 else failed)
             print(rows[-1], file=sys.stderr, flush=True)
+    rows.sort(key=lambda row: list(MODELS).index(row["model"]))
     write("models_table", {"budget_cpu_seconds": options.budget, "seeds": options.seeds, "rows": rows})
 
 

@@ -15,12 +15,16 @@ from unlike.cli.catalogue import describe, settings_table
 from unlike.cli.console import FIGURES, PIXEL_FIGURES
 
 PAGE = Path(__file__).parent / "reference.md"
-COMMANDS = ("fit", "score", "evaluate", "finetune", "classify", "demo", "list")
+LATENT = ("project", "edit", "gallery", "histograms", "clusters", "residuals")
+COMMANDS = ("fit", "score", "evaluate", *(f"latent {name}" for name in LATENT), "study", "finetune", "classify")
+COMMANDS += ("demo", "list")
 
 
 def command_section(name: str) -> str:
     """One command: what its help says, from its parameters rather than from a help text whose form may change."""
-    command = typer.main.get_command(app).commands[name]
+    command = typer.main.get_command(app)
+    for word in name.split():
+        command = command.commands[word]
     words = inspect.cleandoc(command.callback.__doc__ or "")
     lines, example = words.split("\n\n")[0], words.split("Example: ")[1]
     rows = ["| argument or option | default | what it is |", "|---|---|---|"]

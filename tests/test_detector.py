@@ -17,6 +17,7 @@ from unlike.data.index import find_images
 from unlike.data.split import split_normals
 from unlike.detector import choose_device
 from unlike.errors import ConfigError, DataError, ImageError, NotFittedError
+from unlike.fitting import build_model
 
 FAST = {
     "training": {"epochs": 25, "batch_size": 8, "learning_rate": 5e-3},
@@ -224,7 +225,7 @@ def test_use_before_fit(tmp_path):
 
 
 def test_repr_says_what_it_is(detector):
-    assert repr(Detector()) == "Detector(model='conv', scorer='residual'; not fitted)"
+    assert repr(Detector()) == "Detector(model='features', scorer='gaussian'; not fitted)"
     assert "fitted on the array" in repr(detector)
 
 
@@ -326,7 +327,7 @@ def test_the_seed_decides_who_is_held_out():
 
 def test_regions_are_held_to_the_same_promise(detector):
     """All but the promised share of held-out normals stay below the line for regions everywhere."""
-    peaks = detector._fitted.peaks
+    peaks = detector.peaks_
     assert len(peaks) == 20
     assert detector.region_threshold_ == np.sort(peaks)[-2]  # 10 % of 21 is two: the second largest is the line
 
@@ -383,12 +384,10 @@ def test_seeds_that_cannot_be(seed):
 
 
 def test_a_model_too_large_to_build():
-    with pytest.raises(
-        ConfigError, match=r"model 'fcn' for 100000 x 100000 x 3 images cannot be built .* try a smaller --size"
-    ):
-        Detector(model="fcn", size=100_000, settings={"model": {"widths": [100_000]}})._build(
-            Frame(100_000, 100_000, 3)
-        )
+    settings = Detector(model="fcn", size=100_000, settings={"model": {"widths": [100_000]}}).settings
+    message = r"model 'fcn' for 100000 x 100000 x 3 images cannot be built .* try a smaller --size"
+    with pytest.raises(ConfigError, match=message):
+        build_model(settings, Frame(100_000, 100_000, 3), seed=0)
 
 
 def test_what_fit_could_not_use_is_not_kept_on_disk(detector, tmp_path):

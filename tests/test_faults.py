@@ -14,7 +14,7 @@ import torch
 from conftest import scratched, stripes, write_png
 from unlike import Detector
 from unlike.data.tensors import to_tensor
-from unlike.models import MODELS
+from unlike.models import MODELS, Autoencoder
 
 SMALL = {
     "conv-dense": {"dropout": 0.0},
@@ -27,7 +27,11 @@ def small(name: str) -> Detector:
     return Detector(model=name, epochs=2, settings={"model": SMALL.get(name, {})}, device="cpu")
 
 
-@pytest.mark.parametrize("name", MODELS)
+FIXED = [name for name, kind in MODELS.items() if not issubclass(kind, Autoencoder)]
+DECODERS = [name for name in MODELS if name not in (*FIXED, "repair")]  # which rebuilds, but from more than a code
+
+
+@pytest.mark.parametrize("name", DECODERS)
 def test_4_the_output_can_reach_the_targets_range(name):
     """Sigmoid against targets in -1 to 1, or Tanh against ImageNet-normalised ones, can never be learned."""
     detector = small(name).fit(stripes(24))
@@ -72,7 +76,10 @@ def test_7_normal_is_judged_on_images_that_were_not_trained_on_and_in_eval_mode(
     images = stripes(40)
     detector = small(name).fit(images)
     counts = detector.describe()["fitted"]["images"]
-    assert counts["train"] + counts["validation"] + counts["calibration"] == 40
+    if name in FIXED:  # learns nothing of an image: each is scored by what the others show
+        assert counts["train"] == counts["calibration"] == 40
+    else:
+        assert counts["train"] + counts["validation"] + counts["calibration"] == 40
     model = detector._fitted.model
     assert not any(module.training for module in model.modules())
     before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unlike.classifier import Classifier as Classifier
+    from unlike.cluster import EquilibriumKMeans as EquilibriumKMeans
     from unlike.detector import Detector as Detector
     from unlike.errors import UnlikeError as UnlikeError
     from unlike.evaluation import evaluate as evaluate
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classifier": "unlike.classifier",
     "Detector": "unlike.detector",
+    "EquilibriumKMeans": "unlike.cluster",
     "Evaluation": "unlike.records",
     "Scores": "unlike.records",
     "UnlikeError": "unlike.errors",
@@ -36,7 +38,17 @@ _HOMES = {
     "evaluate": "unlike.evaluation",
     "write_report": "unlike.report",
 }
-__all__ = ["Classifier", "Detector", "Evaluation", "Scores", "UnlikeError", "Verdict", "evaluate", "write_report"]
+__all__ = [
+    "Classifier",
+    "Detector",
+    "EquilibriumKMeans",
+    "Evaluation",
+    "Scores",
+    "UnlikeError",
+    "Verdict",
+    "evaluate",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -243,6 +243,11 @@ class Classifier:
         """Of all images it was fine-tuned on, to tell whether a test image was among them."""
         return self._need().digests
 
+    @property
+    def model_(self) -> LabelModel:
+        """The fine-tuned model with its head."""
+        return self._need().model
+
     def _need(self) -> Finetuned:
         if self._finetuned is None:
             raise NotFittedError(

@@ -81,7 +81,9 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
 def _plain(value: Any) -> Any:
     if value is None:
         return "none"
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
@@ -93,6 +95,10 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         return _convert_literal(value, arguments, name)
     if origin is tuple:
         return _convert_tuple(value, arguments, name)
+    if origin is Mapping:
+        return _convert_mapping(value, arguments, name)
+    if hint is Any:
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is type(None):
@@ -130,6 +136,12 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[A
     if len(value) != len(arguments):
         raise ConfigError(f"{name}: expected a list of {len(arguments)}, came {value!r}")
     return tuple(_convert(item, kind, name) for item, kind in zip(value, arguments, strict=True))
+
+
+def _convert_mapping(value: Any, arguments: tuple[Any, ...], name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: expected settings by name, came {value!r}")
+    return {str(key): _convert(item, arguments[1], f"{name}.{key}") for key, item in value.items()}
 
 
 def _name(hint: Any) -> str:

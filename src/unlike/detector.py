@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from unlike.artifacts import is_first_process
-from unlike.data.batches import ImageSet, Rows, choose_frame, digest, stream
-from unlike.data.cache import Cache, iterate, load_images, range_of
+from unlike.data.batches import Batch, digest, stream
+from unlike.data.cache import Cache, load_images, range_of
 from unlike.data.images import Frame, restore_map
 from unlike.data.index import Images, Index, find_images
-from unlike.data.randomness import isolated_randomness
-from unlike.data.split import Split, calibration_size, distinct_rows, split_normals
-from unlike.data.tensors import to_tensor
-from unlike.decision.conformal import p_values
+from unlike.data.tiles import Tiling
+from unlike.decision.lines import ALL
 from unlike.decision.regions import find_regions
-from unlike.decision.thresholds import THRESHOLDS, QuantileThreshold
 from unlike.errors import ConfigError, DataError, NotFittedError
-from unlike.models import MODELS, ImageShape, Model
-from unlike.models.initialise import initialise
+from unlike.fitting import (
+    Pieces,
+    build_model,
+    calibrate,
+    check_seed,
+    check_suits,
+    choose_device,
+    count_images,
+    crosses,
+    fingerprint,
+    fit_crosswise,
+    fit_scorer,
+    frame_for,
+    make_scorer,
+    place,
+    split_images,
+)
+from unlike.models import Model
 from unlike.records import Codes, Explanation, Floats, Pixels, Region, Sample, ScoredBatch, Scores, Unreadable, Verdict
-from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.score import decode_codes, encode_pixels, rebuild_pixels, score_pixels
 from unlike.settings import Sections, Settings
 from unlike.storage import Fitted, load_detector, save_detector, versions
 from unlike.training import Checkpoint, History, train
 
-FILE_SIDE = 256  # pixels: the default size for images in files
+__all__ = ["Detector", "Notify", "check_seed", "choose_device"]
+
 NOTHING: tuple[Floats, Floats] = (np.empty((0, 1, 1), np.float32), np.empty(0))  # maps and scores of no image
 Notify = Callable[[str, int, int, Mapping[str, float]], None]  # "read" or "train", done, total, figures
 
@@ -88,6 +98,7 @@ class Detector:
         self,
         images: Images | Index,
         *,
+        model: Model | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         notify: Notify | None = None,
@@ -95,38 +106,58 @@ class Detector:
         """Learn from normal images: train the model, fit the scorer, and draw the line on images held out for it.
 
         `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used.
+        A `model` that another detector trained (its `model_`) is taken as it is, to try other scorers on the same codes.
         `checkpoint` names a file in which the training keeps its state, to go on from after a kill with `resume=True`.
         Images that cannot be read are left out and named in `unreadable_`. Raises DataError where too few remain.
         """
         notify = notify or _say_nothing
+        settings, trained = self.settings, model is not None
         index = find_images(images).training()
-        frame = self._choose_frame(index)
-        model, scorer = self._build(frame)
-        scorer.check(model)
+        frame = frame_for(index, settings.data)
+        model = build_model(settings, frame, self.seed) if model is None else check_suits(model, settings, frame)
+        scorer = make_scorer(settings, model)
         cache = Cache.default() if self.cache else None
         loaded = load_images(index, frame, cache, lambda done, total: notify("read", done, total, {}))
-        split, rule = self._split(loaded)
+        cross = crosses(model, scorer, settings, len(loaded.samples))
+        split, rule = split_images(loaded, settings.decision, self.seed, cross=cross)
         loaded.value_range = range_of(loaded, split.train, frame)  # held-out images must not choose the scale either
+        pieces = Pieces.of(loaded, split, frame, settings.data.tiling(frame))
         state = None
         if checkpoint is not None:
-            state = Checkpoint(Path(checkpoint), self._fingerprint(loaded))
-        history = train(
+            state = Checkpoint(Path(checkpoint), fingerprint(settings, self.seed, loaded))
+        history: History = []
+        if not trained:
+            history = train(
+                model,
+                pieces.images,
+                pieces.split,
+                settings.training,
+                augmentation=settings.augment,
+                corruption=settings.corruption,
+                seed=self.seed,
+                device=self.device,
+                checkpoint=state,
+                resume=resume,
+                notify=lambda epoch, epochs, row: notify("train", epoch, epochs, row),
+            )
+        device = place(model, self.device)
+        if cross:
+            decision = fit_crosswise(scorer, model, pieces, settings, rule, self.seed, device)
+        else:
+            fit_scorer(scorer, model, pieces, self.seed, device)
+            decision = calibrate(model, scorer, loaded, split, frame, settings, rule)
+        self._fitted = Fitted(
             model,
-            loaded,
-            split,
-            self.settings.training,
-            augmentation=self.settings.augment,
-            corruption=self.settings.corruption,
-            seed=self.seed,
-            device=self.device,
-            checkpoint=state,
-            resume=resume,
-            notify=lambda epoch, epochs, row: notify("train", epoch, epochs, row),
+            scorer,
+            frame,
+            loaded.value_range,
+            decision,
+            digests=np.unique(loaded.digests),
+            history=history,
+            source=index.source,
+            counts=count_images(loaded, split),
+            unreadable=loaded.unreadable,
         )
-        fitted = self._calibrate(model, scorer, frame, loaded, split, rule)
-        fitted.history, fitted.source = history, index.source
-        fitted.unreadable = loaded.unreadable
-        self._fitted = fitted
         return self
 
     def score(self, images: Images | Index, *, maps: bool = False) -> Scores:
@@ -148,9 +179,8 @@ class Detector:
 
     def stream(self, images: Images | Index, batch_size: int | None = None) -> Iterator[ScoredBatch]:
         """Score images a batch at a time, in order: memory does not grow with their number."""
-        fitted = self._need()
-        self._place(fitted.model)
-        for batch in stream(find_images(images), fitted.frame, batch_size):
+        fitted = self._place()
+        for batch in self._stream(find_images(images), batch_size):
             maps, scores = NOTHING
             if len(batch.samples):
                 maps, scores = self._score_pixels(fitted, batch.pixels)
@@ -161,25 +191,26 @@ class Detector:
     def judge(self, images: Images | Index, *, regions: bool = True) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.
 
-        An image is anomalous when its score is above `threshold_`. The p-value is the share of normal images that are at
-        least as unusual. Regions are the patches whose map is above what all but the promised share of normal images
-        reach anywhere.
+        An image is anomalous when its score is above the threshold of its category, or else above `threshold_`. The
+        p-value is the share of normal images, of that category or else of all, that are at least as unusual. Regions are
+        the patches whose map is above what all but the promised share of those reach anywhere.
         """
         return [verdict for batch in self.stream(images) for verdict in self.judge_batch(batch, regions=regions)]
 
     def judge_batch(self, batch: ScoredBatch, *, regions: bool = True) -> list[Verdict]:
         """`judge` for a batch of `stream`."""
         fitted = self._need()
-        chances = self.p_values(batch.image)
+        chances = self.p_values(batch.image, [sample.category for sample in batch.samples])
         verdicts = []
         for position, sample in enumerate(batch.samples):
+            line = fitted.decision.line_of(sample.category)
             found: tuple[Region, ...] = ()
             if regions:
                 map_ = restore_map(batch.maps[position], batch.shapes[position], fitted.frame)
-                found = find_regions(map_, fitted.region_threshold)
+                found = find_regions(map_, line.region_threshold)
             score = float(batch.image[position])
-            odd = score > fitted.threshold
-            verdicts.append(Verdict(sample.id, score, fitted.threshold, float(chances[position]), odd, found))
+            odd = score > line.threshold
+            verdicts.append(Verdict(sample.id, score, line.threshold, float(chances[position]), odd, found))
         return verdicts
 
     def original_maps(self, images: Images | Index) -> Iterator[tuple[str, Floats]]:
@@ -189,29 +220,34 @@ class Detector:
             for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
                 yield sample.id, restore_map(map_, shape, frame)
 
-    def p_values(self, scores: Floats) -> Floats:
-        """The share of normal images at least as unusual as each score, (N,) -> (N,); from the held-out normals."""
-        return p_values(scores, self._need().calibration)
+    def p_values(self, scores: Floats, categories: Sequence[str] | None = None) -> Floats:
+        """The share of normal images at least as unusual as each score, (N,) -> (N,); from the held-out normals.
+
+        With `categories`, one for each score, from those of the same category where it has a threshold of its own.
+        """
+        return self._need().decision.p_values(scores, categories)
 
     def explain(self, images: Images | Index, samples: Sequence[Sample]) -> list[Explanation]:
         """Chosen samples of a source with what the detector sees, rebuilds and finds strange in each."""
-        fitted = self._need()
-        self._place(fitted.model)
+        fitted = self._place()
         explanations = []
-        for batch in stream(replace(find_images(images), samples=list(samples)), fitted.frame):
+        for batch in self._stream(replace(find_images(images), samples=list(samples))):
             if not len(batch.samples):
                 continue
             maps, scores = self._score_pixels(fitted, batch.pixels)
-            rebuilt = rebuild_pixels(batch.pixels, fitted.value_range, fitted.model)
+            rebuilt = rebuild_pixels(batch.pixels, fitted.value_range, fitted.model, self._tiling)
             images_back = [None] * len(scores) if rebuilt is None else list(rebuilt)
             rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, strict=True)
             explanations += [Explanation(*row) for row in rows]
         return explanations
 
     def encode(self, images: Images | Index) -> Codes:
-        """The codes of images, (N, D, h, w): where they lie in the space in which the model sees them."""
-        fitted = self._need()
-        self._place(fitted.model)
+        """The codes of images, (N, D, h, w): where they lie in the space in which the model sees them.
+
+        A ConfigError where it sees them in tiles.
+        """
+        self._refuse_tiles()
+        fitted = self._place()
         read = list(stream(find_images(images), fitted.frame))
         unreadable = tuple(item for batch in read for item in batch.unreadable)
         samples = [sample for batch in read for sample in batch.samples]
@@ -223,8 +259,8 @@ class Detector:
 
     def decode(self, grids: Floats) -> Pixels:
         """Codes (N, D, h, w) as the images (N, H, W, C) that they stand for; a ConfigError where there are none."""
-        fitted = self._need()
-        self._place(fitted.model)
+        self._refuse_tiles()
+        fitted = self._place()
         kind = np.dtype(np.float32 if fitted.frame.floating else np.uint8)
         return decode_codes(grids, fitted.value_range, fitted.model, kind)
 
@@ -249,18 +285,28 @@ class Detector:
 
     @property
     def threshold_(self) -> float:
-        """Scores above it are anomalous."""
-        return self._need().threshold
+        """Scores above it are anomalous, of an image whose category has no threshold of its own."""
+        return self.thresholds_[ALL]
+
+    @property
+    def thresholds_(self) -> dict[str, float]:
+        """Category -> threshold, for those that have their own; under "" the one for all other images."""
+        return {name: line.threshold for name, line in self._need().decision.lines.items()}
 
     @property
     def false_alarms_(self) -> float:
-        """The share of normal images that may be called anomalous: what was promised."""
-        return self._need().false_alarms
+        """The share of normal images, of any category with a threshold, that may be called anomalous: what was promised."""
+        return self._need().decision.false_alarms
 
     @property
     def region_threshold_(self) -> float:
         """Map values above it make a region; all but the promised share of normal images stay below it everywhere."""
-        return self._need().region_threshold
+        return self.region_thresholds_[ALL]
+
+    @property
+    def region_thresholds_(self) -> dict[str, float]:
+        """Category -> region threshold, as for `thresholds_`."""
+        return {name: line.region_threshold for name, line in self._need().decision.lines.items()}
 
     @property
     def unreadable_(self) -> tuple[Unreadable, ...]:
@@ -269,13 +315,18 @@ class Detector:
 
     @property
     def calibration_(self) -> Floats:
-        """(n,) scores of the held-out normal images on which threshold and p-values rest."""
-        return self._need().calibration
+        """(n,) scores of the held-out normal images on which thresholds and p-values rest."""
+        return self._need().decision.scores
+
+    @property
+    def calibration_categories_(self) -> npt.NDArray[np.str_]:
+        """(n,) the category of each held-out normal image; empty where nobody said."""
+        return self._need().decision.categories
 
     @property
     def peaks_(self) -> Floats:
         """(n,) the largest map value of each held-out normal image."""
-        return self._need().peaks
+        return self._need().decision.peaks
 
     @property
     def frame_(self) -> Frame:
@@ -309,133 +360,31 @@ class Detector:
             )
         return self._fitted
 
-    def _choose_frame(self, index: Index) -> Frame:
-        data = self.settings.data
-        channels = None if data.channels == "auto" else data.channels
-        return choose_frame(index, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
+    @property
+    def _tiling(self) -> Tiling | None:
+        return self.settings.data.tiling(self._need().frame)
 
-    def _build(self, frame: Frame) -> tuple[Model, Scorer]:
-        shape = ImageShape(frame.channels, frame.height, frame.width)
-        with isolated_randomness(self.seed):
-            try:
-                model = MODELS[self.settings.model_name](self.settings.model, shape)
-            except (RuntimeError, MemoryError) as error:  # the allocator's, of a layer as large as a huge image
-                first = str(error).splitlines()[0]
-                raise ConfigError(
-                    f"model {self.settings.model_name!r} for {shape.height} x {shape.width} x {shape.channels} images "
-                    f"cannot be built ({first}); try a smaller --size"
-                ) from None
-            initialise(model, self.settings.training.initialisation)
-        return model, SCORERS[self.settings.scorer_name](self.settings.scorer)
-
-    def _split(self, images: ImageSet) -> tuple[Split, QuantileThreshold]:
-        """Who trains and who calibrates, and the promise, checked before anything is trained."""
-        decision = self.settings.decision
-        asked = None if decision.false_alarms == "auto" else decision.false_alarms
-        share = None if decision.calibration_share == "auto" else decision.calibration_share
-        rows = distinct_rows(images.digests)
-        count = calibration_size(len(rows), share, asked)
-        rule = THRESHOLDS[decision.threshold](decision.false_alarms)
-        try:
-            rule.fit(np.zeros(count))
-        except DataError as error:
-            raise DataError(f"of {len(rows)} different normal images {count} can be held out, and {error}") from None
-        return split_normals(rows, count, self.seed), rule
-
-    def _calibrate(
-        self, model: Model, scorer: Scorer, frame: Frame, images: ImageSet, split: Split, rule: QuantileThreshold
-    ) -> Fitted:
-        """Fit the scorer, score the held-out normals, and draw the line."""
-        device = self._place(model)
-        known, others = _rows_to_learn(model, scorer, split)
-        known_batches, other_batches = (_Batches(images, rows, frame, device) for rows in (known, others))
-        scorer.fit(model, known_batches, other_batches, self.seed)
-        held_out = (batch.pixels for batch in iterate(images, split.calibration, frame))
-        scored = [score_pixels(p, images.value_range, model, scorer, self.settings.map) for p in held_out]
-        calibration = np.concatenate([scores for _, scores in scored])
-        peaks = np.concatenate([maps.max(axis=(1, 2)) for maps, _ in scored])
-        return Fitted(
-            model,
-            scorer,
-            frame,
-            images.value_range,
-            calibration,
-            peaks,
-            digests=np.unique(images.digests),
-            threshold=rule.fit(calibration).threshold_,
-            region_threshold=rule.fit(peaks).threshold_,
-            false_alarms=rule.false_alarms_,
-            history=[],
-            source="",
-            counts=_count(images, split),
-        )
-
-    def _place(self, model: Model) -> torch.device:
-        """Bring the model to the device that was asked for."""
-        device = choose_device(self.device)
-        model.to(device).to(memory_format=torch.channels_last)
-        return device
+    def _place(self) -> Fitted:
+        """What was learned, with the model on the device that was asked for."""
+        fitted = self._need()
+        place(fitted.model, self.device)
+        return fitted
 
     def _score_pixels(self, fitted: Fitted, pixels: Pixels) -> tuple[Floats, Floats]:
-        return score_pixels(pixels, fitted.value_range, fitted.model, fitted.scorer, self.settings.map)
+        return score_pixels(pixels, fitted.value_range, fitted.model, fitted.scorer, self.settings.map, self._tiling)
 
-    def _fingerprint(self, images: ImageSet) -> str:
-        """Of everything that a training depends on."""
-        sums = hashlib.sha256(repr((self.settings.to_sections(), self.seed, versions())).encode())
-        sums.update(images.digests.tobytes())
-        return sums.hexdigest()
+    def _stream(self, index: Index, batch_size: int | None = None) -> Iterator[Batch]:
+        """Images in the detector's frame, fewer at a time where they are large enough for tiles."""
+        if batch_size is None and (tiling := self._tiling):
+            batch_size = tiling.images_at_once
+        return stream(index, self.frame_, batch_size)
 
-
-def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Rows]:
-    """What the scorer learns from: the images the model knows, and others; all of them where no model was trained."""
-    if scorer.needs_held_out or any(parameter.requires_grad for parameter in model.parameters()):
-        return split.train, split.validation
-    both = np.sort(np.concatenate([split.train, split.validation]))
-    return both, both
-
-
-def check_seed(seed: Any) -> int:
-    """The seed, or a ConfigError where it is none.
-
-    >>> check_seed(7)
-    7
-    """
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ConfigError(f"seed: expected a whole number from 0 to 2^63 - 1, came {seed!r}")
-    return seed
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device of that name; "auto" takes an accelerator where there is one.
-
-    >>> choose_device("cpu")
-    device(type='cpu')
-    """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        torch.empty(0, device="cuda" if name == "gpu" else name)
-        return torch.device("cuda" if name == "gpu" else name)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {name!r} cannot be used here ({first}); expected auto, cpu, cuda or cuda:0"
-        ) from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Batches:
-    """Batches of some images for a scorer to learn from, as often as it goes through them."""
-
-    images: ImageSet
-    rows: Rows
-    frame: Frame
-    device: torch.device
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for batch in iterate(self.images, self.rows, self.frame):
-            yield to_tensor(batch.pixels, self.images.value_range, self.device)
+    def _refuse_tiles(self) -> None:
+        if tiling := self._tiling:
+            raise ConfigError(
+                f"this detector sees images in tiles of {tiling.tile} pixels, so that a whole image has no code; "
+                "cut the images, and fit on them without data.tile"
+            )
 
 
 def _set_aside(batch: ScoredBatch) -> ScoredBatch:
@@ -459,9 +408,3 @@ def _set_aside(batch: ScoredBatch) -> ScoredBatch:
 
 def _say_nothing(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
     """Where nobody asked to be told how far the work is."""
-
-
-def _count(images: ImageSet, split: Split) -> dict[str, int]:
-    parts = {"train": len(split.train), "validation": len(split.validation), "calibration": len(split.calibration)}
-    copies = len(images.samples) - sum(parts.values())
-    return {**parts, "copies": copies, "unreadable": len(images.unreadable)}

@@ -32,7 +32,7 @@ class Sample:
     category: str = ""  # the product or subject, where a set holds several
     kind: str = ""  # "good", or the kind of defect; where classes are told apart, the class
     split: str = ""  # "train" or "test", where the source says
-    mask: Path | None = None  # image of the defect: non-zero is defective
+    mask: Path | Bools | None = None  # image of the defect: non-zero is defective; (H, W) where images are in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +206,23 @@ class Evaluation:
     calibrated_on: int = 0  # held-out normal images on which the threshold rests
     leaked: tuple[str, ...] = ()  # test images that are identical to an image the detector was fitted on
     source: Any = None  # the Index of the images, so that some can be looked at again
+    synthetic: bool = False  # the defects were made, not found: no promise for real ones
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # by category, of those that have their own
 
     @property
     def anomalous(self) -> Bools:
         """(N,) the labels."""
         return np.array([bool(sample.anomalous) for sample in self.samples])
+
+    @property
+    def lines(self) -> Floats:
+        """(N,) the threshold of each image: its category's, or else the one for all."""
+        return np.array([self.thresholds.get(sample.category, self.threshold) for sample in self.samples])
+
+    @property
+    def alarms(self) -> Bools:
+        """(N,) which images are called anomalous; compared in double precision, as the detector does."""
+        return np.asarray(self.scores.image, np.float64) > self.lines
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unlike.config import check_range, from_mapping, to_mapping
 from unlike.data.augment import AugmentConfig
+from unlike.data.images import Frame
+from unlike.data.tiles import Tiling
 from unlike.decision.thresholds import THRESHOLDS
 from unlike.errors import ConfigError, unknown
-from unlike.models import MODELS
+from unlike.models import MODELS, Autoencoder
 from unlike.scoring import SCORERS, MapConfig
 from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
 SECTIONS = ("model", "scorer", "map", "data", "augment", "corruption", "training", "decision")
 DEFAULT_MODEL, DEFAULT_SCORER = "conv", "residual"
 Sections = dict[str, dict[str, Any]]
+DEFAULT_PRESET = "padim"  # did best over the sets of docs/measured.md, in the least time
+FREELY = frozenset({"data", "decision"})  # sections that say nothing of the method
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class DataConfig:
     size: int | tuple[int, int] | Literal["auto"] = "auto"  # side, or [height, width]; auto: arrays as is, files 256
     aspect: Literal["stretch", "pad"] = "stretch"  # pad keeps the proportions
     channels: int | Literal["auto"] = "auto"  # auto: as the first image has; a number converts the images to it
+    tile: int | None = None  # pixels a side of the tiles that a model sees of a large image; none: it sees it whole
+    overlap: int | Literal["auto"] = "auto"  # pixels that neighbouring tiles share at least; auto: a quarter of one
 
     def __post_init__(self) -> None:
         sides = self.sides
@@ -33,6 +40,19 @@ class DataConfig:
             raise ConfigError(f"data.size: expected 1 pixel or more, came {self.size}")
         if self.channels != "auto" and self.channels < 1:
             raise ConfigError(f"data.channels: expected 1 or more, came {self.channels}")
+        if self.tile is not None and self.tile < 1:
+            raise ConfigError(f"data.tile: expected 1 pixel or more, or none, came {self.tile}")
+        if self.overlap != "auto" and not 0 <= self.overlap < (self.tile or math.inf):
+            raise ConfigError(
+                f"data.overlap: expected 0 or more, and less than data.tile, {self.tile or 'none'}, came {self.overlap}"
+            )
+
+    def tiling(self, frame: Frame) -> Tiling | None:
+        """How images in that frame are cut into tiles; None where they are not."""
+        if self.tile is None:
+            return None
+        overlap = self.tile // 4 if self.overlap == "auto" else self.overlap
+        return Tiling(frame.height, frame.width, self.tile, overlap)
 
     @property
     def sides(self) -> tuple[int, int] | None:
@@ -49,6 +69,8 @@ class DecisionConfig:
     threshold: str = "conformal"  # the rule that draws the line
     false_alarms: float | Literal["auto"] = "auto"  # of normal images; auto: 1 %, or the least that can be held
     calibration_share: float | Literal["auto"] = "auto"  # of normal images; auto: 1 in 4, or 99 of 300 and more
+    calibration: Literal["auto", "held-out", "cross"] = "auto"  # cross: no image is held back; auto: cross if it can be
+    per_category: bool = True  # of several categories each has a line of its own, where it has images enough
 
     def __post_init__(self) -> None:
         if self.threshold not in THRESHOLDS:
@@ -89,7 +111,11 @@ class Settings:
         preset: str | None = None,
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Settings:
-        """Defaults, then the preset, then what is chosen one by one; a ConfigError names what is unknown."""
+        """Defaults, then the preset, then what is chosen one by one; a ConfigError names what is unknown.
+
+        Where nothing is chosen but the form of the images and the promise, the preset is `DEFAULT_PRESET`; a choice
+        about a model or its training is one for an autoencoder.
+        """
         if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
             raise unknown("preset", str(preset), PRESETS)
         chosen: Sections = {section: dict(values) for section, values in (overrides or {}).items()}
@@ -99,11 +125,14 @@ class Settings:
         for section, name in (("model", model), ("scorer", scorer)):
             if name is not None:
                 chosen.setdefault(section, {})["name"] = name
+        if preset is None and FREELY.issuperset(chosen):
+            preset = DEFAULT_PRESET
         merged: Sections = {section: dict(values) for section, values in PRESETS.get(preset or "", {}).items()}
         for section, values in chosen.items():
             if "name" in values and values["name"] != merged.get(section, {}).get("name"):
                 merged[section] = {}  # the preset's settings of another model or scorer are not this one's
             merged.setdefault(section, {}).update(values)
+        merged.setdefault("scorer", {}).setdefault("name", _scorer_for(merged.get("model", {}).get("name")))
         return cls.from_sections(merged)
 
     @classmethod
@@ -138,6 +167,12 @@ class Settings:
             "scorer": {"name": self.scorer_name, **to_mapping(self.scorer)},
             **{name: to_mapping(getattr(self, name)) for name in SECTIONS[2:]},
         }
+
+
+def _scorer_for(model: Any) -> str:
+    """The scorer of a model for which none is named: its residual, if it rebuilds anything."""
+    rebuilds = not isinstance(model, str) or model not in MODELS or issubclass(MODELS[model], Autoencoder)
+    return DEFAULT_SCORER if rebuilds else "neighbours"
 
 
 FINETUNE_SECTIONS = {  # name -> kind, of what can be chosen for a classifier
@@ -212,6 +247,49 @@ PRESETS: dict[str, Sections] = {
             "bounded": False,
         },
         "data": {"size": 64},
+    },
+    # frozen features, and how far each place is from normal ones: nothing is trained. Stages, cell and shrinkage were
+    # chosen on magnetic tiles without defects, by synthetic ones
+    "padim": {
+        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200},
+        "scorer": {"name": "gaussian", "positions": "each", "shrinkage": 0.1},
+        "map": {"reduction": "max"},
+        "data": {"size": 256},
+    },
+    "patchcore": {
+        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16},
+        "scorer": {"name": "neighbours"},
+        "map": {"reduction": "max"},
+        "data": {"size": 256},
+    },
+    "dfr": {
+        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16},
+        "scorer": {"name": "pca", "components": 0.9},
+        "map": {"reduction": "max"},
+        "data": {"size": 256},
+    },
+    # no pretrained weights: learned by repairing and marking synthetic defects, then a Gaussian at each position
+    "repair": {
+        "model": {"name": "repair"},
+        "scorer": {"name": "gaussian", "positions": "each"},
+        "map": {"reduction": "top", "top_share": 0.003},
+        "data": {"size": 256},
+        "augment": {"horizontal_flip": 0.5},
+        "corruption": {"defect_share": 0.75},
+        "training": {"batch_size": 8, "learning_rate": 2e-3, "objective": "absolute", "keep": "last"},
+    },
+    # the autoencoder of objects of 32 x 32, with its training
+    "conv-dense-objects": {
+        "model": {"name": "conv-dense"},
+        "data": {"size": 32},
+        "training": {
+            "epochs": 2000,
+            "optimiser": "sgd",
+            "learning_rate": 1e-3,
+            "momentum": 0.8,
+            "schedule": "constant",
+            "keep": "train",
+        },
     },
     # a variational autoencoder for faces of 64 x 64: the code is a grid, as the last convolution gives it
     "vae-faces": {

@@ -9,7 +9,7 @@ import platform
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,15 @@ import unlike
 from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
 from unlike.config import from_mapping
 from unlike.data.images import Frame
+from unlike.decision.lines import ALL, Decision, Line
 from unlike.errors import ArtifactError, ConfigError
 from unlike.models import MODELS, ImageShape, Model
-from unlike.records import Floats, Unreadable
+from unlike.records import Unreadable
 from unlike.scoring import SCORERS, Scorer
 from unlike.settings import SECTIONS, Settings
 from unlike.training import History
 
-FORMAT = 1  # of the folder; a higher one is from a newer version
+FORMAT = 2  # of the folder; a higher one is from a newer version. 2: a line for each category
 WEIGHTS, ARRAYS = "weights.safetensors", "calibration.npz"
 SCORER_PREFIX = "scorer."
 MAX_ARRAY_BYTES = 4_000_000_000
@@ -48,35 +49,52 @@ class Fitted:
     scorer: Scorer
     frame: Frame
     value_range: tuple[float, float]  # the values of black and white
-    calibration: Floats  # (n,) scores of held-out normal images
-    peaks: Floats  # (n,) largest map value of each of them
+    decision: Decision  # where normal ends, and what that rests on
     digests: npt.NDArray[np.uint64]  # (N,) of all images it was fitted on
-    false_alarms: float  # promised
-    threshold: float  # of scores
-    region_threshold: float  # of map values
     history: History
     source: str
     counts: dict[str, int]  # of images, by what they were used for
     unreadable: tuple[Unreadable, ...] = ()  # of this fit; not kept on disk
 
     def __post_init__(self) -> None:
-        numbers = (*self.value_range, self.false_alarms, self.threshold, self.region_threshold)
-        if not (np.isfinite(numbers).all() and np.isfinite(self.calibration).all() and len(self.calibration)):
+        lines = [number for line in self.decision.lines.values() for number in astuple(line)]
+        scores = self.decision.scores
+        if not (np.isfinite((*self.value_range, *lines)).all() and np.isfinite(scores).all() and len(scores)):
             raise ValueError("a threshold or a held-out score is not a finite number")
 
     def describe(self) -> dict[str, Any]:
         """The facts that are neither weights nor arrays, in values that TOML holds."""
         facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), "frame": asdict(self.frame)}
         facts |= {"black": self.value_range[0], "white": self.value_range[1]}
-        facts |= {"false_alarms": self.false_alarms, "threshold": self.threshold}
-        return facts | {"region_threshold": self.region_threshold}
+        lines = {name: _describe_line(line) for name, line in self.decision.lines.items()}
+        facts |= lines.pop(ALL)
+        if lines:
+            facts["categories"] = lines
+        if self.decision.too_few:
+            facts["too_few"] = dict(self.decision.too_few)
+        return facts
+
+
+def _describe_line(line: Line) -> dict[str, float]:
+    return {
+        "false_alarms": line.false_alarms,
+        "threshold": line.threshold,
+        "region_threshold": line.region_threshold,
+    }
 
 
 def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -> None:
     """Write a detector as a folder, whole or not at all."""
     facts: dict[str, Any] = {"format": FORMAT, "seed": seed, **settings.to_sections()}
     facts |= {"fitted": fitted.describe(), "versions": versions(), "history": fitted.history}
-    arrays = {"scores": fitted.calibration, "peaks": fitted.peaks, "digests": fitted.digests}
+    decision = fitted.decision
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "scores": decision.scores,
+        "peaks": decision.peaks,
+        "digests": fitted.digests,
+    }
+    if decision.categories.astype(bool).any():
+        arrays["categories"] = decision.categories
     arrays |= {SCORER_PREFIX + name: value for name, value in fitted.scorer.state().items()}
     files = {WEIGHTS: pack_weights(fitted.model), ARRAYS: pack_arrays(arrays)}
     write_folder(folder, {DETECTOR.facts: tomli_w.dumps(facts).encode(), **files})
@@ -143,6 +161,13 @@ def misfits_refused(folder: Path, kind: Kind) -> Iterator[None]:
         raise ArtifactError(f"{folder}: its parts do not fit together ({reason}); make the {kind.name} again") from None
 
 
+def shape_of(settings: Settings, frame: Frame) -> ImageShape:
+    """What a model is built for: images in that frame, or their tiles."""
+    tiling = settings.data.tiling(frame)
+    seen = frame if tiling is None else tiling.frame_of(frame)
+    return ImageShape(seen.channels, seen.height, seen.width)
+
+
 def without_pretrained(config: Any) -> Any:
     """The same sizes without pretrained weights: others are about to take their place, or none are wanted."""
     return dataclasses.replace(config, pretrained=False) if getattr(config, "pretrained", False) else config
@@ -151,8 +176,7 @@ def without_pretrained(config: Any) -> Any:
 def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
     known = facts["fitted"]
     frame = from_mapping(Frame, known["frame"], "fitted.frame")
-    shape = ImageShape(frame.channels, frame.height, frame.width)
-    model = MODELS[settings.model_name](without_pretrained(settings.model), shape)
+    model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, frame))
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     arrays = unpack_arrays(contents[ARRAYS])
     scorer = SCORERS[settings.scorer_name](settings.scorer)
@@ -164,16 +188,26 @@ def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str
         scorer,
         frame,
         (float(known["black"]), float(known["white"])),
-        arrays["scores"],
-        arrays["peaks"],
+        _rebuild_decision(known, arrays),
         arrays["digests"],
-        float(known["false_alarms"]),
-        float(known["threshold"]),
-        float(known["region_threshold"]),
         [dict(row) for row in facts.get("history", [])],
         str(known["source"]),
         dict(known["images"]),
     )
+
+
+def _rebuild_decision(known: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Decision:
+    """The lines, of which format 1 has but one, for images of any category."""
+    described = {ALL: known, **known.get("categories", {})}
+    lines = {
+        name: Line(float(line["threshold"]), float(line["region_threshold"]), float(line["false_alarms"]))
+        for name, line in described.items()
+    }
+    scores, peaks = arrays["scores"], arrays["peaks"]
+    categories = arrays.get("categories", np.full(len(scores), ALL))
+    if not len(scores) == len(peaks) == len(categories):
+        raise ValueError("held-out scores, peaks and categories are not of the same images")
+    return Decision(scores, peaks, categories, lines, dict(known.get("too_few", {})))
 
 
 def pack_weights(model: nn.Module) -> bytes:

@@ -35,6 +35,11 @@ def test_figures_are_printed_with_intervals_and_oracles_called_so():
     assert "  without pixel.auroc, pixel.aupro: no masks" in lines
 
 
+def test_synthetic_defects_are_called_so_first():
+    lines = evaluation_lines(evaluation(synthetic=True))
+    assert lines[0].startswith("SYNTHETIC: 30 normal images, 20 copies with made defects")
+
+
 def test_groups_are_printed_where_there_are_several():
     lines = evaluation_lines(evaluation(kinds={"bent": metrics(0.7), "cut": metrics(0.6)}))
     assert [line.split()[:3] for line in lines[-2:]] == [["bent", "30", "20"], ["cut", "30", "20"]]

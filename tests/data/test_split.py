@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlike.data.split import CALIBRATION_CAP, VALIDATION_CAP, calibration_size, distinct_rows, split_normals
+from unlike.data.arrays import RowSamples
+from unlike.data.split import (
+    CALIBRATION_CAP,
+    FEWEST,
+    VALIDATION_CAP,
+    calibration_size,
+    calibration_sizes,
+    categories_of,
+    distinct_rows,
+    split_categories,
+    split_normals,
+)
 from unlike.errors import DataError
 
 
@@ -76,3 +87,45 @@ def test_copies_are_counted_once():
     digests = np.array([5, 9, 5, 2**63 + 1, 9, 5], np.uint64)
     assert distinct_rows(digests).tolist() == [0, 1, 3]
     assert distinct_rows(digests[:0]).tolist() == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 400), min_size=2, max_size=6).filter(lambda counts: max(counts) >= FEWEST),
+    share=st.none() | st.floats(0.01, 0.9),
+    false_alarms=st.none() | st.floats(0.0005, 0.5),
+    seed=st.integers(0, 5),
+)
+def test_images_of_every_category_calibrate(counts, share, false_alarms, seed):
+    categories = np.repeat([f"kind {number}" for number in range(len(counts))], counts)
+    rows = np.random.default_rng(seed).permutation(len(categories)) * 3
+    sizes = calibration_sizes(categories, share, false_alarms)
+    split = split_categories(rows, categories, sizes, seed)
+    parts = (split.train, split.validation, split.calibration)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.sort(rows))
+    assert all(len(part) >= 1 and (np.diff(part) > 0).all() for part in parts)
+    for name, count in zip(dict.fromkeys(categories.tolist()), counts, strict=True):
+        held_out = np.isin(rows[categories == name], split.calibration).sum()
+        assert held_out == sizes[name]
+        assert 0 < held_out < count - 1 if count >= FEWEST else held_out == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "false_alarms", "expected"),
+    [
+        ((300, 300), None, None, [99, 99]),
+        ((300, 60), None, None, [99, 20]),
+        ((100, 100), 0.3, None, [30, 30]),
+        ((300, 60), None, 0.02, [99, 20]),  # 60 images cannot hold 49 out: why take half of them
+        ((60, 60, 60, 60), None, 0.01, [25, 25, 25, 25]),  # none can for itself, but 99 can for all
+        ((2, 300), None, None, [0, 99]),
+    ],
+)
+def test_how_many_of_each_category_calibrate(counts, share, false_alarms, expected):
+    categories = np.repeat([*"abcdef"[: len(counts)]], counts)
+    assert list(calibration_sizes(categories, share, false_alarms).values()) == expected
+
+
+def test_rows_of_an_array_have_no_category():
+    assert categories_of(RowSamples(range(3))).tolist() == ["", "", ""]
+    assert categories_of([]).tolist() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from unlike.records import Estimate, Evaluation, Metrics, Sample, ScoredBatch, S
 class ContrastDetector:
     """Finds it strange where an image differs from its own mean; keeps every promise that `evaluate` relies on."""
 
-    threshold_ = 0.38
+    thresholds_: ClassVar = {"": 0.38}
     false_alarms_ = 0.05
     calibration_ = np.linspace(0.1, 0.38, 99)
 
@@ -42,7 +43,7 @@ class ContrastDetector:
             digests = np.array([digest(image) for image in batch.pixels], np.uint64)
             yield ScoredBatch(batch.samples, maps.max(axis=(1, 2)), maps, batch.shapes, digests, batch.unreadable)
 
-    def p_values(self, scores):
+    def p_values(self, scores, categories=None):
         return 1 / (1 + scores)
 
 

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
+import unlike
 from conftest import scratched, stripes, write_png
 from unlike.cli import run
 
@@ -210,7 +211,7 @@ def test_a_thousand_images_of_which_twenty_are_broken(images, tmp_path, capsys):
             "cannot hold false alarms to 0.10%: 999 are needed",
         ),
         (
-            ["fit", "{folder}", "-o", "d", "--size", "30"],
+            ["fit", "{folder}", "-o", "d", "--model", "conv", "--size", "30"],
             "cannot be halved 3 times; the nearest sizes that can: 24 x 24 or 32 x 32",
         ),
         (["fit", "{folder}", "-o", "d", "--config", "nothing.toml"], "nothing.toml: cannot be opened"),
@@ -249,7 +250,7 @@ def test_debug_shows_the_traceback(tmp_path):
         run(["--debug", "fit", "nowhere", "-o", str(tmp_path / "d")])
 
 
-@pytest.mark.parametrize("what", ["models", "scorers", "presets", "thresholds"])
+@pytest.mark.parametrize("what", ["models", "scorers", "presets", "thresholds", "recipes"])
 def test_list_names_everything_that_can_be_chosen(what, capsys):
     from unlike.decision.thresholds import THRESHOLDS
     from unlike.models import MODELS
@@ -258,7 +259,9 @@ def test_list_names_everything_that_can_be_chosen(what, capsys):
 
     assert run(["list", what]) == 0
     printed = capsys.readouterr().out
-    names = {"models": MODELS, "scorers": SCORERS, "presets": PRESETS, "thresholds": THRESHOLDS}[what]
+    recipes = [file.stem for file in sorted((Path(unlike.__file__).parent / "study" / "recipes").glob("*.toml"))]
+    registries = {"models": MODELS, "scorers": SCORERS, "presets": PRESETS, "thresholds": THRESHOLDS}
+    names = {**registries, "recipes": recipes}[what]
     assert [line.split()[0] for line in printed.splitlines() if not line.startswith(" ")] == list(names)
     if what == "models":
         assert "--set model.bottleneck=none" in printed

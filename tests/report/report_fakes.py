@@ -16,15 +16,16 @@ class FakeDetector:
 
     def __init__(self, shape=(48, 48, 3), dtype=np.uint8, rebuilds=True, history=None, images=None):
         self.shape, self.dtype, self.rebuilds, self.images = shape, np.dtype(dtype), rebuilds, images or {}
-        self.threshold_, self.false_alarms_ = 1.9, 0.05
+        self.thresholds_, self.false_alarms_ = {"": 1.9}, 0.05
         self.calibration_ = np.random.default_rng(7).gamma(20, 0.06, 199)
+        self.calibration_categories_ = np.full(199, "")
         self.history_ = losses_over(12) if history is None else history
 
     def describe(self):
         return {
             "model": {"name": "conv", "widths": (12, 24, 48), "bottleneck": None},
             "training": {"epochs": 12, "learning_rate": 0.002, "device": "cpu", "resume": False},
-            "fitted": {"images": 800, "threshold": self.threshold_},
+            "fitted": {"images": 800, "threshold": self.thresholds_[""]},
         }
 
     def explain(self, images, samples):

@@ -69,6 +69,12 @@ def test_leaks_and_broken_images_are_named():
     assert unreadable.names == ("c.png: is empty (0 bytes)",)
 
 
+def test_synthetic_defects_are_called_so_before_anything_else():
+    first, *_ = wording.cautions(replace(evaluate_fake(40, 40, leaked=["a.png"]), synthetic=True))
+    assert first.title == "The defects are synthetic"
+    assert first.grave
+
+
 def test_a_sound_evaluation_needs_no_caution():
     assert titles(evaluate_fake(40, 40)) == []
 

@@ -247,6 +247,9 @@ def test_settings_that_cannot_be(settings, message):
         ({"noise": -1.0}, r"corruption\.noise: expected 0 to 10, came -1"),
         ({"hole_share": 1.0}, r"corruption\.hole_share: expected 0 to 0\.95, came 1"),
         ({"hole_pixels": 0}, r"corruption\.hole_pixels: expected 1 or more, came 0"),
+        ({"defect_share": 1.5}, r"corruption\.defect_share: expected 0 to 1, came 1\.5"),
+        ({"defect_size": (0.5, 0.1)}, r"corruption\.defect_size: expected the lower end first"),
+        ({"defect_kinds": ("scrach",)}, r"unknown corruption\.defect_kinds 'scrach'; did you mean 'scratch'"),
     ],
 )
 def test_corruption_that_cannot_be(settings, message):
@@ -351,6 +354,64 @@ def test_a_spoilt_image_is_to_be_rebuilt_as_it_was(pictures):
         gap = (images - clean).abs()
         assert 0.15 < gap.mean() < 0.6
     assert all(clean is None for _, clean, training in shown if not training)
+
+
+class Recorder(type(make())):
+    """A model that remembers what it was shown."""
+
+    def loss(self, images, objective, clean=None):
+        self.shown = [*getattr(self, "shown", []), (images.detach(), clean, self.training)]
+        return super().loss(images, objective, clean)
+
+
+def record(pictures, epochs, **corruption):
+    with isolated_randomness(0):
+        model = Recorder(ConvConfig(widths=(8, 8)), ImageShape(1, 16, 16))
+    config = TrainingConfig(epochs=epochs, batch_size=20)
+    fit(pictures, model, config, corruption=CorruptionConfig(**corruption))
+    return model.shown
+
+
+def test_defects_come_with_the_image_as_it_was_and_are_new_in_each_epoch(pictures):
+    shown = [item[:2] for item in record(pictures, 2, defect_share=1.0, defect_kinds=("scratch",)) if item[2]]
+    assert len(shown) == 4
+    for images, clean in shown:
+        changed = (images != clean).flatten(1).float().mean(dim=1)
+        assert (changed > 0).float().mean() > 0.9
+        assert 0 < changed.mean() < 0.5
+    rows = [torch.cat([clean for _, clean in shown[half : half + 2]]) for half in (0, 2)]
+    assert torch.equal(*(part.flatten(1).sort(dim=0).values for part in rows))  # the same forty images twice
+    damage = [
+        torch.cat([images - clean for images, clean in shown[half : half + 2]]).abs().sum().item() for half in (0, 2)
+    ]
+    assert damage[0] != damage[1]
+
+
+def test_held_out_images_get_the_same_defects_after_each_epoch_and_no_noise(pictures):
+    shown = [item[:2] for item in record(pictures, 3, defect_share=0.5, noise=0.5, hole_share=0.5) if not item[2]]
+    assert len(shown) == 3
+    for images, clean in shown:
+        assert torch.equal(images, shown[0][0])
+        changed = (images != clean).flatten(1).any(dim=1)
+        assert 0 < changed.sum() < len(changed)
+        assert (images != clean).float().mean() < 0.5
+
+
+def test_a_training_on_defects_is_repeatable_and_resumes_exactly(pictures, tmp_path):
+    config = TrainingConfig(epochs=4, batch_size=16, keep="validation")
+    corruption = CorruptionConfig(defect_share=0.7)
+    whole = fit(pictures, config=config, corruption=corruption)
+    checkpoint = Checkpoint(tmp_path / "state", "same", wait_seconds=0)
+
+    def kill(epoch, epochs, row):
+        if epoch == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(pictures, config=config, corruption=corruption, checkpoint=checkpoint, notify=kill)
+    resumed = fit(pictures, config=config, corruption=corruption, checkpoint=checkpoint, resume=True)
+    assert resumed[1] == whole[1]
+    assert torch.equal(weights(resumed[0]), weights(whole[0]))
 
 
 def test_noise_has_the_size_that_was_asked_and_holes_their_share():

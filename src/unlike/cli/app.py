@@ -194,6 +194,9 @@ def evaluate(
     labels: Annotated[
         Path | None, typer.Option(metavar="Y.csv|Y.npy", help="One label a row of an array; 0 is normal.")
     ] = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Without defective images: make defects on copies of the normal ones.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Measure a detector on labelled images, and write a report.
@@ -209,7 +212,13 @@ def evaluate(
     loaded = Detector.load(detector, device)
     console = Console()
     with console.progress() as notify:
-        found = measure(loaded, labelled, labels, notify=lambda done, total: notify("score", done, total, {}))
+        found = measure(
+            loaded,
+            labelled,
+            labels,
+            synthetic=synthetic,
+            notify=lambda done, total: notify("score", done, total, {}),
+        )
     write_evaluation(loaded, found, output)
     console.say_evaluation(found, output)
     finish(console, found.scores.unreadable)
@@ -239,6 +248,7 @@ class Listed(StrEnum):
     PRESETS = "presets"
     BACKBONES = "backbones"
     THRESHOLDS = "thresholds"
+    RECIPES = "recipes"
 
 
 @app.command(name="list")

@@ -13,6 +13,7 @@ from unlike.models import MODELS
 from unlike.models.backbones import offline_backbones
 from unlike.scoring import SCORERS, MapConfig
 from unlike.settings import PRESETS, DataConfig, DecisionConfig
+from unlike.study.recipes import describe_recipes
 from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
 
@@ -24,6 +25,9 @@ def describe(what: str) -> Iterator[str]:
         return
     if what == "presets":
         yield from (f"{name:12} {_assignments(preset)}" for name, preset in PRESETS.items())
+        return
+    if what == "recipes":
+        yield from (f"{name:18} {about}" for name, about in describe_recipes())
         return
     registries: dict[str, dict[str, Any]] = {"models": MODELS, "scorers": SCORERS, "thresholds": THRESHOLDS}
     for name, kind in registries[what].items():

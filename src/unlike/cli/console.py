@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unlike.artifacts import is_first_process
 
@@ -19,7 +19,7 @@ STAGES = {"read": "Reading", "train": "Training", "score": "Scoring"}
 UNITS = {"read": "images", "train": "epochs", "score": "images"}
 QUIET_SECONDS = 10.0  # between two lines of progress where there is no terminal
 FAR_ABOVE = 2.0  # times the fourth strangest held-out score
-NAMED = 20  # unreadable images that are listed; the rest are counted
+NAMED = 20  # images or categories that are listed; the rest are counted
 Notify = Callable[[str, int, int, Mapping[str, float]], None]
 FIGURES = {
     "auroc": "AUROC",
@@ -60,31 +60,47 @@ class Console:
         facts = detector.describe()["fitted"]
         images, frame = facts["images"], detector.frame_
         history = detector.history_
+        parts = f"{images['train']:,} images to train, {images['validation']:,} to validate, {images['calibration']:,} to calibrate"
+        if images["train"] == images["calibration"]:
+            parts = f"{plural(images['train'], 'image')}, none held back: each calibrates by what the others show"
         self.say(
             f"Fitted {detector.settings.model_name} by {detector.settings.scorer_name} at {frame.height} x {frame.width} x "
-            f"{frame.channels}: {images['train']:,} images to train, {images['validation']:,} to validate, "
-            f"{images['calibration']:,} to calibrate"
-            + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
+            f"{frame.channels}: {parts}" + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
         )
         if history:
             best = min(history, key=lambda row: row["validation"])
             self.say(f"Kept epoch {best['epoch']:.0f} of {len(history)}: validation loss {best['validation']:.4g}.")
-        self.say(
-            f"Promise: at most {100 * detector.false_alarms_:.3g} % of normal images are called anomalous "
-            f"({plural(images['calibration'], 'held-out normal image')}); threshold {detector.threshold_:.4g}."
-        )
-        strangest = sorted(detector.calibration_)[-4:]
-        if detector.threshold_ >= strangest[-1] > FAR_ABOVE * strangest[0] > 0:
-            self.say(
-                "The line is the strangest of them, far above the next: if that image is not really normal, defects will be "
-                "missed. Look at your normal images, or accept more false alarms with --false-alarms."
-            )
+        self._say_promise(detector, facts)
         self.say(f"Detector: {folder}")
+
+    def _say_promise(self, detector: Detector, facts: Mapping[str, Any]) -> None:
+        from unlike.records import printable
+
+        own = dict(detector.thresholds_)
+        for_all = own.pop("")
+        self.say(
+            f"Promise: at most {100 * detector.false_alarms_:.3g} % of normal images{' of a category' * bool(own)} are called "
+            f"anomalous ({plural(facts['images']['calibration'], 'held-out normal image')}); "
+            + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
+        )
+        if few := facts.get("too_few"):
+            counted = [f"{printable(name)} ({count:,})" for name, count in few.items()]
+            self.say(
+                f"Too few held-out images for a threshold of their own: {_list(counted)}; the one for all is theirs."
+            )
+        if doubtful := _far_above(detector):
+            where = f" of {_list([*map(printable, doubtful)])}" if own else ""
+            self.say(
+                f"The line{where} is the strangest of them, far above the next: if that image is not really normal, defects "
+                "will be missed. Look at your normal images, or accept more false alarms with --false-alarms."
+            )
 
     def say_scores(self, detector: Detector, rows: int, anomalous: int, output: Path | None) -> None:
         """How many images are anomalous, and by which rule."""
         where = f"; scores in {output}" if output else ""
-        rule = f"score above {detector.threshold_:.4g}, at most {100 * detector.false_alarms_:.3g} % false alarms"
+        several = len(detector.thresholds_) > 1
+        line = "the threshold of its category" if several else f"{detector.threshold_:.4g}"
+        rule = f"score above {line}, at most {100 * detector.false_alarms_:.3g} % false alarms"
         self.say(f"{anomalous:,} of {plural(rows, 'image')} anomalous ({rule}){where}.")
 
     def say_unreadable(self, unreadable: Sequence[Unreadable]) -> None:
@@ -96,8 +112,7 @@ class Console:
         for item in unreadable:
             reasons.setdefault(item.reason, []).append(printable(item.id))
         for reason, names in reasons.items():
-            more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-            self.say(f"  {', '.join(names[:NAMED])}{more}: {reason}")
+            self.say(f"  {_list(names)}: {reason}")
 
     def say_evaluation(self, evaluation: Evaluation, folder: Path) -> None:
         """The figures, with their intervals, on stdout; and where the rest is."""
@@ -115,9 +130,18 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     """The figures of an evaluation as a table to print."""
     overall = evaluation.overall
     lines = [f"{overall.normal:,} normal and {overall.anomalous:,} anomalous images; 95 % intervals in brackets"]
+    if evaluation.synthetic:
+        lines = [
+            f"SYNTHETIC: {overall.normal:,} normal images, {overall.anomalous:,} copies with made defects; 95 % intervals in brackets",
+            "  good for comparing detectors; says little of how many real defects will be found",
+        ]
     lines += [f"  {label:36} {overall.image[name]}" for name, label in FIGURES.items() if name in overall.image]
     lines += [f"  {label:36} {overall.pixel[name]}" for name, label in PIXEL_FIGURES.items() if name in overall.pixel]
     lines += [f"  without {', '.join(names)}: {reason}" for reason, names in _by_reason(overall.left_out).items()]
+    if evaluation.thresholds:
+        lines += [
+            f"  judged by the threshold of each category: {_thresholds(evaluation.thresholds, evaluation.threshold)}"
+        ]
     for groups in (evaluation.categories, evaluation.kinds):
         if len(groups) > 1:
             lines += ["", f"  {'':36} {'normal':>8} {'anomalous':>10}  AUROC"]
@@ -134,6 +158,37 @@ def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _group_line(name: str, group: Metrics) -> str:
     return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')}"
+
+
+def _far_above(detector: Detector) -> list[str]:
+    """The categories whose line is one image that is much stranger than the others held out; "" stands for all images."""
+    lines = detector.thresholds_
+    found = []
+    for name, threshold in lines.items():
+        if name == "" and len(lines) > 1:  # categories differ, which says nothing of an image
+            continue
+        own = detector.calibration_[detector.calibration_categories_ == name] if name else detector.calibration_
+        strangest = sorted(own)[-4:]
+        if threshold >= strangest[-1] > FAR_ABOVE * strangest[0] > 0:
+            found.append(name)
+    return found
+
+
+def _thresholds(own: Mapping[str, float], for_all: float) -> str:
+    from unlike.records import printable
+
+    named = [f"{printable(name)} {threshold:.4g}" for name, threshold in own.items()]
+    return f"{_list(named)}; all others {for_all:.4g}"
+
+
+def _list(names: Sequence[str]) -> str:
+    """The first names, and how many more there are.
+
+    >>> _list(["a", "b"])
+    'a, b'
+    """
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def plural(count: int, word: str) -> str:

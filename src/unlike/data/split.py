@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from unlike.data.arrays import RowSamples
 from unlike.data.batches import Rows
 from unlike.errors import DataError
+from unlike.records import Sample
 
 FEWEST = 3  # images: one to train on, one to validate, one to calibrate
 CALIBRATION_CAP = 2_000
 VALIDATION_CAP = 500
 Codes = npt.NDArray[np.intp]  # (N,) numbers of classes
+Names = npt.NDArray[np.str_]  # (N,) names of categories
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +47,42 @@ def split_normals(rows: Rows, calibration: int, seed: int) -> Split:
     >>> len(split.train), len(split.validation), len(split.calibration)
     (72, 8, 20)
     """
-    rest = len(rows) - calibration
-    validation = min(max(1, min(round(rest / 10), 100), round(rest / 20)), VALIDATION_CAP)
     order = np.random.default_rng(seed).permutation(rows)
-    held_out = calibration + validation
-    return Split(np.sort(order[held_out:]), np.sort(order[calibration:held_out]), np.sort(order[:calibration]))
+    return _deal_out(order[:calibration], order[calibration:])
+
+
+def split_categories(rows: Rows, categories: Names, calibration: Mapping[str, int], seed: int) -> Split:
+    """Split rows of normal images of several categories: of each, as many calibrate as `calibration` says.
+
+    The rest is dealt out as by `split_normals`, all categories together.
+
+    >>> split = split_categories(np.arange(9), np.repeat(["a", "b"], [3, 6]), {"a": 1, "b": 2}, seed=0)
+    >>> len(split.train), len(split.validation), (split.calibration < 3).tolist()
+    (5, 1, [True, False, False])
+    """
+    random = np.random.default_rng(seed)
+    orders = {name: random.permutation(rows[categories == name]) for name in calibration}
+    held_out = np.concatenate([order[: calibration[name]] for name, order in orders.items()])
+    rest = np.concatenate([order[calibration[name] :] for name, order in orders.items()])
+    return _deal_out(held_out, random.permutation(rest))
+
+
+def _deal_out(calibration: Rows, rest: Rows) -> Split:
+    """Those that calibrate, and of the others, which are shuffled, the first to validate."""
+    count = len(rest)
+    validation = min(max(1, min(round(count / 10), 100), round(count / 20)), VALIDATION_CAP)
+    return Split(np.sort(rest[validation:]), np.sort(rest[:validation]), np.sort(calibration))
+
+
+def categories_of(samples: Sequence[Sample]) -> Names:
+    """(N,) the category of each sample, empty where nobody said.
+
+    >>> categories_of([Sample("a/1.png", category="a"), Sample("2.png")]).tolist()
+    ['a', '']
+    """
+    if isinstance(samples, RowSamples):  # rows of an array have none
+        return np.full(len(samples), "")
+    return np.array([sample.category for sample in samples], str)
 
 
 def split_classes(rows: Rows, codes: Codes, share: float, seed: int) -> Split:
@@ -86,6 +121,30 @@ def calibration_size(normals: int, share: float | None, false_alarms: float | No
         return min(max(1, round(share * normals)), normals - 2)
     wanted = max(min(99, normals // 3), min(normals // 4, CALIBRATION_CAP))
     if false_alarms is not None:
-        needed = int(np.ceil(1 / false_alarms - 1e-9)) - 1
-        wanted = max(wanted, min(needed, normals // 2))
+        wanted = max(wanted, min(_needed(false_alarms), normals // 2))
     return wanted
+
+
+def calibration_sizes(categories: Names, share: float | None, false_alarms: float | None) -> dict[str, int]:
+    """How many normal images of each category (N,) to hold out, so that each can have a promise of its own.
+
+    A category holds out what it would by itself, and at least the share that all would together; half of its images go
+    for a promise only where that is enough for it. One of which there are too few to split holds out none.
+
+    >>> calibration_sizes(np.repeat(["a", "b", "c"], [300, 60, 2]), None, None)
+    {'a': 99, 'b': 20, 'c': 0}
+    """
+    whole = calibration_size(len(categories), share, false_alarms) / len(categories)
+    sizes = {}
+    for name, normals in zip(*np.unique(categories, return_counts=True), strict=True):
+        sizes[str(name)] = 0
+        if normals >= FEWEST:
+            asked = false_alarms if false_alarms and _needed(false_alarms) <= normals // 2 else None
+            own = calibration_size(int(normals), share, asked)
+            sizes[str(name)] = min(max(own, int(np.ceil(whole * normals))), int(normals) - 2)
+    return sizes
+
+
+def _needed(false_alarms: float) -> int:
+    """Held-out images for that promise."""
+    return int(np.ceil(1 / false_alarms - 1e-9)) - 1

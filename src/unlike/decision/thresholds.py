@@ -13,6 +13,7 @@ from unlike.errors import DataError, NotFittedError
 from unlike.records import Bools, Floats
 
 AUTO_FALSE_ALARMS = 0.01
+AUTO_WORST = 0.1  # a line for a category apart that could promise no more is not worth drawing
 SLACK = 1e-9  # so that 0.05 x 20 counts as 1
 
 
@@ -53,6 +54,15 @@ class QuantileThreshold:
             )
         self.threshold_ = float(np.sort(normal_scores)[count - allowed])
         return self
+
+    def can_promise(self, count: int) -> bool:
+        """Whether so many held-out normal images hold what is promised: of "auto", 10 % or better.
+
+        >>> QuantileThreshold(0.05).can_promise(19), QuantileThreshold(0.05).can_promise(18)
+        (True, False)
+        """
+        promise = AUTO_WORST if self.false_alarms == "auto" else self.false_alarms
+        return smallest_promise(count) <= promise + SLACK
 
     def predict(self, scores: Floats) -> Bools:
         """(N,) -> (N,), True for anomalous."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from unlike.data.arrays import RowSamples
 from unlike.data.images import Frame
 from unlike.data.index import Images, Index, find_images
 from unlike.errors import DataError
@@ -23,6 +24,7 @@ from unlike.evaluation.metrics import (
     sweep,
 )
 from unlike.evaluation.pixels import PixelFigures, PixelSpool
+from unlike.evaluation.synthetic import make_synthetic
 from unlike.records import (
     Bools,
     Estimate,
@@ -44,7 +46,7 @@ class FittedDetector(Protocol):
     """What `evaluate` asks of a detector."""
 
     @property
-    def threshold_(self) -> float: ...
+    def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
     @property
     def false_alarms_(self) -> float: ...  # the share that was promised
     @property
@@ -54,7 +56,7 @@ class FittedDetector(Protocol):
     @property
     def digests_(self) -> npt.NDArray[np.uint64]: ...  # (M,) of the images it was fitted on
     def stream(self, index: Index, batch_size: int | None = None) -> Iterator[ScoredBatch]: ...
-    def p_values(self, scores: Floats) -> Floats: ...  # (N,) -> (N,)
+    def p_values(self, scores: Floats, categories: Sequence[str] | None = None) -> Floats: ...  # (N,) -> (N,)
 
 
 def evaluate(
@@ -62,37 +64,54 @@ def evaluate(
     images: Images | Index,
     labels: Any = None,
     *,
+    synthetic: bool = False,
     seed: int = 0,
     notify: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure a fitted detector on labelled images: overall, for each category, and for each kind of defect.
 
+    Each image is judged by the threshold of its category, where the detector has one; figures that need no threshold
+    compare the scores as they are.
+
     `images` and `labels` are as for `find_images`; of a set with splits, the test split is used. Where defects have
     masks, pixels are measured too, which keeps the maps in a temporary file. A figure that cannot be had is left out,
     with the reason; so is an image or a mask that cannot be read. `seed` is the bootstrap's; `notify` is called with the
     number of images done and of all. A DataError says that nothing could be read, or that nothing has a label.
+
+    With `synthetic`, for want of defective images: the normal ones alone are used, and defects are made on a copy of each
+    (`make_synthetic`). The figures rank detectors and settings; they do not say how real defects will be found.
     """
-    index = find_images(images, labels).labelled()
-    masked = index.array is None and any(sample.anomalous and sample.mask is not None for sample in index.samples)
+    index = find_images(images, labels)
+    index, lost = make_synthetic(index, detector.frame_, seed) if synthetic else (index.labelled(), ())
+    masked = not isinstance(index.samples, RowSamples) and any(
+        s.anomalous and s.mask is not None for s in index.samples
+    )
     with ExitStack() as stack:
         spool = stack.enter_context(PixelSpool(detector.frame_, seed)) if masked else None
         seen = _watch(detector, index, spool, notify)
+        seen.unreadable += lost
         scores = seen.scores(index.source, spool)
         pixels = spool.measure() if spool else {}
-    groups = _Groups(scores.image, tuple(seen.samples), float(detector.threshold_), seed, pixels)
+    samples, thresholds = tuple(seen.samples), dict(detector.thresholds_)
+    threshold = float(thresholds.pop(""))
+    categories = [sample.category for sample in samples]
+    lines = np.array([thresholds.get(name, threshold) for name in categories])
+    groups = _Groups(scores.image, samples, lines, seed, pixels)
     leaked = np.isin(np.concatenate(seen.digests), detector.digests_)
     return Evaluation(
         overall=groups.overall(),
         categories=groups.categories(),
         kinds=groups.kinds(),
         scores=scores,
-        samples=groups.samples,
-        p_values=detector.p_values(scores.image),
-        threshold=groups.threshold,
+        samples=samples,
+        p_values=detector.p_values(scores.image, categories),
+        threshold=threshold,
         promised_false_alarms=float(detector.false_alarms_),
         calibrated_on=len(detector.calibration_),
         leaked=tuple(name for name, twin in zip(scores.ids, leaked, strict=True) if twin),
         source=index,
+        synthetic=synthetic,
+        thresholds=thresholds,
     )
 
 
@@ -107,7 +126,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     whole["counts"]["unreadable"] = len(scores.unreadable)
     return whole | {
         "source": str(getattr(evaluation.source, "source", "")),
+        "synthetic": evaluation.synthetic,
         "threshold": _number(evaluation.threshold),
+        "thresholds": {name: _number(threshold) for name, threshold in evaluation.thresholds.items()},
         "promised_false_alarms": _number(evaluation.promised_false_alarms),
         "oracle": list(ORACLE),
         "oracle_thresholds": found,
@@ -163,7 +184,7 @@ class _Groups:
 
     scores: Floats  # (N,)
     samples: tuple[Sample, ...]  # N
-    threshold: float
+    lines: Floats  # (N,) the threshold of each
     seed: int
     pixels: Mapping[str, PixelFigures]  # by category, of all images under the empty name
 
@@ -192,7 +213,7 @@ class _Groups:
 
     def _measure(self, chosen: Bools) -> Metrics:
         anomalous = np.fromiter((bool(sample.anomalous) for sample in self.samples), bool, len(self.samples))
-        return measure_images(self.scores[chosen], anomalous[chosen], self.threshold, self.seed)
+        return measure_images(self.scores[chosen], anomalous[chosen], self.lines[chosen], self.seed)
 
     def _with_pixels(self, metrics: Metrics, name: str) -> Metrics:
         found = self.pixels.get(name, PixelFigures({}, dict.fromkeys(("pixel.auroc", "pixel.aupro"), NO_MASKS)))

@@ -18,6 +18,7 @@ from unlike.records import Bools, Estimate, Floats, Metrics
 
 Places = npt.NDArray[np.intp]
 Counts = npt.NDArray[Any]  # integers, or floats where images have weights
+Threshold = float | Floats  # one for all images, or one for each, (N,)
 CONFIDENCE = 0.95
 REPLICATES = 1_000  # of a bootstrap
 MIN_REPLICATES = 200
@@ -123,7 +124,7 @@ def pr_curve(swept: Sweep) -> tuple[Floats, Floats]:
     return swept.detected / swept.anomalous, precision
 
 
-def accuracy(scores: Floats, anomalous: Bools, threshold: float, weights: Floats | None = None) -> float:
+def accuracy(scores: Floats, anomalous: Bools, threshold: Threshold, weights: Floats | None = None) -> float:
     """Share of the images that are called what they are.
 
     >>> accuracy(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
@@ -141,7 +142,7 @@ def accuracy_all_anomalous(anomalous: Bools, weights: Floats | None = None) -> f
     return _mean(anomalous, weights)
 
 
-def improvement(scores: Floats, anomalous: Bools, threshold: float, weights: Floats | None = None) -> float:
+def improvement(scores: Floats, anomalous: Bools, threshold: Threshold, weights: Floats | None = None) -> float:
     """Accuracy gained over calling every image anomalous; below zero the detector does harm.
 
     >>> improvement(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
@@ -150,7 +151,7 @@ def improvement(scores: Floats, anomalous: Bools, threshold: float, weights: Flo
     return accuracy(scores, anomalous, threshold, weights) - accuracy_all_anomalous(anomalous, weights)
 
 
-def false_alarm_rate(scores: Floats, anomalous: Bools, threshold: float, weights: Floats | None = None) -> float:
+def false_alarm_rate(scores: Floats, anomalous: Bools, threshold: Threshold, weights: Floats | None = None) -> float:
     """Share of the normal images that are called anomalous.
 
     >>> false_alarm_rate(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
@@ -160,7 +161,7 @@ def false_alarm_rate(scores: Floats, anomalous: Bools, threshold: float, weights
     return _mean(_above(scores, threshold)[~anomalous], None if weights is None else weights[~anomalous])
 
 
-def detection_rate(scores: Floats, anomalous: Bools, threshold: float, weights: Floats | None = None) -> float:
+def detection_rate(scores: Floats, anomalous: Bools, threshold: Threshold, weights: Floats | None = None) -> float:
     """Share of the anomalous images that are called anomalous.
 
     >>> detection_rate(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
@@ -170,7 +171,7 @@ def detection_rate(scores: Floats, anomalous: Bools, threshold: float, weights: 
     return _mean(_above(scores, threshold)[anomalous], None if weights is None else weights[anomalous])
 
 
-def measure_images(scores: Floats, anomalous: Bools, threshold: float, seed: int = 0) -> Metrics:
+def measure_images(scores: Floats, anomalous: Bools, threshold: Threshold, seed: int = 0) -> Metrics:
     """All image-level figures of one group of images with their intervals; what cannot be had is left out, with why.
 
     Shares of images (accuracy, improvement and the two rates) have Wilson's interval; the others a bootstrap's, see
@@ -318,7 +319,7 @@ def _best(values: Floats, swept: Sweep) -> Best:
     return Best(float(values[place]), float(swept.thresholds[place]))
 
 
-def _above(scores: Floats, threshold: float) -> Bools:
+def _above(scores: Floats, threshold: Threshold) -> Bools:
     return np.asarray(scores, np.float64) > threshold  # a float32 array would round the threshold
 
 

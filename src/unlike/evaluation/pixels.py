@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -301,6 +302,8 @@ def _no_masks(anomalous: int, masks: int) -> dict[str, str]:
 
 def _read_mask(sample: Sample, shape: tuple[int, int]) -> Bools:
     assert sample.mask is not None
+    if not isinstance(sample.mask, Path):
+        return sample.mask
     mask = decode_mask(sample.mask)
     if mask.shape != shape:
         came, expected = (f"{size[1]} x {size[0]}" for size in (mask.shape, shape))

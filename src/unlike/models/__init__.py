@@ -6,7 +6,10 @@ from unlike.models.base import Autoencoder, ImageShape, Model, Objective
 from unlike.models.conv import ConvAutoencoder
 from unlike.models.conv_dense import ConvDenseAutoencoder
 from unlike.models.dense import DenseAutoencoder
+from unlike.models.features import Features
 from unlike.models.multi import MultiEncoder
+from unlike.models.pixels import Pixels
+from unlike.models.repair import RepairNetwork
 from unlike.models.residual import ResidualUNet
 from unlike.models.resnet import ResNetAutoencoder
 from unlike.models.vae import VariationalAutoencoder
@@ -15,7 +18,10 @@ MODELS: dict[str, type[Model]] = {
     "conv": ConvAutoencoder,
     "conv-dense": ConvDenseAutoencoder,
     "fcn": DenseAutoencoder,
+    "features": Features,
     "multi-encoder": MultiEncoder,
+    "pixels": Pixels,
+    "repair": RepairNetwork,
     "residual-unet": ResidualUNet,
     "resnet": ResNetAutoencoder,
     "vae": VariationalAutoencoder,

@@ -9,10 +9,10 @@ import logging
 import math
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,27 +28,41 @@ ALIASES = {name: f"tf_{name.replace('-', '_')}" for name in WHEELS}  # timm's na
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # that hold a network's weights, the better one first
 CONNECT_SECONDS = 5.0  # to wait for the hub to answer at all
 
+PROVEN_STRIDES = (8, 16)  # pixels of the image for each cell, of the stages that PatchCore and its followers take
+
 Size = tuple[int, int]  # height, width
+Made = TypeVar("Made", bound=nn.Module)
 
 
-class Backbone(nn.Module):
-    """A network without its classifier: images in, a grid of features out.
+class Source(nn.Module):
+    """A timm network that takes images in -1 to 1, as all models do.
 
-    It takes images in -1 to 1, as all models do, and gives the network the mean and deviation its weights were made
-    with. These are kept with the weights, so that saved ones mean the same in a backbone built without `pretrained`.
+    It gives the network the mean and deviation its weights were made with. These are kept with the weights, so that
+    saved ones mean the same in a network built without `pretrained`.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, channels: int, size: Size, pretrained: bool) -> None:
+    def __init__(self, network: nn.Module, channels: int, pretrained: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.pretrained = pretrained  # initialise() leaves such a module alone
         mean, deviation = _statistics(network, channels) if pretrained else ([0.5] * channels, [0.5] * channels)
         centre, spread = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(deviation).view(1, -1, 1, 1)
         self.register_buffer("scale", 0.5 / spread)  # pixels are (images + 1) / 2, and
         self.register_buffer("shift", (0.5 - centre) / spread)  # the network wants (pixels - mean) / deviation
+
+    def normalise(self, images: Tensor) -> Tensor:  # (B, C, H, W)
+        """Images as the network wants them."""
+        return images * self.scale + self.shift
+
+
+class Backbone(Source):
+    """A network without its classifier: images in, a grid of features out."""
+
+    def __init__(self, network: nn.Module, channels: int, size: Size, pretrained: bool) -> None:
+        super().__init__(network, channels, pretrained)
         features = self._trim(size)
         self.width, self.grid = features.shape[1], (features.shape[2], features.shape[3])
 
@@ -56,7 +70,7 @@ class Backbone(nn.Module):
         alone = self.training and len(images) == 1  # the last of an epoch, perhaps: no statistics for a batch norm
         if alone:
             self.network.eval()
-        features = self.network.forward_features(images * self.scale + self.shift)  # type: ignore[operator]
+        features = self.network.forward_features(self.normalise(images))
         if alone:
             self.network.train()
         return _as_grid(self.network, features, images)  # (B, D, h, w)
@@ -76,6 +90,32 @@ class Backbone(nn.Module):
         return features.detach()
 
 
+class Stages(Source):
+    """A network up to the last of some chosen stages: images in, one grid of features a stage out.
+
+    `chosen` counts the stages as timm does, from 0, or from -1 backwards; None takes those that suit most. What comes
+    after the last one is dropped.
+    """
+
+    def __init__(
+        self, network: nn.Module, channels: int, size: Size, pretrained: bool, chosen: tuple[int, ...] | None = None
+    ) -> None:
+        super().__init__(network, channels, pretrained)
+        self.chosen = _choose_stages(self.network, chosen)
+        self.network.prune_intermediate_layers(list(self.chosen), prune_norm=True, prune_head=True)
+        with torch.no_grad():
+            grids = self.eval()(torch.zeros(1, channels, *size))
+        self.widths = tuple(grid.shape[1] for grid in grids)
+        self.grids = tuple((grid.shape[2], grid.shape[3]) for grid in grids)
+
+    def forward(self, images: Tensor) -> list[Tensor]:  # (B, C, H, W)
+        images = self.normalise(images)
+        grids: list[Tensor] = self.network.forward_intermediates(
+            images, list(self.chosen), stop_early=True, intermediates_only=True
+        )
+        return grids  # (B, D, h, w) each, in the network's order
+
+
 def make_backbone(name: str, pretrained: bool, channels: int, size: Size) -> Backbone:
     """Build timm's network `name` for images of some channels and size, as a source of features.
 
@@ -86,6 +126,23 @@ def make_backbone(name: str, pretrained: bool, channels: int, size: Size) -> Bac
     >>> make_backbone("resnet18", pretrained=False, channels=1, size=(64, 96))(torch.zeros(2, 1, 64, 96)).shape
     torch.Size([2, 512, 2, 3])
     """
+    return _build(name, pretrained, channels, size, lambda network: Backbone(network, channels, size, pretrained))
+
+
+def make_stages(
+    name: str, pretrained: bool, channels: int, size: Size, chosen: tuple[int, ...] | None = None
+) -> Stages:
+    """Build the first part of timm's network `name`, up to the last of the chosen stages; otherwise as `make_backbone`.
+
+    >>> grids = make_stages("resnet18", pretrained=False, channels=1, size=(64, 96))(torch.zeros(2, 1, 64, 96))
+    >>> [tuple(grid.shape) for grid in grids]
+    [(2, 128, 8, 12), (2, 256, 4, 6)]
+    """
+    return _build(name, pretrained, channels, size, lambda network: Stages(network, channels, size, pretrained, chosen))
+
+
+def _build(name: str, pretrained: bool, channels: int, size: Size, wrap: Callable[[nn.Module], Made]) -> Made:
+    """Timm's network inside what `wrap` makes of it; what goes wrong on the way is said as a ConfigError."""
     import timm
     from timm.models import get_pretrained_cfg
 
@@ -98,7 +155,7 @@ def make_backbone(name: str, pretrained: bool, channels: int, size: Size) -> Bac
             network = timm.create_model(name, pretrained, pretrained_cfg_overlay=weights, in_chans=channels, **fixed)
         if fixed:
             _check_patches(name, network, size)
-        return Backbone(network, channels, size, pretrained)
+        return wrap(network)
     except OSError as error:  # a few old networks are not on the hub
         raise _unreachable(name, str(error)) from None
     except (AssertionError, RuntimeError, ZeroDivisionError) as error:
@@ -260,6 +317,33 @@ def _statistics(network: Any, channels: int) -> tuple[list[float], list[float]]:
         return [sum(mean) / len(mean)], [sum(deviation) / len(deviation)]
     turns = [channel % len(mean) for channel in range(channels)]
     return [mean[turn] for turn in turns], [deviation[turn] for turn in turns]
+
+
+def _choose_stages(network: Any, chosen: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The numbers, from 0 and in order, of the chosen stages; by themselves those that tell defects best.
+
+    Of stages that grow coarser these are the ones whose cells are 8 and 16 pixels across: finer ones see edges only,
+    and coarser ones know more of ImageNet's classes than of an image. Of stages of one size, as a ViT's blocks, half
+    and three quarters of the way through.
+    """
+    name = network.pretrained_cfg["architecture"]
+    if not hasattr(network, "prune_intermediate_layers"):
+        raise ConfigError(f"backbone {name} does not give its stages one by one; choose another")
+    strides = [stage["reduction"] for stage in network.feature_info]
+    count = len(strides)
+    if chosen is None:
+        if len(set(strides)) > 1:
+            return tuple(number for number, stride in enumerate(strides) if stride in PROVEN_STRIDES)
+        return tuple(sorted({max(count // 2 - 1, 0), max(count * 3 // 4 - 1, 0)}))
+    if not all(-count <= number < count for number in chosen):
+        known = ", ".join(
+            f"{number} ({stage['num_chs']} x 1/{stage['reduction']})"
+            for number, stage in enumerate(network.feature_info)
+        )
+        raise ConfigError(
+            f"model.stages: {name} has {count}, from 0 to {count - 1}, or from -1 backwards; came {list(chosen)}. Channels and size of each: {known}"
+        )
+    return tuple(sorted({number % count for number in chosen}))
 
 
 def _as_grid(network: Any, features: Any, images: Tensor) -> Tensor:

@@ -64,13 +64,15 @@ STYLE: dict[str, Any] = {
 styled = style.context(STYLE, after_reset=True)
 
 
-def above(scores: Floats, threshold: float) -> Bools:
-    """(N,) which images are called anomalous; compared in double precision, as the detector does."""
+def above(scores: Floats, threshold: float | Floats) -> Bools:
+    """(N,) which images are called anomalous, by one threshold or each by its own, in double precision, as by the detector."""
     return np.asarray(scores, np.float64) > threshold
 
 
 @styled
-def score_histograms(scores: Floats, anomalous: Bools, threshold: float, calibration: Floats | None = None) -> Figure:
+def score_histograms(
+    scores: Floats, anomalous: Bools, threshold: float, calibration: Floats | None = None, quantity: str = "Score"
+) -> Figure:
     """Show how far apart normal and anomalous scores lie: one row a group, one scale of scores, 50 bins.
 
     >>> figure = score_histograms(np.arange(10.0), np.arange(10) > 6, threshold=5.5)
@@ -96,7 +98,7 @@ def score_histograms(scores: Floats, anomalous: Bools, threshold: float, calibra
         rows[-1].set_xscale("log")
         _plain_log_ticks(rows[-1], "x", edges[[0, -1]])
     rows[-1].set_xlim(edges[0], edges[-1])
-    rows[-1].set_xlabel("Score (logarithmic; higher is stranger)" if logarithmic else "Score (higher is stranger)")
+    rows[-1].set_xlabel(f"{quantity} ({'logarithmic; ' * logarithmic}higher is stranger)")
     return figure
 
 
@@ -117,8 +119,10 @@ def bin_edges(values: Floats, threshold: float) -> tuple[Floats, bool]:
 
 
 @styled
-def roc(scores: Floats, anomalous: Bools, threshold: float) -> Figure:
+def roc(scores: Floats, anomalous: Bools, threshold: float | Floats) -> Figure:
     """Show the detection rate that each rate of false alarms would buy, and the point the threshold chose.
+
+    Where each image has a threshold of its own, (N,), the point may lie beside the curve, which is of one for all.
 
     >>> roc(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 0, 1, 1], bool), threshold=2.5).axes[0].get_xlabel()
     'False-alarm rate'
@@ -136,7 +140,7 @@ def roc(scores: Floats, anomalous: Bools, threshold: float) -> Figure:
 
 
 @styled
-def precision_recall(scores: Floats, anomalous: Bools, threshold: float) -> Figure:
+def precision_recall(scores: Floats, anomalous: Bools, threshold: float | Floats) -> Figure:
     """Show the share of alarms that are right, for each share of anomalous images found.
 
     >>> figure = precision_recall(np.array([1.0, 2.0, 3.0]), np.array([0, 0, 1], bool), threshold=2.5)

@@ -32,9 +32,8 @@ def scores_table(evaluation: Evaluation) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    rows = zip(evaluation.samples, evaluation.scores.image, evaluation.p_values, strict=True)
-    for sample, score, chance in rows:
-        verdict = int(score > evaluation.threshold)
+    rows = zip(evaluation.samples, evaluation.scores.image, evaluation.p_values, evaluation.alarms, strict=True)
+    for sample, score, chance, alarm in rows:
         known = (sample.id, sample.category, sample.kind, int(bool(sample.anomalous)))
-        table.writerow((*known, f"{score:.9g}", f"{chance:.9g}", verdict))
+        table.writerow((*known, f"{score:.9g}", f"{chance:.9g}", int(alarm)))
     return text.getvalue()

@@ -13,7 +13,6 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from unlike.data.images import to_uint8
 from unlike.records import Evaluation, Explanation, Floats, Pixels, Sample
-from unlike.report.figures import above
 from unlike.report.wording import count, number
 
 PER_SHELF = 4  # images of each kind that are shown
@@ -56,7 +55,7 @@ def choose(evaluation: Evaluation) -> list[Shelf]:
     """Pick the rows worth a look: the strangest and plainest images, and the worst mistakes of each sort."""
     scores, anomalous = evaluation.scores.image, evaluation.anomalous
     order = np.argsort(scores, kind="stable")
-    alarms = above(scores, evaluation.threshold)
+    alarms = evaluation.alarms
     top = min(PER_SHELF, (len(order) + 1) // 2)
     missed, false = order[(anomalous & ~alarms)[order]], order[(~anomalous & alarms)[order]][::-1]
     shelves = [

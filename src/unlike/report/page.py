@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jinja2
+import numpy as np
+import numpy.typing as npt
 
 import unlike
 from unlike.artifacts import write_file
 from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample, printable
-from unlike.report import figures, gallery, wording
+from unlike.report import codespace, figures, gallery, wording
 
 MOST_NAMED = 12  # images that a caution lists
 KIND_COLUMNS = ("image.detection_rate", "image.auroc", "image.average_precision", "pixel.auroc", "pixel.aupro")
@@ -35,11 +38,13 @@ class Describable(Protocol):
     """What a report asks of a fitted detector."""
 
     @property
-    def threshold_(self) -> float: ...
+    def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
     @property
     def false_alarms_(self) -> float: ...  # the share that was promised
     @property
     def calibration_(self) -> Floats: ...  # (n,) scores of the held-out normal images
+    @property
+    def calibration_categories_(self) -> npt.NDArray[np.str_]: ...  # (n,) theirs
     @property
     def history_(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
     def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
@@ -71,6 +76,7 @@ def render(detector: Describable, evaluation: Evaluation) -> str:
         .get_template("report.html.j2")
         .render(
             cautions=list(wording.cautions(evaluation)),
+            code_space=_code_space(detector, evaluation),
             evaluated=str(getattr(evaluation.source, "source", "")),
             curves=list(_curves(detector, evaluation)),
             evaluation=evaluation,
@@ -80,6 +86,7 @@ def render(detector: Describable, evaluation: Evaluation) -> str:
             histograms=_histograms(detector, evaluation),
             key=_key(pictures) if pictures.cards else None,
             metric_sections=list(_metric_sections(evaluation.overall)),
+            alarms=evaluation.alarms,
             most_dots=figures.MOST_DOTS,
             most_named=MOST_NAMED,
             scope=_scope(evaluation),
@@ -180,8 +187,11 @@ def _dots(parts: Mapping[str, Metrics], overall: Metrics, noun: str) -> Picture 
 
 def _histograms(detector: Describable, evaluation: Evaluation) -> Picture:
     scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.threshold
-    figure = figures.score_histograms(scores, anomalous, threshold, detector.calibration_)
-    alarms = figures.above(scores, threshold)
+    calibration, quantity, alarms = detector.calibration_, "Score", evaluation.alarms
+    if evaluation.thresholds:  # no two categories need have the same scale
+        scores, calibration, threshold = scores / _sure(evaluation.lines), calibration / _sure(_lines(detector)), 1.0
+        quantity = "Score, in thresholds of its category"
+    figure = figures.score_histograms(scores, anomalous, threshold, calibration, quantity)
     alt = (
         f"Histograms of scores in {figures.BINS} bins; threshold {wording.number(threshold)}. Above it: {alarms[~anomalous].sum()} "
         f"of {(~anomalous).sum()} normal and {alarms[anomalous].sum()} of {anomalous.sum()} anomalous images."
@@ -191,9 +201,9 @@ def _histograms(detector: Describable, evaluation: Evaluation) -> Picture:
 
 def _curves(detector: Describable, evaluation: Evaluation) -> Iterator[Picture]:
     """The curves that can be drawn: two need both classes, one needs a model that was trained."""
-    scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.threshold
+    scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.lines
     if anomalous.any() and not anomalous.all():
-        alarms = figures.above(scores, threshold)
+        alarms = evaluation.alarms
         point = f"{wording.percent(alarms[~anomalous].mean())} false alarms and {wording.percent(alarms[anomalous].mean())} detected"
         yield Picture(
             figures.svg(figures.roc(scores, anomalous, threshold)), f"ROC curve; the threshold gives {point}."
@@ -210,6 +220,15 @@ def _curves(detector: Describable, evaluation: Evaluation) -> Iterator[Picture]:
         yield Picture(figures.svg(figures.losses(detector.history_)), text)
 
 
+def _code_space(detector: Describable, evaluation: Evaluation) -> dict[str, Any] | None:
+    found = codespace.sketch(detector, evaluation)
+    if found is None:
+        return None
+    alt = f"Codes of {wording.count(found.shown, 'image')} on a plane by PCA, coloured by label and by score."
+    picture = None if found.figure is None else Picture(figures.svg(found.figure), alt)
+    return {"picture": picture, "shown": found.shown, "numbers": found.numbers, "reason": found.reason}
+
+
 def _key(pictures: gallery.Gallery) -> Picture:
     bar = figures.colour_bar(pictures.limit, gallery.overlay_colours())
     return Picture(
@@ -219,13 +238,26 @@ def _key(pictures: gallery.Gallery) -> Picture:
 
 
 def _threshold_facts(detector: Describable) -> dict[str, Any]:
-    calibration = detector.calibration_
+    thresholds = dict(detector.thresholds_)
     return {
-        "value": detector.threshold_,
+        "value": thresholds.pop(""),
+        "categories": thresholds,
+        "held_out": Counter(detector.calibration_categories_.tolist()),
         "promised": detector.false_alarms_,
-        "normals": len(calibration),
-        "above": int(figures.above(calibration, detector.threshold_).sum()),
+        "normals": len(detector.calibration_),
+        "above": int(figures.above(detector.calibration_, _lines(detector)).sum()),
     }
+
+
+def _lines(detector: Describable) -> Floats:
+    """(n,) the threshold of each held-out normal image."""
+    thresholds = detector.thresholds_
+    return np.array([thresholds.get(name, thresholds[""]) for name in detector.calibration_categories_])
+
+
+def _sure(lines: Floats) -> Floats:
+    """Thresholds that one can divide by."""
+    return np.maximum(lines, np.finfo(np.float32).tiny)
 
 
 def settings_tables(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

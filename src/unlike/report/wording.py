@@ -17,6 +17,10 @@ LEAKED = (
     "Identical to what the detector was fitted on, which makes the metrics below better than they should be. "
     "Remove them from one side and evaluate again."
 )
+SYNTHETIC = (
+    "Nobody had defective images: the anomalous ones are copies of the normal ones with defects drawn by chance. Compare "
+    "detectors and settings by these metrics; how many real defects will be found, they cannot say."
+)
 BROKEN_PROMISE = (
     "The normal images here differ from those the detector was fitted on, in light, position or product, or some are not "
     "normal. Look at the worst false alarms below, and fit again with normal images such as these."
@@ -193,6 +197,8 @@ class Caution:
 def cautions(evaluation: Evaluation) -> Iterator[Caution]:
     """Everything in an evaluation that should make its reader careful."""
     overall, leaked = evaluation.overall, evaluation.leaked
+    if evaluation.synthetic:
+        yield Caution("The defects are synthetic", SYNTHETIC)
     if leaked:
         title = f"{count(len(leaked), 'test image')} {'were' if len(leaked) > 1 else 'was'} also used in fitting"
         yield Caution(title, LEAKED, leaked)

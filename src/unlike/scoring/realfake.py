@@ -57,7 +57,7 @@ class RealFakeScorer(Scorer):
 
     def check(self, model: Model) -> None:
         if not isinstance(model, Autoencoder) or not model.decodes:
-            skips = " with skips (set model.skips=false)" if isinstance(model, Autoencoder) else ""
+            skips = " with skips (set model.skips=false)" if hasattr(model.config, "skips") else ""
             raise ConfigError(
                 f"scorer 'real-or-fake' needs a model that decodes its code; {type(model).__name__}{skips} does not"
             )

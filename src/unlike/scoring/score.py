@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from unlike.data.tensors import to_pixels, to_tensor
+from unlike.data.tiles import Tiling
 from unlike.errors import ConfigError
 from unlike.models import Autoencoder, Model
 from unlike.records import Floats, Pixels
@@ -17,26 +23,34 @@ BLOCK = 64  # images through the model at once
 
 @torch.inference_mode()
 def score_pixels(
-    pixels: Pixels, value_range: tuple[float, float], model: Model, scorer: Scorer, config: MapConfig
+    pixels: Pixels,
+    value_range: tuple[float, float],
+    model: Model,
+    scorer: Scorer,
+    config: MapConfig,
+    tiling: Tiling | None = None,
 ) -> tuple[Floats, Floats]:
-    """Pixels (B, H, W, C) -> maps (B, h, w) and scores (B,), each image by itself, on the model's device."""
-    device = device_of(model)
+    """Pixels (B, H, W, C) -> maps (B, h, w) and scores (B,), each image by itself, on the model's device.
+
+    With a tiling the scorer sees tiles, and smoothing and reduction the maps that they make together.
+    """
     maps, scores = [], []
-    for start in range(0, len(pixels), BLOCK):
-        images = to_tensor(pixels[start : start + BLOCK], value_range, device)
-        block = smooth(scorer.maps(model, images), config)
+    for found in _see(pixels, value_range, partial(scorer.maps, model), device_of(model), tiling):
+        block = smooth(found, config)
         maps.append(block.cpu().numpy())
         scores.append(reduce_maps(block, config).cpu().numpy().astype(np.float64))
     return np.concatenate(maps), np.concatenate(scores)
 
 
 @torch.inference_mode()
-def rebuild_pixels(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Pixels | None:
+def rebuild_pixels(
+    pixels: Pixels, value_range: tuple[float, float], model: Model, tiling: Tiling | None = None
+) -> Pixels | None:
     """Pixels (B, H, W, C) as the model rebuilds them, or None where it rebuilds something else than images."""
     if not isinstance(model, Autoencoder) or not model.rebuilds_images:
         return None
-    images = to_tensor(pixels, value_range, device_of(model))
-    return to_pixels(model.rebuild(images), value_range, pixels.dtype)
+    blocks = _see(pixels, value_range, model.rebuild, device_of(model), tiling)
+    return np.concatenate([to_pixels(block, value_range, pixels.dtype) for block in blocks])
 
 
 @torch.inference_mode()
@@ -60,7 +74,25 @@ def decode_codes(grids: Floats, value_range: tuple[float, float], model: Model, 
     return to_pixels(torch.cat(images), value_range, kind)
 
 
+def _see(
+    pixels: Pixels,
+    value_range: tuple[float, float],
+    look: Callable[[Tensor], Tensor],
+    device: torch.device,
+    tiling: Tiling | None,
+) -> Iterator[Tensor]:
+    """What `look` finds in some images at a time, (b, C, H, W) -> (b, ...); with a tiling in their tiles, stitched."""
+    at_once = BLOCK if tiling is None else max(1, BLOCK // len(tiling))
+    for start in range(0, len(pixels), at_once):
+        part = pixels[start : start + at_once]
+        if tiling is None:
+            yield look(to_tensor(part, value_range, device))
+            continue
+        tiles = tiling.cut(part)
+        found = [look(to_tensor(tiles[at : at + BLOCK], value_range, device)) for at in range(0, len(tiles), BLOCK)]
+        yield tiling.stitch(torch.cat(found))
+
+
 def device_of(model: Model) -> torch.device:
-    """Where the model's weights are."""
-    device: torch.device = next(iter(model.state_dict().values())).device
-    return device
+    """Where the model's weights are; one without any works where images are."""
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))

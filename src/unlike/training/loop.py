@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unlike.data.augment import AugmentConfig, augment
 from unlike.data.batches import ImageSet, Rows
+from unlike.data.defects import add_defects
 from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Split
 from unlike.data.tensors import to_tensor
@@ -56,6 +57,7 @@ def train(
     `labels`, one for each of `images`, go to the loss of a model that learns from labels.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
+        model.eval()
         return []
     epochs, batch_size = config.resolve(len(split.train))
     fabric = _start_fabric(config, device)
@@ -73,7 +75,9 @@ def train(
             random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])
             spoiler = _Spoiler(augmentation, corruption, images.value_range, random)
             train_loss = run.learn(images, batches, spoiler)
-            validation_loss = run.validate(images, split.validation, batch_size)
+            # the same defects after each epoch, and no noise: what is validated is what the model is for
+            damager = _Spoiler(None, _only_defects(corruption), images.value_range, np.random.default_rng([seed, 0, 1]))
+            validation_loss = run.validate(images, split.validation, batch_size, damager)
             row = run.remember(epoch, train_loss, validation_loss)
             if checkpoint is not None and fabric.is_global_zero:
                 checkpoint.save(run.state())
@@ -93,13 +97,21 @@ class _Spoiler:
     value_range: tuple[float, float]
     random: np.random.Generator
 
-    def augment(self, pixels: Pixels) -> Pixels:
-        if self.augmentation is None:
-            return pixels
-        return augment(pixels, self.augmentation, self.random, value_range=self.value_range)
+    def spoil(self, pixels: Pixels, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Images (B, C, H, W) as the model is to see them, and as they were where they were spoilt on purpose."""
+        if self.augmentation is not None:
+            pixels = augment(pixels, self.augmentation, self.random, value_range=self.value_range)
+        clean = spoilt = to_tensor(pixels, self.value_range, device)
+        if self.corruption is not None:
+            if self.corruption.defect_share > 0:
+                damaged, _ = add_defects(pixels, self.corruption.damage, self.random, value_range=self.value_range)
+                spoilt = to_tensor(damaged, self.value_range, device)
+            spoilt = spoil(spoilt, self.corruption)
+        return spoilt, None if spoilt is clean else clean
 
-    def spoil(self, images: Tensor) -> Tensor:
-        return images if self.corruption is None else spoil(images, self.corruption)
+
+def _only_defects(corruption: CorruptionConfig | None) -> CorruptionConfig | None:
+    return corruption and replace(corruption, noise=0.0, hole_share=0.0)
 
 
 class _Run:
@@ -134,9 +146,7 @@ class _Run:
         for rows in batches:
             shares = _shares(rows, fabric.global_rank, fabric.world_size, config.accumulate)
             for number, (part, weight) in enumerate(shares, 1):
-                batch = to_tensor(spoiler.augment(images.take(part)), images.value_range, fabric.device)
-                spoilt = spoiler.spoil(batch)
-                clean = None if spoilt is batch else batch
+                spoilt, clean = spoiler.spoil(images.take(part), fabric.device)
                 # a marked method runs in the precision's own context only where there are several processes
                 with fabric.no_backward_sync(self.wrapped, enabled=number < len(shares)), fabric.autocast():
                     loss = weight * self.loss(spoilt, self.objective, clean, *self.labels_of(part))
@@ -152,7 +162,7 @@ class _Run:
         return float(cast(Tensor, fabric.all_reduce(total, reduce_op="mean"))) / count
 
     @torch.no_grad()
-    def validate(self, images: ImageSet, rows: Rows, batch_size: int) -> float:
+    def validate(self, images: ImageSet, rows: Rows, batch_size: int, spoiler: _Spoiler) -> float:
         """Mean loss on held-out images, in the mode in which the model will be used."""
         if self.fabric.world_size > 1:  # each process has seen other images: the first one's batch statistics count
             for buffer in self.model.buffers():
@@ -161,8 +171,8 @@ class _Run:
         total, loss_of = 0.0, cast(Callable[..., Tensor], self.model.loss)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
-            batch = to_tensor(images.take(chosen), images.value_range, self.fabric.device)
-            total += float(loss_of(batch, self.objective, None, *self.labels_of(chosen))) * len(chosen)
+            batch, clean = spoiler.spoil(images.take(chosen), self.fabric.device)
+            total += float(loss_of(batch, self.objective, clean, *self.labels_of(chosen))) * len(chosen)
         loss = float(self.fabric.broadcast(total / len(rows)))  # all must stop, and cut their rates, together
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(loss)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 
 from unlike.config import check_range
+from unlike.data.defects import DefectConfig
 from unlike.errors import ConfigError, unknown
 from unlike.models.initialise import INITIALISATIONS
 from unlike.models.measures import OBJECTIVES
@@ -66,14 +67,33 @@ class TrainingConfig:
 
 @dataclass(frozen=True, slots=True)
 class CorruptionConfig:
-    """How images are spoilt before the model sees them in training; it is to rebuild them as they were."""
+    """How images are spoilt before the model sees them in training: it is to rebuild them as they were, or to say where.
+
+    >>> CorruptionConfig(defect_share=0.5, defect_kinds=("scratch",)).damage.kinds
+    ('scratch',)
+    """
 
     noise: float = 0.0  # standard deviation of Gaussian noise, where black to white is 2 (denoising)
     hole_share: float = 0.0  # of the image that is hidden by grey squares (inpainting)
     hole_pixels: int = 8  # side of a square
+    defect_share: float = 0.0  # of the images that get synthetic defects, those held out to validate too
+    defect_most: int = 3  # defects an image gets
+    defect_kinds: tuple[str, ...] = DefectConfig().kinds  # paste, scar, blend, scratch, stain, texture
+    defect_size: tuple[float, float] = DefectConfig().size  # a side, as a share of the image's
+    defect_opacity: tuple[float, float] = DefectConfig().opacity  # of scratches, stains and textures
 
     def __post_init__(self) -> None:
         check_range("corruption.noise", self.noise, 0, 10)
         check_range("corruption.hole_share", self.hole_share, 0, 0.95)
         if self.hole_pixels < 1:
             raise ConfigError(f"corruption.hole_pixels: expected 1 or more, came {self.hole_pixels}")
+        _ = self.damage  # its own checks
+
+    @property
+    def damage(self) -> DefectConfig:
+        """The synthetic defects among all this."""
+        names = [field.name for field in fields(DefectConfig)]
+        try:
+            return DefectConfig(**{name: getattr(self, f"defect_{name}") for name in names})
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("defects.", "corruption.defect_")) from None

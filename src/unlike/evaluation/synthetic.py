@@ -1,0 +1,90 @@
+"""A test set where nobody has a defective image: normal images as they are, and each once more with a synthetic defect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from unlike.data.arrays import ImageArray
+from unlike.data.batches import stream, value_range
+from unlike.data.defects import DefectConfig, add_defects
+from unlike.data.images import Frame, promote
+from unlike.data.index import Index
+from unlike.errors import DataError
+from unlike.records import Bools, Pixels, Sample, Unreadable
+
+MOST = 500  # normal images that are used: all are in memory, twice
+
+
+def make_synthetic(
+    index: Index, frame: Frame, seed: int = 0, config: DefectConfig | None = None
+) -> tuple[Index, tuple[Unreadable, ...]]:
+    """A labelled set in memory, of normal images in a detector's frame and of their damaged copies, with masks.
+
+    Of a set with splits the normal images of the test split are used, at most 500, drawn at random. Kinds of defects take
+    turns; a copy in which none could be seen is left out. Also returns the images that could not be read.
+
+    >>> from unlike.data.index import find_images
+    >>> images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    >>> found, _ = make_synthetic(find_images(images), Frame(32, 32, 3))
+    >>> [sample.id for sample in found.samples][5:8]
+    ['5', '0 + paste', '1 + scar']
+    """
+    chosen = _choose_normals(index, seed)
+    samples, normal, unreadable = _read(chosen, frame)
+    if not samples:
+        named = "; ".join(f"{item.id} {item.reason}" for item in unreadable[:3])
+        raise DataError(f"{index.source}: none of its {len(chosen):,} normal images can be read: {named}")
+    damaged, masks, kinds = _damage(normal, config or DefectConfig(), seed)
+    rows = [row for row in range(len(samples)) if masks[row].any()]
+    good = [Sample(s.id, row=row, anomalous=False, category=s.category, kind="good") for row, s in enumerate(samples)]
+    bad = [
+        replace(
+            good[row],
+            id=f"{samples[row].id} + {kinds[row]}",
+            row=len(samples) + row,
+            anomalous=True,
+            kind=kinds[row],
+            mask=masks[row],
+        )
+        for row in rows
+    ]
+    array = ImageArray(np.concatenate([normal, damaged]))
+    return Index(f"{index.source}, with synthetic defects", [*good, *bad], array), unreadable
+
+
+def _choose_normals(index: Index, seed: int) -> Index:
+    normal = index.where(lambda sample: sample.anomalous is not True)
+    held_out = normal.where(lambda sample: sample.split == "test")
+    normal = held_out if len(held_out) else normal
+    if not len(normal):
+        raise DataError(
+            f"{index.source}: none of its {len(index):,} images is normal; synthetic defects need normal images"
+        )
+    few = np.sort(np.random.default_rng(seed).permutation(len(normal))[:MOST])
+    return normal.take(few)
+
+
+def _read(index: Index, frame: Frame) -> tuple[list[Sample], Pixels, tuple[Unreadable, ...]]:
+    """What can be read, of one number type (N, H, W, C), and what cannot."""
+    batches = list(stream(index, frame))
+    samples = [sample for batch in batches for sample in batch.samples]
+    read = [batch.pixels for batch in batches if len(batch.samples)]
+    kind = max((pixels.dtype for pixels in read), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
+    pixels = np.concatenate([promote(pixels, kind) for pixels in read]) if read else np.empty((0, *frame.size, 1), kind)
+    return samples, pixels, tuple(item for batch in batches for item in batch.unreadable)
+
+
+def _damage(normal: Pixels, config: DefectConfig, seed: int) -> tuple[Pixels, Bools, list[str]]:
+    """A copy of each image (N, H, W, C) with defects of one kind, their masks (N, H, W), and the kinds."""
+    random = np.random.default_rng(seed)
+    damaged, masks = normal.copy(), np.zeros(normal.shape[:3], bool)
+    bounds = value_range(float(normal.min()), float(normal.max()), normal.dtype)
+    several = len(config.kinds)
+    for turn, kind in enumerate(config.kinds):
+        alone = replace(config, kinds=(kind,))
+        damaged[turn::several], masks[turn::several] = add_defects(
+            normal[turn::several], alone, random, value_range=bounds
+        )
+    return damaged, masks, [config.kinds[row % several] for row in range(len(normal))]

@@ -1,0 +1,294 @@
+"""The steps of a fit, in order: frame, model, scorer, split, what the model sees, lessons, and the line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlike.data.batches import ImageSet, Rows, block_rows, choose_frame
+from unlike.data.cache import iterate
+from unlike.data.images import Frame
+from unlike.data.index import Index
+from unlike.data.randomness import isolated_randomness
+from unlike.data.split import (
+    Split,
+    calibration_size,
+    calibration_sizes,
+    categories_of,
+    distinct_rows,
+    split_categories,
+    split_normals,
+)
+from unlike.data.tensors import to_tensor
+from unlike.data.tiles import TiledImages, Tiling, cut_split
+from unlike.decision.lines import ALL, Decision, draw_lines
+from unlike.decision.thresholds import THRESHOLDS, QuantileThreshold
+from unlike.errors import ConfigError, DataError
+from unlike.models import MODELS, Autoencoder, ImageShape, Model
+from unlike.models.initialise import initialise
+from unlike.scoring import SCORERS, Scorer
+from unlike.scoring.crosswise import BLOCK, Remembered, score_out_of_fold
+from unlike.scoring.score import score_pixels
+from unlike.settings import DataConfig, DecisionConfig, Settings
+from unlike.storage import shape_of, versions
+
+CROSS_MOST = 500  # images up to which none is held back where that can be
+CROSS_BYTES = 1_000_000_000  # of their codes
+FOLDS = 5  # of which each is scored by a scorer of the others
+FILE_SIDE = 256  # pixels: the default size for images in files
+
+
+def check_seed(seed: Any) -> int:
+    """The seed, or a ConfigError where it is none.
+
+    >>> check_seed(7)
+    7
+    """
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ConfigError(f"seed: expected a whole number from 0 to 2^63 - 1, came {seed!r}")
+    return seed
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of that name; "auto" takes an accelerator where there is one.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        torch.empty(0, device="cuda" if name == "gpu" else name)
+        return torch.device("cuda" if name == "gpu" else name)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r} cannot be used here ({first}); expected auto, cpu, cuda or cuda:0"
+        ) from None
+
+
+def place(model: Model, device: str) -> torch.device:
+    """Bring the model to the device of that name."""
+    chosen = choose_device(device)
+    model.to(chosen).to(memory_format=torch.channels_last)
+    return chosen
+
+
+def frame_for(index: Index, data: DataConfig) -> Frame:
+    """The form in which all these images will be seen."""
+    channels = None if data.channels == "auto" else data.channels
+    return choose_frame(index, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
+
+
+def build_model(settings: Settings, frame: Frame, seed: int) -> Model:
+    """A fresh model for images in that frame, or for their tiles."""
+    shape = shape_of(settings, frame)
+    with isolated_randomness(seed):
+        try:
+            model = MODELS[settings.model_name](settings.model, shape)
+        except (RuntimeError, MemoryError) as error:  # the allocator's, of a layer as large as a huge image
+            first = str(error).splitlines()[0]
+            raise ConfigError(
+                f"model {settings.model_name!r} for {shape.height} x {shape.width} x {shape.channels} images "
+                f"cannot be built ({first}); try a smaller --size"
+            ) from None
+        initialise(model, settings.training.initialisation)
+    return model
+
+
+def check_suits(model: Model, settings: Settings, frame: Frame) -> Model:
+    """A trained model, or a ConfigError where it is not what the settings describe, for images in that frame."""
+    shape: ImageShape = shape_of(settings, frame)
+    wanted = MODELS[settings.model_name]
+    if not (isinstance(model, wanted) and model.config == settings.model and model.shape == shape):
+        raise ConfigError(
+            f"the model given to fit is a {type(model).__name__} for {model.shape}; these settings and images need a "
+            f"{wanted.__name__} for {shape}, with the settings of section [model]"
+        )
+    return model
+
+
+def make_scorer(settings: Settings, model: Model) -> Scorer:
+    """A fresh scorer, or a ConfigError where it cannot work with that model, or with tiles where there are some."""
+    scorer = SCORERS[settings.scorer_name](settings.scorer)
+    scorer.check(model)
+    parts = (scorer, *getattr(scorer, "members", ()))
+    if settings.data.tile is not None and any(getattr(part.config, "positions", "") == "each" for part in parts):
+        raise ConfigError(
+            "scorer.positions = 'each' learns every place of an image by itself, and a tile may come from any place; "
+            "take positions = 'pooled', another preset, such as patchcore, or leave data.tile out"
+        )
+    return scorer
+
+
+def crosses(model: Model, scorer: Scorer, settings: Settings, count: int) -> bool:
+    """Whether normal images calibrate crosswise: each scored by a scorer of the others, none held back for good.
+
+    That takes a model that was not trained on them, and codes of all of them in memory. A ConfigError says why it
+    cannot be where it was asked for.
+    """
+    asked = settings.decision.calibration
+    fixed = not any(parameter.requires_grad for parameter in model.parameters()) and not isinstance(model, Autoencoder)
+    possible = fixed and not scorer.needs_held_out and settings.data.tile is None
+    if asked == "cross" and not possible:
+        raise ConfigError(
+            "decision.calibration = 'cross' is for models that are not trained, such as features, with a scorer of codes "
+            "and without tiles: expected 'auto' or 'held-out' here"
+        )
+    if asked == "cross" or not possible or asked == "held-out" or settings.decision.calibration_share != "auto":
+        return asked == "cross"
+    if not 2 < count <= CROSS_MOST:
+        return False
+    shape = model.shape
+    with torch.inference_mode():
+        code = model.encode(torch.zeros(1, shape.channels, shape.height, shape.width))
+    return count * code.numel() * code.element_size() <= CROSS_BYTES
+
+
+def split_images(
+    images: ImageSet, decision: DecisionConfig, seed: int, *, cross: bool = False
+) -> tuple[Split, QuantileThreshold]:
+    """Who trains and who calibrates, of each category, and the promise, checked before anything is trained."""
+    asked = None if decision.false_alarms == "auto" else decision.false_alarms
+    share = None if decision.calibration_share == "auto" else decision.calibration_share
+    rows = distinct_rows(images.digests)
+    count = calibration_size(len(rows), share, asked)
+    sizes: dict[str, int] = {}
+    if cross:
+        count = len(rows)
+    elif wants_lines(images, decision):
+        categories = categories_of(images.samples)[rows]
+        sizes = calibration_sizes(categories, share, asked)
+        count = sum(sizes.values()) or count
+    rule = THRESHOLDS[decision.threshold](decision.false_alarms)
+    try:
+        rule.fit(np.zeros(count))
+    except DataError as error:
+        raise DataError(f"of {len(rows)} different normal images {count} can be held out, and {error}") from None
+    if cross:
+        return Split(rows, rows[:0], rows), rule
+    if any(sizes.values()):
+        return split_categories(rows, categories, sizes, seed), rule
+    return split_normals(rows, count, seed), rule
+
+
+def wants_lines(images: ImageSet, decision: DecisionConfig) -> list[str]:
+    """The categories that should have a line of their own: all, where there are several."""
+    if not decision.per_category:
+        return []
+    names = np.unique(categories_of(images.samples)).tolist()
+    return [name for name in names if name != ALL] if len(names) > 1 else []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """What the model sees of the images: the images themselves, or their tiles."""
+
+    images: ImageSet
+    split: Split
+    frame: Frame
+
+    @classmethod
+    def of(cls, images: ImageSet, split: Split, frame: Frame, tiling: Tiling | None) -> Pieces:
+        """The tiles, where there is a tiling; all those of an image are in the same part of the split."""
+        if tiling is None:
+            return cls(images, split, frame)
+        return cls(TiledImages(images, tiling), cut_split(split, tiling), tiling.frame_of(frame))
+
+
+def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, seed: int, device: torch.device) -> None:
+    """Let the scorer learn from what the model was trained on, and from what it was not."""
+    known, others = _rows_to_learn(model, scorer, pieces.split)
+    known_batches, other_batches = (_Batches(pieces, rows, device) for rows in (known, others))
+    scorer.fit(model, known_batches, other_batches, seed)
+
+
+def calibrate(
+    model: Model,
+    scorer: Scorer,
+    images: ImageSet,
+    split: Split,
+    frame: Frame,
+    settings: Settings,
+    rule: QuantileThreshold,
+) -> Decision:
+    """Score the held-out normal images, and draw the lines."""
+    tiling, rows = settings.data.tiling(frame), split.calibration
+    size = block_rows(frame) if tiling is None else tiling.images_at_once
+    scores, peaks = [], []
+    for start in range(0, len(rows), size):
+        pixels = images.take(rows[start : start + size])
+        maps, found = score_pixels(pixels, images.value_range, model, scorer, settings.map, tiling)
+        scores.append(found)
+        peaks.append(maps.max(axis=(1, 2)))
+    categories = categories_of([images.samples[row] for row in rows])
+    apart = wants_lines(images, settings.decision)
+    return draw_lines(np.concatenate(scores), np.concatenate(peaks), categories, rule, apart)
+
+
+def fit_crosswise(
+    scorer: Scorer,
+    model: Model,
+    pieces: Pieces,
+    settings: Settings,
+    rule: QuantileThreshold,
+    seed: int,
+    device: torch.device,
+) -> Decision:
+    """Let the scorer learn from all images, and draw the lines by the scores that each has from scorers of the others.
+
+    Cross-conformal prediction (Vovk, 2015): a scorer of four fifths knows a little less than the one of all that is
+    used, so the lines are a little high, and the promise is rather kept too well.
+    """
+    rows = pieces.split.train
+    with torch.inference_mode():
+        codes = torch.cat([model.encode(batch) for batch in _Batches(pieces, rows, device)])
+    scorer.fit(Remembered(), torch.split(codes, BLOCK), (), seed)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows)))
+    folds = order.tensor_split(min(FOLDS, len(rows)))
+    scores, peaks = score_out_of_fold(lambda: make_scorer(settings, model), codes, folds, settings.map, seed)
+    categories = categories_of([pieces.images.samples[row] for row in rows])
+    return draw_lines(scores, peaks, categories, rule, wants_lines(pieces.images, settings.decision))
+
+
+def count_images(images: ImageSet, split: Split) -> dict[str, int]:
+    """Of the images, by what they were used for."""
+    parts = {"train": len(split.train), "validation": len(split.validation), "calibration": len(split.calibration)}
+    copies = len(images.samples) - len(np.unique(np.concatenate([split.train, split.validation, split.calibration])))
+    return {**parts, "copies": copies, "unreadable": len(images.unreadable)}
+
+
+def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:
+    """Of everything that a training depends on."""
+    sums = hashlib.sha256(repr((settings.to_sections(), seed, versions())).encode())
+    sums.update(images.digests.tobytes())
+    sums.update(categories_of(images.samples).tobytes())  # they choose who is held out
+    return sums.hexdigest()
+
+
+def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Rows]:
+    """What the scorer learns from: the images the model knows, and others; all of them where no model was trained."""
+    if scorer.needs_held_out or any(parameter.requires_grad for parameter in model.parameters()):
+        return split.train, split.validation
+    both = np.sort(np.concatenate([split.train, split.validation]))
+    return both, both
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """Batches of some pieces for a scorer to learn from, as often as it goes through them."""
+
+    pieces: Pieces
+    rows: Rows
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in iterate(self.pieces.images, self.rows, self.pieces.frame):
+            yield to_tensor(batch.pixels, self.pieces.images.value_range, self.device)

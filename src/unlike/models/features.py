@@ -1,0 +1,144 @@
+"""features: what a frozen network sees, stage by stage, in one grid; PatchCore, PaDiM and DFR score it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unlike.config import check_range
+from unlike.errors import ConfigError, unknown
+from unlike.models.backbones import Stages, make_stages
+from unlike.models.base import ImageShape, Model, Objective
+from unlike.models.runtimes import CHOICES, Frozen
+
+BORDERS, SCALES = ("damp", "keep"), ("unit", "none")
+SHORTEST = 1e-6  # features, as from a network that sees nothing, are not made longer
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesConfig:
+    """Which features of which network are looked at, and what with."""
+
+    backbone: str = "efficientnet-lite0"  # or the name of any timm network, such as resnet18
+    pretrained: bool = True  # false: random weights, to see what pretrained ones are worth
+    stages: tuple[int, ...] | Literal["auto"] = "auto"  # as timm counts them; auto: of 8 and 16 pixels, or the middle
+    cell: int | Literal["auto"] = "auto"  # pixels across, of the grid all stages are brought to; auto: the finest's
+    averaging: int = 3  # cells of a stage across, over which it is averaged; 1 averages nothing
+    border: str = "damp"  # damp: what an average lacks beyond the image counts as nothing; keep: it is not counted
+    scale: str = "none"  # unit: each stage's features of a place have length 1, so all stages count alike
+    dimensions: int | None = None  # random directions that the features of a place are reduced to; none keeps all
+    direction_seed: int = 0  # of that draw
+    runtime: str = "auto"  # what runs it on a CPU: auto, the fastest installed, or torch, torchscript, ...
+
+    def __post_init__(self) -> None:
+        if self.stages != "auto" and not self.stages:
+            raise ConfigError("model.stages: expected one stage or more, or auto, came none")
+        if self.cell != "auto":
+            check_range("model.cell", self.cell, 1, 1024)
+        check_range("model.averaging", self.averaging, 1, 99)
+        if self.averaging % 2 == 0:
+            raise ConfigError(f"model.averaging: expected an odd number, which has a middle, came {self.averaging}")
+        if self.dimensions is not None and self.dimensions < 1:
+            raise ConfigError(f"model.dimensions: expected 1 or more, or none, came {self.dimensions}")
+        check_range("model.direction_seed", self.direction_seed, 0, 2**63 - 1)
+        for name, known in (("border", BORDERS), ("scale", SCALES), ("runtime", CHOICES)):
+            if getattr(self, name) not in known:
+                raise unknown(f"model.{name}", getattr(self, name), known)
+
+
+class Features(Model):
+    """Look with a network that already knows how to see, and learn nothing: the code is what it sees at each place.
+
+    An image's features are (D, h, w): the chosen stages of the network, each averaged over neighbouring cells, in the
+    grid of the finest one (PatchCore, Roth et al. 2022, section 3.1). Nothing is trained; scorers that look at codes
+    learn what normal features are.
+
+    At the border an average has fewer cells, and the network has seen the frame round the image: features vary most
+    there, and the strangest place of a normal image would mostly be at its edge. So they are damped by the share of
+    the averaged cells that lies inside the image.
+    """
+
+    Config = FeaturesConfig
+
+    def __init__(self, config: FeaturesConfig, shape: ImageShape) -> None:
+        super().__init__(config, shape)
+        self.extractor = make_features(config, shape)
+
+    def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
+        return self.extractor(images)  # type: ignore[no-any-return]  # (B, D, h, w)
+
+    def loss(self, images: Tensor, objective: Objective, clean: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        return images.new_zeros(())  # there is nothing to train
+
+
+def make_features(config: FeaturesConfig, shape: ImageShape) -> Frozen:
+    """The frozen extractor by itself, (B, C, H, W) -> (B, D, h, w), for models that learn from what it sees.
+
+    >>> config = FeaturesConfig(backbone="resnet18", pretrained=False)
+    >>> make_features(config, ImageShape(3, 64, 96))(torch.zeros(2, 3, 64, 96)).shape
+    torch.Size([2, 384, 8, 12])
+    """
+    chosen = None if config.stages == "auto" else config.stages
+    size = (shape.height, shape.width)
+    stages = make_stages(config.backbone, config.pretrained, shape.channels, size, chosen)
+    return Frozen(FeatureGrid(stages, config, size), config.runtime)
+
+
+class FeatureGrid(nn.Module):
+    """The stages of a network in one grid, (B, C, H, W) -> (B, D, h, w); an image's own do not depend on the others'."""
+
+    directions: Tensor | None
+
+    def __init__(self, stages: Stages, config: FeaturesConfig, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.stages = stages
+        self.averaging, self.border, self.scale = config.averaging, config.border, config.scale
+        finest = max(stages.grids)
+        self.grid = finest if config.cell == "auto" else (-(-size[0] // config.cell), -(-size[1] // config.cell))
+        self.register_buffer("directions", _draw_directions(sum(stages.widths), config))
+        self.width = sum(stages.widths) if config.dimensions is None else config.dimensions
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
+        grids = [self._bring(self._average(self._rescale(grid))) for grid in self.stages(images)]
+        features = torch.cat(grids, dim=1)
+        return features if self.directions is None else functional.conv2d(features, self.directions)  # (B, D, h, w)
+
+    def _rescale(self, grid: Tensor) -> Tensor:
+        return functional.normalize(grid, dim=1, eps=SHORTEST) if self.scale == "unit" else grid
+
+    def _average(self, grid: Tensor) -> Tensor:
+        """Over neighbouring cells; at the border over those that there are, or as if the others were zero."""
+        if self.averaging == 1:
+            return grid
+        side, damped = self.averaging, self.border == "damp"
+        return functional.avg_pool2d(grid, side, stride=1, padding=side // 2, count_include_pad=damped)
+
+    def _bring(self, grid: Tensor) -> Tensor:
+        """To the one grid: means of cells where it is coarser, and a smooth surface where it is finer."""
+        if tuple(grid.shape[2:]) == self.grid:
+            return grid
+        if grid.shape[2] >= self.grid[0] and grid.shape[3] >= self.grid[1]:
+            return functional.adaptive_avg_pool2d(grid, self.grid)
+        return functional.interpolate(grid, self.grid, mode="bilinear", align_corners=False)
+
+
+def _draw_directions(count: int, config: FeaturesConfig) -> Tensor | None:
+    """Orthogonal directions (D, count, 1, 1) of length 1; a ConfigError where there are not so many.
+
+    They keep more of distances and covariances than as many channels drawn at random (Kim et al., 2021).
+    """
+    if config.dimensions is None:
+        return None
+    if config.dimensions > count:
+        raise ConfigError(
+            f"model.dimensions: expected {count} or less, the channels of the chosen stages of {config.backbone}, "
+            f"came {config.dimensions}"
+        )
+    random = np.random.default_rng(config.direction_seed)
+    directions, _ = np.linalg.qr(random.normal(size=(count, config.dimensions)))
+    return torch.from_numpy(directions.T.astype(np.float32))[..., None, None]

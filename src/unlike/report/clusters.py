@@ -1,0 +1,151 @@
+"""What equilibrium k-means makes of one set of points as its alpha changes, beside k-means."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from unlike.errors import DataError
+from unlike.records import Floats
+from unlike.report.figures import ANOMALOUS, INK, NORMAL, WIDE, styled
+from unlike.report.wording import number, percent
+
+FACTORS = (0.1, 1.0, 10.0)
+COLOURS = (NORMAL, ANOMALOUS, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a7a00")  # Okabe & Ito, the yellow darker
+MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+MOST_POINTS = 3000  # drawn in a panel; all of them are clustered
+MOST_SIZES = 6  # printed below a panel
+
+Labels = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clustering:
+    """One way to divide the points, under its title."""
+
+    title: str
+    labels: Labels  # (N,)
+    sizes: Labels  # (K,) the largest first; label 0 has the first
+    centres: Floats | None = None  # (K, D)
+    alpha: float | None = None
+
+
+@styled
+def alpha_sweep(
+    points: Floats,
+    n_clusters: int,
+    labels: Sequence[object] | npt.NDArray[np.generic] | None = None,
+    *,
+    alpha: Literal["dvariance", "contrast"] | float = "dvariance",
+    seed: int = 0,
+) -> Figure:
+    """Show what a tenth of alpha, alpha and ten times alpha make of points, beside k-means, with the sizes of the clusters.
+
+    Points (N, D) are clustered in all D dimensions, and drawn on their first two principal components if D > 2. With
+    `labels` (N,), from which nothing is learned, they are drawn as labelled too, and each panel tells how well it
+    agrees (adjusted Rand index, ARI: 1 is agreement, 0 is chance). `alpha` is that of EquilibriumKMeans. Raises
+    DataError (a ValueError) for points that cannot be clustered: too few, all the same, or not finite.
+
+    >>> figure = alpha_sweep(np.random.default_rng(0).normal(size=(60, 2)), 2)
+    >>> [axes.get_title(loc="left") for axes in figure.axes]
+    ['k-means', '0.1 x alpha', 'alpha', '10 x alpha']
+    """
+    points = np.asarray(points)
+    panels = _sweep(points, n_clusters, alpha, seed)
+    if labels is not None:
+        panels.insert(0, _as_labelled(labels, len(points)))
+    flatten, names = _plane(points)
+    places, drawn = flatten(points), np.random.default_rng(seed).permutation(len(points))[:MOST_POINTS]
+    columns = 3 if labels is not None else 2
+    figure = Figure(figsize=(WIDE, 2.2 + 2 * WIDE / columns / 1.15), layout="constrained")
+    grid = figure.subplots(2, columns, sharex=True, sharey=True)
+    for axes in grid.flat[2:columns]:  # between the two to compare with and the sweep below them
+        axes.set_visible(False)
+    for axes, panel in zip([*grid[0, :2], *grid[1]], panels, strict=True):
+        _scatter(axes, panel, places, drawn)
+        if panel.centres is not None:
+            look: dict[str, Any] = {"marker": "X", "markersize": 9, "markerfacecolor": "white", "markeredgecolor": INK}
+            axes.plot(*flatten(panel.centres).T, linestyle="none", label="centre", **look)
+            if labels is not None:
+                _tell_agreement(axes, panels[0], panel)
+    figure.supxlabel(names[0], fontsize=9.5)
+    figure.supylabel(names[1], fontsize=9.5)
+    figure.legend(*grid[1, 0].get_legend_handles_labels(), loc="outside upper right")
+    return figure
+
+
+def _sweep(
+    points: Floats, n_clusters: int, alpha: Literal["dvariance", "contrast"] | float, seed: int
+) -> list[Clustering]:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    from unlike.cluster import EquilibriumKMeans
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # that centres fall together is what the figure shows
+        middle = EquilibriumKMeans(n_clusters, alpha=alpha, random_state=seed).fit(points)
+        plain = KMeans(n_clusters, n_init=middle.n_init, random_state=seed).fit(points)
+        panels = [_ordered("k-means", plain.labels_, n_clusters, plain.cluster_centers_)]
+        for factor in FACTORS:
+            value = factor * middle.alpha_
+            found = EquilibriumKMeans(n_clusters, alpha=value, random_state=seed).fit(points)
+            title = "alpha" if factor == 1 else f"{factor:g} x alpha"
+            panels.append(_ordered(title, found.labels_, n_clusters, found.cluster_centers_, value))
+    return panels
+
+
+def _as_labelled(labels: Sequence[object] | npt.NDArray[np.generic], count: int) -> Clustering:
+    if len(labels) != count:
+        raise DataError(f"expected a label for each of the {count} points, came {len(labels)}; give as many of both")
+    names, found = np.unique(np.asarray(labels).astype(str), return_inverse=True)
+    return _ordered("As labelled", found, len(names))
+
+
+def _ordered(
+    title: str, labels: Labels, clusters: int, centres: Floats | None = None, alpha: float | None = None
+) -> Clustering:
+    """With the largest cluster first, so that alike clusters look alike in all panels."""
+    sizes = np.bincount(labels, minlength=clusters)
+    order = np.argsort(-sizes, kind="stable")
+    return Clustering(title, np.argsort(order)[labels], sizes[order], centres, alpha)
+
+
+def _plane(points: Floats) -> tuple[Callable[[Floats], Floats], tuple[str, str]]:
+    """How points (N, D) are brought to (N, 2), and the names of the axes."""
+    if points.shape[1] <= 2:
+        return lambda some: np.pad(some, ((0, 0), (0, 2 - some.shape[1]))), ("First coordinate", "Second coordinate")
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(2, svd_solver="covariance_eigh").fit(points)
+    shares = [percent(float(share)) for share in fitted.explained_variance_ratio_]
+    return fitted.transform, (f"First principal component ({shares[0]} of the variance)", f"Second ({shares[1]})")
+
+
+def _scatter(axes: Axes, panel: Clustering, places: Floats, drawn: Labels) -> None:
+    """The largest cluster first and palest, so that it covers no other."""
+    for rank in range(len(panel.sizes)):
+        rows = drawn[panel.labels[drawn] == rank]
+        colour, marker = COLOURS[rank % len(COLOURS)], MARKERS[rank % len(MARKERS)]
+        faint = 0.35 if rank == 0 else 0.7
+        axes.scatter(
+            places[rows, 0], places[rows, 1], s=9, c=colour, marker=marker, linewidths=0, alpha=faint, rasterized=True
+        )
+    axes.set_title(panel.title)
+    sizes = ", ".join(f"{size:,}" for size in panel.sizes[:MOST_SIZES]) + ", …" * (len(panel.sizes) > MOST_SIZES)
+    value = "" if panel.alpha is None else f"alpha {number(panel.alpha, 3)}\n"
+    axes.set_xlabel(f"{value}sizes {sizes}", fontsize=9)
+
+
+def _tell_agreement(axes: Axes, labelled: Clustering, panel: Clustering) -> None:
+    from sklearn.metrics import adjusted_rand_score
+
+    agreement = adjusted_rand_score(labelled.labels, panel.labels)
+    axes.set_title(f"ARI {agreement:.2f}", loc="right", fontsize=9, fontweight="normal")

@@ -1,0 +1,271 @@
+"""What the scorers of codes share: rows of numbers from a model, gathered in bounded memory, and made comparable."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unlike.config import check_range
+from unlike.errors import ConfigError, DataError
+from unlike.models import Model
+from unlike.records import Floats
+from unlike.scoring.base import Arrays, Scorer
+from unlike.scoring.moments import Moments, moments_of
+
+WIDEST = 8192  # numbers a row whose covariance is computed: 0.5 GB
+SAMPLE_BYTES = 400_000_000  # of rows that are kept at most, whatever was asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeConfig:
+    """Which view of a code is measured, and how it is made comparable first."""
+
+    code: Literal["grid", "vector", "mean"] = (
+        "grid"  # each position by itself, all in one row, or averaged over the grid
+    )
+    scale: Literal["none", "standardise", "whiten"] = "none"  # the numbers of a row, by what normal images show
+    reduce: int | None = None  # principal components to keep, before anything else is learned
+    unit: bool = False  # only where a row points to counts, not how far: contrast and complexity go
+
+    def __post_init__(self) -> None:
+        if self.reduce is not None and self.reduce < 1:
+            raise ConfigError(f"scorer.reduce: expected 1 component or more, or none, came {self.reduce}")
+
+
+class CodeScorer(Scorer):
+    """A distance from the codes of normal images: of each position of a grid, or of a whole image.
+
+    A subclass learns from rows of numbers and measures others; how rows come out of images, and how they are scaled, is
+    the same for all. One pass over the normal images, in memory that does not grow with their number.
+    """
+
+    Config: ClassVar[type[Any]] = CodeConfig
+    keeps_rows: ClassVar[bool] = True  # False: what `Moments` says of the rows is enough
+    needs_covariance: ClassVar[bool] = False
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.mean: Tensor | None = None  # (D,)
+        self.basis: Tensor | None = None  # (D, d), or None where rows stay as they are
+        self.learned: dict[str, Tensor] = {}  # by the subclass
+
+    @abstractmethod
+    def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:
+        """Arrays that `distances` needs, from prepared rows (N, d), a sample of them if they are many, and their moments."""
+
+    @abstractmethod
+    def distances(self, rows: Tensor) -> Tensor:
+        """(N, d) -> (N,), each >= 0; `self.learned` has what was learned."""
+
+    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:  # noqa: ARG002
+        wants_covariance = self.needs_covariance or self.config.scale != "none" or self.config.reduce is not None
+        sample = _RowSample(np.random.default_rng(seed), self.most_rows if self.keeps_rows or self.config.unit else 0)
+        moments: Moments | None = None
+        with torch.no_grad():
+            for images in train:
+                rows = self._rows(model, images)[0]
+                if moments is None:
+                    _check_width(rows.shape[1], self.config, wants_covariance)
+                    moments = Moments(rows.shape[1], covariance=wants_covariance)
+                moments.add(rows)
+                sample.add(rows)
+        if moments is None:
+            raise DataError("a scorer of codes needs normal images to learn from; none came")
+        if not moments.finite:
+            raise DataError(
+                "the code of a normal image is not finite: the model did not learn; fit it with a smaller training.learning_rate"
+            )
+        check_varied(moments)
+        basis = make_basis(moments, self.config.scale, self.config.reduce)
+        around = (
+            np.zeros(moments.width) if self.config.unit and basis is None else moments.mean
+        )  # plain cosines: from 0
+        self.mean = torch.from_numpy(around.astype(np.float32))
+        self.basis = None if basis is None else torch.from_numpy(basis.astype(np.float32))
+        kept = self._prepare(torch.from_numpy(sample.rows(moments.width))).numpy()
+        prepared = moments_of(kept, covariance=wants_covariance) if self.config.unit else moments.through(basis)
+        found = self.learn(kept, prepared, seed)
+        self.learned = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in found.items()}
+        return self
+
+    def maps(self, model: Model, images: Tensor) -> Tensor:
+        rows, grid = self._rows(model, images)
+        self._move(rows.device)
+        return self.distances(self._prepare(rows)).view(len(images), *grid)
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows are kept to learn from: all of a small set, a random sample of a large one."""
+        return 200_000
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        assert self.mean is not None, "fit comes first"
+        own = {"mean": self.mean} | ({} if self.basis is None else {"basis": self.basis}) | self.learned
+        return {name: value.cpu().numpy() for name, value in own.items()}
+
+    def restore(self, arrays: Arrays) -> None:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+        self.mean, self.basis = tensors.pop("mean"), tensors.pop("basis", None)
+        self.learned = tensors
+
+    def _rows(self, model: Model, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, C, H, W) -> rows (B h w, D), and the grid (h, w) they lie on; 1 x 1 where an image is one row."""
+        code = model.encode(images)  # (B, D, h, w)
+        if self.config.code == "vector":
+            return code.flatten(1), (1, 1)
+        if self.config.code == "mean":
+            return code.mean(dim=(2, 3)), (1, 1)
+        return code.permute(0, 2, 3, 1).reshape(-1, code.shape[1]), (code.shape[2], code.shape[3])
+
+    def _prepare(self, rows: Tensor) -> Tensor:
+        """(N, D) -> (N, d), around the mean of the normal ones: distances of small numbers are exact."""
+        assert self.mean is not None, "fit or restore comes first"
+        centred = rows - self.mean
+        scaled = centred if self.basis is None else centred @ self.basis
+        return functional.normalize(scaled, dim=1) if self.config.unit else scaled
+
+    def _move(self, device: torch.device) -> None:
+        assert self.mean is not None, "fit or restore comes first"
+        if self.mean.device != device:
+            self.mean = self.mean.to(device)
+            self.basis = None if self.basis is None else self.basis.to(device)
+            self.learned = {name: value.to(device) for name, value in self.learned.items()}
+
+
+def make_basis(moments: Moments, scale: str, reduce: int | None) -> Floats | None:
+    """The matrix (D, d) that scales and reduces rows, by what normal ones show; None where they stay as they are.
+
+    Directions in which normal rows do not vary at all are left unscaled, so that a constant number does not blow up.
+    """
+    if scale == "none" and reduce is None:
+        return None
+    if reduce is not None and reduce > min(moments.width, moments.count - 1):
+        raise DataError(
+            f"scorer.reduce: {reduce} components cannot be had of {moments.count} codes of {moments.width} numbers; "
+            f"expected {max(1, min(moments.width, moments.count - 1))} or fewer"
+        )
+    covariance = moments.covariance
+    if scale == "standardise":
+        deviations = np.sqrt(np.diag(covariance))
+        scaling = np.diag(1 / np.where(deviations > 1e-6 * deviations.max(), deviations, deviations.max()))
+        if reduce is None:
+            return np.asarray(scaling)
+        _, vectors = principal(scaling @ covariance @ scaling)
+        return np.asarray(scaling @ vectors[:, :reduce])
+    values, vectors = principal(covariance)
+    if scale == "whiten":
+        vectors = vectors / np.sqrt(np.maximum(values, 1e-6 * values[0]))
+    return np.asarray(vectors if reduce is None else vectors[:, :reduce])
+
+
+def principal(covariance: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (D,), largest first, each >= 0, and the directions (D, D) in columns, with a sign that is certain."""
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(values))])
+    return values, vectors * signs
+
+
+def check_varied(moments: Moments) -> None:
+    """Raise DataError where all codes are the same."""
+    if not moments.variance > 1e-12 * float(np.square(moments.mean).sum()):  # rounding varies too
+        raise DataError(
+            f"all {moments.count} codes of normal images are the same, so there is nothing to measure distance by: the "
+            "images are copies, or the model's code is constant (train it longer, or a vae with a smaller model.beta)"
+        )
+
+
+def check_enough(found: int, needed: int, what: str, setting: str) -> None:
+    """Raise DataError where there are fewer codes than the parts that are wanted of them."""
+    if found < needed:
+        raise DataError(
+            f"{needed} {what} need as many codes of normal images or more, came {found}; lower {setting} or add images"
+        )
+
+
+@contextlib.contextmanager
+def unconverged_allowed() -> Iterator[None]:
+    """Take what an iteration has when its steps are over, without a warning: some codes are hard to part."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def nearest(rows: Tensor, points: Tensor, count: int = 1) -> Tensor:
+    """Euclidean distances (N, count) of rows (N, d) to their nearest points (M, d), nearest first.
+
+    Candidates come from one matrix product a block; their distances are then computed exactly, so that they do not
+    depend on the block, and a row that is a point is at distance 0.
+    """
+    lengths = points.square().sum(dim=1)
+    block = max(1, min(4096, 16_000_000 // max(len(points), 1)))
+    found = []
+    for start in range(0, len(rows), block):
+        part = rows[start : start + block]
+        closeness = torch.addmm(lengths, part, points.T, alpha=-2)  # (block, M) squared distance, less the row's length
+        chosen = closeness.topk(count, dim=1, largest=False).indices if count > 1 else closeness.argmin(1, keepdim=True)
+        found.append(torch.linalg.vector_norm(part[:, None] - points[chosen], dim=2))
+    return torch.cat(found)
+
+
+class _RowSample:
+    """A uniform random sample of all rows that came, as many as are wanted: each keeps the rows of the smallest keys."""
+
+    def __init__(self, random: np.random.Generator, most: int) -> None:
+        self._random, self._most = random, most
+        self._rows: list[Floats] = []
+        self._keys: list[Floats] = []
+        self._count = 0
+
+    def add(self, rows: Tensor) -> None:  # (B, D)
+        if not self._most:
+            return
+        most = max(1, min(self._most, SAMPLE_BYTES // (4 * rows.shape[1])))
+        keys = self._random.random(len(rows))
+        self._rows.append(rows.float().cpu().numpy())
+        self._keys.append(keys)
+        self._count += len(rows)
+        if self._count > 2 * most:
+            self._shrink(most)
+
+    def rows(self, width: int) -> Floats:
+        """(N, D), in the order in which they came."""
+        if not self._rows:
+            return np.empty((0, width), np.float32)
+        self._shrink(max(1, min(self._most, SAMPLE_BYTES // (4 * width))))
+        return self._rows[0]
+
+    def _shrink(self, most: int) -> None:
+        rows, keys = np.concatenate(self._rows), np.concatenate(self._keys)
+        if len(rows) > most:
+            chosen = np.sort(np.argpartition(keys, most)[:most])
+            rows, keys = rows[chosen], keys[chosen]
+        self._rows, self._keys, self._count = [rows], [keys], len(rows)
+
+
+def _check_width(width: int, config: CodeConfig, covariance: bool) -> None:
+    if covariance and width > WIDEST:
+        instead = "code = 'mean'" if config.code == "vector" else "a model with a narrower code"
+        raise ConfigError(
+            f"codes of {width:,} numbers are too wide for a covariance, which can have {WIDEST:,}; take {instead}"
+        )
+
+
+def check_components(components: float, name: str = "scorer.components") -> None:
+    """Raise ConfigError unless this is a number of components, or the share of variance that they should explain."""
+    if isinstance(components, float) and components < 1:
+        check_range(name, components, 1e-6, 1)
+    elif components < 1 or components != int(components):
+        raise ConfigError(f"{name}: expected a whole number, or a share of variance below 1, came {components}")

@@ -1,0 +1,124 @@
+"""fusion: several scorers at once, each by what normal images show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unlike.config import from_mapping
+from unlike.errors import ConfigError, DataError, unknown
+from unlike.models import Model
+from unlike.scoring.base import Arrays, Scorer
+
+LEVELS = (0.5, 0.95)  # of the scores of held-out normal images: they become 1 and 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionConfig:
+    """Which scorers, with what settings, and how they are put together."""
+
+    scorers: tuple[str, ...] = ("residual", "kmeans")
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by scorer: {kmeans = {clusters = 3}}
+    combine: Literal["mean", "max"] = "mean"
+
+    def __post_init__(self) -> None:
+        if len(self.scorers) < 2 or len(set(self.scorers)) < len(self.scorers) or "fusion" in self.scorers:
+            raise ConfigError(
+                f"scorer.scorers: expected two different scorers or more, not fusion, came {list(self.scorers)}"
+            )
+        for name in self.settings:
+            if name not in self.scorers:
+                raise unknown("scorer.settings", name, self.scorers)
+
+
+class FusionScorer(Scorer):
+    """The mean, or the highest, of several scorers, each brought to a scale on which normal images look alike.
+
+    A scorer's values are stretched so that 0 stays 0, the median score of held-out normal images becomes 1, and what
+    all but one in twenty of them stay below becomes 2; beyond that a straight line. Maps are brought to the finest grid.
+    """
+
+    Config = FusionConfig
+    needs_held_out = True
+
+    def __init__(self, config: FusionConfig, kinds: Callable[[], Mapping[str, type[Scorer]]] | None = None) -> None:
+        super().__init__(config)
+        known = (kinds or _registered)()
+        for name in config.scorers:
+            if name not in known:
+                raise unknown("scorer.scorers", name, [kind for kind in known if kind != "fusion"])
+        self.members = [
+            known[name](from_mapping(known[name].Config, config.settings.get(name, {}), f"scorer.settings.{name}"))
+            for name in config.scorers
+        ]
+        self.levels: npt.NDArray[np.float64] = np.empty((0, 2))  # of each member
+
+    def check(self, model: Model) -> None:
+        for member in self.members:
+            member.check(model)
+
+    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> FusionScorer:
+        for member in self.members:
+            member.fit(model, train, held_out, seed)
+        with torch.no_grad():
+            scores = [[member.maps(model, images).mean(dim=(1, 2)) for images in held_out] for member in self.members]
+        if not scores[0]:
+            raise DataError("fusion needs normal images that the model was not trained on, for its scales; add images")
+        self.levels = np.array([_levels(torch.cat(values).double().cpu().numpy()) for values in scores])
+        return self
+
+    def maps(self, model: Model, images: Tensor) -> Tensor:
+        pairs = zip(self.members, self.levels.tolist(), strict=True)
+        maps = [stretch(member.maps(model, images), *levels) for member, levels in pairs]
+        height, width = (max(map_.shape[side] for map_ in maps) for side in (1, 2))
+        resized = torch.stack([_resize(map_, height, width) for map_ in maps])
+        return resized.mean(dim=0) if self.config.combine == "mean" else resized.amax(dim=0)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        arrays: dict[str, npt.NDArray[Any]] = {"levels": self.levels}
+        for name, member in zip(self.config.scorers, self.members, strict=True):
+            arrays |= {f"{name}.{key}": value for key, value in member.state().items()}
+        return arrays
+
+    def restore(self, arrays: Arrays) -> None:
+        self.levels = np.asarray(arrays["levels"], np.float64)
+        for name, member in zip(self.config.scorers, self.members, strict=True):
+            start = f"{name}."
+            member.restore({key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)})
+
+
+def stretch(values: Tensor, middle: float, high: float) -> Tensor:
+    """Values >= 0 so that 0 stays 0, `middle` becomes 1 and `high` 2, in straight lines.
+
+    >>> stretch(torch.tensor([0.0, 2.0, 3.0, 5.0]), middle=2.0, high=3.0).tolist()
+    [0.0, 1.0, 2.0, 4.0]
+    """
+    return torch.where(values < middle, values / middle, 1 + (values - middle) / (high - middle))
+
+
+def _levels(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The two levels of normal scores, apart from each other and from 0 even where all scores are the same."""
+    middle, high = np.quantile(scores, LEVELS)
+    middle = max(float(middle), 1e-12)
+    return middle, max(float(high), middle * (1 + 1e-6))
+
+
+def _resize(maps: Tensor, height: int, width: int) -> Tensor:
+    if maps.shape[1:] == (height, width):
+        return maps
+    return functional.interpolate(maps[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0].clamp_min(
+        0
+    )
+
+
+def _registered() -> Mapping[str, type[Scorer]]:
+    from unlike.scoring import SCORERS  # which names this scorer too
+
+    return SCORERS

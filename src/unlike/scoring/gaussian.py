@@ -1,0 +1,113 @@
+"""gaussian: the Mahalanobis distance of a code from the normal ones. (PaDiM on frozen features)"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlike.config import check_range
+from unlike.errors import ConfigError, DataError
+from unlike.models import Model
+from unlike.records import Floats
+from unlike.scoring.codes import CodeConfig, CodeScorer, check_varied
+from unlike.scoring.moments import Moments, moments_of, shrink
+
+MOST_BYTES = 2_000_000_000  # of covariances, one a position
+FLOOR = 1e-6  # share of a sphere in every covariance, so that each can be inverted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaussianConfig(CodeConfig):
+    """Whether each position of a grid has a Gaussian of its own, and how far few images are trusted."""
+
+    positions: Literal["pooled", "each"] = "pooled"  # each: for things that always lie the same way
+    shrinkage: float | Literal["auto"] = "auto"  # of the covariance to a sphere; auto: Ledoit & Wolf's rule
+
+    def __post_init__(self) -> None:
+        CodeConfig.__post_init__(self)
+        if self.shrinkage != "auto":
+            check_range("scorer.shrinkage", self.shrinkage, 0, 1)
+        if self.positions == "each" and (
+            self.code != "grid" or self.unit or self.scale != "none" or self.reduce is not None
+        ):
+            raise ConfigError(
+                "scorer.positions = 'each' measures the grid as it is: expected code = 'grid', scale = 'none', no reduce and no unit"
+            )
+
+
+class GaussianScorer(CodeScorer):
+    """The Mahalanobis distance from the mean of normal codes, under their shrunk covariance.
+
+    With `positions = "each"` every position has a mean and covariance of its own, as in PaDiM (Defard et al., 2021).
+    """
+
+    Config = GaussianConfig
+    needs_covariance = True
+
+    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:
+        if self.config.positions == "pooled":
+            return super().fit(model, train, held_out, seed)
+        moments: Moments | None = None
+        with torch.no_grad():
+            for images in train:
+                code = model.encode(images).flatten(2).transpose(1, 2)  # (B, P, D)
+                if moments is None:
+                    _check_size(code.shape[1], code.shape[2])
+                    moments = Moments(code.shape[2], positions=code.shape[1])
+                moments.add(code)
+        assert moments is not None, "there are normal images"
+        if not moments.finite:
+            raise DataError(
+                "the code of a normal image is not finite: fit the model with a smaller training.learning_rate"
+            )
+        check_varied(moments)
+        share = (
+            moments.shrinkage()
+            if self.config.shrinkage == "auto"
+            else np.full(len(moments.mean), self.config.shrinkage)
+        )
+        self.mean = torch.from_numpy(moments.mean.astype(np.float32))  # (P, D)
+        self.learned = {"whitening": torch.from_numpy(_whitening(moments.covariance, share).astype(np.float32))}
+        return self
+
+    def maps(self, model: Model, images: Tensor) -> Tensor:
+        if self.config.positions == "pooled":
+            return super().maps(model, images)
+        self._move(images.device)
+        code = model.encode(images)  # (B, D, h, w)
+        apart = code.flatten(2).permute(2, 0, 1) - self.mean[:, None]  # type: ignore[index]  # (P, B, D)
+        distances: Tensor = torch.linalg.vector_norm(apart @ self.learned["whitening"], dim=2)  # (P, B)
+        return distances.T.reshape(len(images), code.shape[2], code.shape[3])
+
+    def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
+        auto = self.config.shrinkage == "auto"
+        share = moments_of(rows).shrinkage() if auto else np.array(self.config.shrinkage)
+        return {"whitening": _whitening(moments.covariance, share).astype(np.float32)}
+
+    def distances(self, rows: Tensor) -> Tensor:
+        distances: Tensor = torch.linalg.vector_norm(rows @ self.learned["whitening"], dim=1)
+        return distances
+
+
+def _whitening(covariance: Floats, share: Floats) -> Floats:
+    """Matrices (..., D, D) after which shrunk covariances (..., D, D) are spheres of radius 1."""
+    width = covariance.shape[-1]
+    size = np.trace(covariance, axis1=-2, axis2=-1) / width
+    least = np.where(size > 0, size, size.max() if size.max() > 0 else 1.0)  # a position that never varies
+    shrunk = shrink(covariance, share) + (FLOOR * least)[..., None, None] * np.eye(width)
+    roots = np.linalg.cholesky(shrunk)  # L L^T
+    return np.asarray(np.linalg.inv(roots).swapaxes(-1, -2))
+
+
+def _check_size(positions: int, width: int) -> None:
+    size = 8 * positions * width * width
+    if size > MOST_BYTES:
+        raise ConfigError(
+            f"{positions:,} positions with a covariance of {width:,} x {width:,} each take {size / 1e9:,.1f} GB, more than "
+            f"{MOST_BYTES / 1e9:.0f}; take positions = 'pooled', a narrower code or a coarser grid"
+        )

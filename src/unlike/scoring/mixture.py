@@ -1,0 +1,73 @@
+"""mixture: how unlikely a code is under a mixture of Gaussians that explains the normal ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlike.config import check_range
+from unlike.records import Floats
+from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, unconverged_allowed
+from unlike.scoring.kmeans import check_counts
+from unlike.scoring.moments import Moments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixtureConfig(CodeConfig):
+    """How many Gaussians there are, and what shapes they may have."""
+
+    components: int = 5
+    shape: Literal["full", "diagonal"] = "full"  # of each; diagonal has no correlations, and needs fewer images
+    restarts: int = 3  # from other starts; the likeliest is kept
+    floor: float = 1e-3  # least variance of a component in any direction, of the mean variance of a number
+
+    def __post_init__(self) -> None:
+        CodeConfig.__post_init__(self)
+        check_counts(components=self.components, restarts=self.restarts)
+        check_range("scorer.floor", self.floor, 1e-9, 1)
+
+
+class MixtureScorer(CodeScorer):
+    """The negative logarithm of the density of normal codes, counted from the highest it can have.
+
+    scikit-learn's GaussianMixture learns it, from all codes of a small set or 50,000 of a large one.
+    """
+
+    Config = MixtureConfig
+
+    @property
+    def most_rows(self) -> int:
+        return 50_000
+
+    def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:
+        from sklearn.mixture import GaussianMixture
+
+        config = self.config
+        check_enough(len(rows), config.components, "components", "scorer.components")
+        kind = "full" if config.shape == "full" else "diag"
+        floor = config.floor * moments.variance / moments.width
+        mixture = GaussianMixture(
+            config.components, covariance_type=kind, n_init=config.restarts, reg_covar=floor, random_state=seed % 2**32
+        )
+        with unconverged_allowed():
+            mixture.fit(rows.astype(np.float64))
+        roots = mixture.precisions_cholesky_  # (K, D, D) or (K, D)
+        diagonal = np.diagonal(roots, axis1=1, axis2=2) if kind == "full" else roots
+        heights = np.log(mixture.weights_) + np.log(diagonal).sum(axis=1) - moments.width / 2 * math.log(2 * math.pi)
+        highest = heights.max() + math.log(len(heights))  # no density is above this: all components in one place
+        learned = {"means": mixture.means_, "roots": roots, "heights": heights - highest}
+        return {name: value.astype(np.float32) for name, value in learned.items()}
+
+    def distances(self, rows: Tensor) -> Tensor:
+        means, roots, heights = (self.learned[name] for name in ("means", "roots", "heights"))
+        densities = []
+        for mean, root, height in zip(means, roots, heights, strict=True):
+            apart = rows - mean
+            stretched = apart @ root if root.ndim == 2 else apart * root
+            densities.append(height - stretched.square().sum(dim=1) / 2)
+        return (-torch.logsumexp(torch.stack(densities), dim=0)).clamp_min(0)

@@ -1,0 +1,32 @@
+"""fit-and-evaluate: what most studies run."""
+
+from __future__ import annotations
+
+from unlike.study.datasets import open_images
+from unlike.study.experiments.base import (
+    IMAGE_METRICS,
+    LOSSES,
+    PIXEL_METRICS,
+    Experiment,
+    Outcome,
+    Task,
+    evaluate_one,
+    read_losses,
+    read_metrics,
+)
+
+
+def fit_and_evaluate(task: Task) -> Outcome:
+    """Fit on the normal images, measure on the labelled ones: together, and each category by itself."""
+    train, test = open_images(task.source)
+    detector = task.detector().fit(train)
+    metrics = {**read_metrics(evaluate_one(task, detector, test)), **read_losses(detector.history_)}
+    histories = {"": detector.history_} if detector.history_ else {}
+    return Outcome(metrics, histories)
+
+
+FIT_AND_EVALUATE = Experiment(
+    fit_and_evaluate,
+    metrics=("image.auroc", "image.average_precision", "image.improvement"),
+    known=(*IMAGE_METRICS, *PIXEL_METRICS, *LOSSES),
+)

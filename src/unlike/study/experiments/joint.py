@@ -1,0 +1,71 @@
+"""joint-or-separate: one detector of all categories, or one of each? (C6)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from unlike.data.index import Index
+from unlike.errors import DataError
+from unlike.study.datasets import categories, of_category, open_images
+from unlike.study.experiments.base import (
+    IMAGE_METRICS,
+    PIXEL_METRICS,
+    Experiment,
+    Outcome,
+    Task,
+    evaluate_one,
+    read_figures,
+)
+from unlike.study.words import AVERAGE, WEIGHTED
+from unlike.training import History
+
+
+@dataclass(frozen=True, slots=True)
+class JointOptions:
+    """On what a detector is fitted."""
+
+    training: Literal["joint", "separate"] = "joint"  # all categories together, or each by itself
+
+
+def fit_jointly_or_apart(task: Task) -> Outcome:
+    """Measure each category by itself, whatever the detector was fitted on, and both averages over categories."""
+    train, test = open_images(task.source)
+    names = categories(train, test)
+    if len(names) < 2:
+        raise DataError(f"{train.source}: expected two categories or more, each with train and test, came {len(names)}")
+    tests = {name: of_category(test, name) for name in names}
+    found: dict[str, dict[str, float]] = {}
+    histories: dict[str, History] = {}
+    if task.options.training == "joint":
+        detector = task.detector().fit(train)
+        histories["all"] = detector.history_
+        found = {name: read_figures(evaluate_one(task, detector, part)) for name, part in tests.items()}
+    else:
+        for name, part in tests.items():
+            detector = task.detector().fit(of_category(train, name))
+            histories[name] = detector.history_
+            found[name] = read_figures(evaluate_one(task, detector, part))
+    return Outcome(_average(found, tests), {name: history for name, history in histories.items() if history})
+
+
+def _average(found: dict[str, dict[str, float]], tests: dict[str, Index]) -> dict[str, float]:
+    """The figures of each category, and the plain and the weighted mean of those that all have."""
+    metrics = {f"{metric}@{name}": value for name, figures in found.items() for metric, value in figures.items()}
+    weights = [len(tests[name]) for name in found]
+    shared = [metric for metric in next(iter(found.values())) if all(metric in figures for figures in found.values())]
+    for metric in shared:
+        values = [figures[metric] for figures in found.values()]
+        metrics[f"{metric}@{AVERAGE}"] = float(np.mean(values))
+        metrics[f"{metric}@{WEIGHTED}"] = float(np.average(values, weights=weights))
+    return metrics
+
+
+JOINT_OR_SEPARATE = Experiment(
+    fit_jointly_or_apart,
+    metrics=tuple(f"{metric}@{group}" for metric in ("image.auroc", "image.accuracy") for group in (AVERAGE, WEIGHTED)),
+    known=(*IMAGE_METRICS, *PIXEL_METRICS),
+    options=JointOptions,
+)

@@ -1,0 +1,117 @@
+"""thresholds: what each way to draw the line promises, and what it delivers on images it has not seen. (C9)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from unlike.errors import DataError
+from unlike.evaluation.metrics import accuracy, best_accuracy, best_f1, detection_rate, false_alarm_rate, sweep
+from unlike.records import Bools, Floats
+from unlike.study.datasets import open_images
+from unlike.study.experiments.base import Experiment, Outcome, Task
+
+FEWEST = 4  # test images of a label: two to draw the line with, two to check it with
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdOptions:
+    """How the line is drawn."""
+
+    rule: Literal["conformal", "sweep", "ternary", "f1-max"] = "conformal"  # the last three look at labels
+
+
+def draw_the_line(task: Task) -> Outcome:
+    """Draw the line with one half of the test images and their labels, or with none of them; check it on the other half."""
+    train, test = open_images(task.source)
+    detector = task.detector().fit(train)
+    batches = list(detector.stream(test))
+    scores = np.concatenate([batch.image for batch in batches])
+    anomalous = np.array([bool(sample.anomalous) for batch in batches for sample in batch.samples])
+    known = _half(anomalous, task.seed)
+    threshold = choose_threshold(task.options.rule, scores[known], anomalous[known], detector.threshold_)
+    delivered = _measure(scores[~known], anomalous[~known], threshold)
+    promised = {"false_alarm_rate": detector.false_alarms_}
+    if task.options.rule != "conformal":
+        promised = _measure(scores[known], anomalous[known], threshold)
+    metrics = {f"delivered.{name}": value for name, value in delivered.items()}
+    metrics |= {f"promised.{name}": value for name, value in promised.items()}
+    metrics |= {f"surprise.{name}": delivered[name] - value for name, value in promised.items()}
+    metrics["labels"] = 0.0 if task.options.rule == "conformal" else float(known.sum())
+    return Outcome(metrics, {"": detector.history_} if detector.history_ else {})
+
+
+def choose_threshold(rule: str, scores: Floats, anomalous: Bools, conformal: float) -> float:
+    """The line that a rule draws from scores (n,) and labels (n,), or the one that came from normal images alone.
+
+    >>> scores, anomalous = np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True])
+    >>> choose_threshold("sweep", scores, anomalous, 9.0), choose_threshold("conformal", scores, anomalous, 9.0)
+    (2.0, 9.0)
+    """
+    if rule == "conformal":
+        return conformal
+    if rule == "ternary":
+        return ternary_search(scores, anomalous)
+    swept = sweep(scores, anomalous)
+    return (best_accuracy(swept) if rule == "sweep" else best_f1(swept)).threshold
+
+
+def ternary_search(scores: Floats, anomalous: Bools, steps: int = 60) -> float:
+    """Where ternary search ends that takes accuracy for a function with one peak, which it need not be.
+
+    >>> scores, anomalous = np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True])
+    >>> accuracy(scores, anomalous, ternary_search(scores, anomalous))
+    1.0
+    """
+    low, high = float(scores.min()), float(scores.max())
+    for _ in range(steps):
+        third = (high - low) / 3
+        left, right = low + third, high - third
+        if accuracy(scores, anomalous, left) < accuracy(scores, anomalous, right):
+            low = left
+        else:
+            high = right
+    return (low + high) / 2
+
+
+def _half(anomalous: Bools, seed: int) -> Bools:
+    """(N,) which images the line may be drawn with: half of the normal and half of the anomalous ones."""
+    random = np.random.default_rng(seed)
+    chosen = np.zeros(len(anomalous), bool)
+    for label in (False, True):
+        rows = random.permutation(np.flatnonzero(anomalous == label))
+        if len(rows) < FEWEST:
+            word = "anomalous" if label else "normal"
+            raise DataError(f"{len(rows)} {word} test images cannot be halved; at least {FEWEST} are needed")
+        chosen[rows[: len(rows) // 2]] = True
+    return chosen
+
+
+def _measure(scores: Floats, anomalous: Bools, threshold: float) -> dict[str, float]:
+    alarms = np.asarray(scores, np.float64) > threshold
+    right = int((alarms & anomalous).sum())
+    return {
+        "accuracy": accuracy(scores, anomalous, threshold),
+        "f1": 2 * right / (int(alarms.sum()) + int(anomalous.sum())),
+        "false_alarm_rate": false_alarm_rate(scores, anomalous, threshold),
+        "detection_rate": detection_rate(scores, anomalous, threshold),
+    }
+
+
+FIGURES = ("accuracy", "f1", "false_alarm_rate", "detection_rate")
+THRESHOLDS = Experiment(
+    draw_the_line,
+    metrics=(
+        "delivered.accuracy",
+        "promised.accuracy",
+        "delivered.f1",
+        "promised.f1",
+        "delivered.false_alarm_rate",
+        "promised.false_alarm_rate",
+        "labels",
+    ),
+    known=(*(f"{part}.{name}" for part in ("delivered", "promised", "surprise") for name in FIGURES), "labels"),
+    options=ThresholdOptions,
+)

@@ -1,0 +1,222 @@
+"""Pictures of the code space by the command line."""
+
+from __future__ import annotations
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import digits, write_png
+from unlike.cli import run
+
+SMALL = ["--size", "16", "--epochs", "2", "--false-alarms", "0.1", "--device", "cpu"]
+SKIPS = ["--set", "model.widths=[4]", "--set", "model.bottleneck=4", "--set", "model.skips=true"]
+COMMANDS = ["project", "edit", "gallery", "histograms", "clusters"]
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory):
+    """Digits with labels (sixes and nines are anomalous), and three detectors, one of them without a decoder of images."""
+    root = tmp_path_factory.mktemp("latent")
+    images, names = digits(0, 220)
+    np.save(root / "plain.npy", images[:120])
+    np.save(root / "test.npy", images[120:])
+    np.save(root / "y.npy", np.isin(names[120:], (6, 9)))
+    np.save(root / "three.npy", images[:3])
+    np.save(root / "same.npy", np.repeat(images[:1], 9, axis=0))
+    write_png(root / "folder/a.png", images[0])
+    (root / "folder/broken.png").write_bytes(b"")
+    for number in range(8):
+        write_png(root / f"folder/{number}.png", images[number])
+    (root / "nothing").mkdir()
+    (root / "nothing/broken.png").write_bytes(b"")
+    models = {
+        "conv": ["--set", "model.widths=[4, 8]", "--set", "model.bottleneck=6"],
+        "fcn": ["--model", "fcn", "--set", "model.widths=[16, 5]"],
+        "skips": ["--model", "residual-unet", "--epochs", "1", *SKIPS],
+    }
+    for name, settings in models.items():
+        assert run(["fit", str(root / "plain.npy"), "-o", str(root / f"{name}.unlike"), *SMALL, *settings]) == 0
+    return root
+
+
+def call(stand, command, *arguments):
+    paths = {path.name.split(".")[0]: path for path in stand.iterdir()}
+    return run(["latent", command, *(part.format(**paths) for part in arguments), "--device", "cpu"])
+
+
+def size_of(path):
+    return cv2.imread(str(path)).shape[:2]
+
+
+def test_project_shows_the_images_beside_the_codes_of_each_detector(stand, tmp_path, capsys):
+    one, two = tmp_path / "one.png", tmp_path / "two.svg"
+    assert call(stand, "project", "{conv}", "{test}", "--labels", "{y}", "-o", str(one)) == 0
+    assert capsys.readouterr().err.strip() == f"PCA of 100 images in 2 panels: {one}"
+    arguments = ["--labels", "{y}", "-o", str(two), "--beside", "{fcn}", "--method", "tsne", "--most", "60"]
+    assert call(stand, "project", "{conv}", "{test}", *arguments) == 0
+    assert capsys.readouterr().err.strip() == f"t-SNE of 60 images in 3 panels: {two}"
+    words = two.read_text()
+    for word in ("images", "conv", "fcn", "256 numbers", "6 numbers", "5 numbers", "normal (", "anomalous ("):
+        assert f">{word}" in words, word
+    assert size_of(one)[1] > 1000
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_the_same_seed_is_the_same_picture(stand, tmp_path, method):
+    for name in ("a", "b"):
+        arguments = ["-o", str(tmp_path / f"{name}.png"), "--method", method, "--most", "40", "--seed", "3"]
+        assert call(stand, "project", "{conv}", "{test}", *arguments) == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    other = ["-o", str(tmp_path / "c.png"), "--method", method, "--most", "40", "--seed", "4"]
+    assert call(stand, "project", "{conv}", "{test}", *other) == 0
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+
+
+def test_colours_are_labels_where_there_are_some_and_scores_otherwise(stand, tmp_path):
+    path = tmp_path / "a.svg"
+    for arguments, word in [([], "lowest score"), (["--labels", "{y}"], "normal (")]:
+        assert call(stand, "project", "{conv}", "{test}", "-o", str(path), *arguments) == 0
+        assert f">{word}" in path.read_text()
+    assert call(stand, "project", "{conv}", "{test}", "-o", str(path), "--labels", "{y}", "--colour", "score") == 0
+    assert ">lowest score" in path.read_text()
+
+
+def test_edit_shows_elements_and_directions(stand, tmp_path, capsys):
+    path = tmp_path / "a.svg"
+    changes = ["--set", "2=x3", "--set", "5=+1.5,4=0", "--directions", "1", "--most", "3"]
+    assert call(stand, "edit", "{conv}", "{test}", "-o", str(path), *changes) == 0
+    assert capsys.readouterr().err.strip() == f"6 edits of 3 images: {path}"
+    words = path.read_text()
+    for word in (
+        "original",
+        "rebuilt",
+        "[2] \N{MULTIPLICATION SIGN} 3",
+        "[5] + 1.5",
+        "[4] = 0",
+        "+2 sd",
+        "direction 1:",
+    ):
+        assert f">{word}" in words, word
+    assert words.count("<image") == 3 * 8
+
+
+def test_edit_without_a_wish_shows_two_directions(stand, tmp_path, capsys):
+    assert call(stand, "edit", "{conv}", "{test}", "-o", str(tmp_path / "a.html")) == 0
+    assert "8 edits of 8 images" in capsys.readouterr().err
+    assert "standard deviation of the codes" in (tmp_path / "a.html").read_text()
+
+
+def test_gallery_shows_both_ends_of_each_detector(stand, tmp_path, capsys):
+    path = tmp_path / "a.svg"
+    others = ["--beside", "{fcn}", "--beside", "{skips}"]
+    assert call(stand, "gallery", "{conv}", "{test}", "--labels", "{y}", "-o", str(path), *others) == 0
+    assert capsys.readouterr().err.strip() == f"Largest and smallest scores of 100 images: {path}"
+    words = path.read_text()
+    assert words.count("<image") == 3 * 4 * 2
+    assert words.count(">largest scores") == 3
+    assert ">residual-unet by residual" in words
+
+
+def test_histograms_measure_each_detector(stand, tmp_path, capsys):
+    path = tmp_path / "a.svg"
+    arguments = ["--labels", "{y}", "-o", str(path), "--beside", "{fcn}"]
+    assert call(stand, "histograms", "{conv}", "{test}", *arguments) == 0
+    assert capsys.readouterr().err.strip() == f"Scores of 100 images by 2 detectors: {path}"
+    words = path.read_text()
+    assert words.count("AUROC 0.") == 2
+    assert call(stand, "histograms", "{conv}", "{test}", "-o", str(path)) == 0
+    assert "AUROC" not in path.read_text()
+
+
+def test_clusters_of_codes(stand, tmp_path, capsys):
+    path = tmp_path / "a.svg"
+    assert call(stand, "clusters", "{conv}", "{test}", "-o", str(path), "--clusters", "4", "--most", "80") == 0
+    assert capsys.readouterr().err.strip() == f"The codes of 80 images in 4 clusters: {path}"
+    assert ">10 x alpha" in path.read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_broken_image_is_named_and_the_rest_is_done(stand, tmp_path, capsys, command):
+    path = tmp_path / "a.png"
+    beside = ["--beside", "{fcn}"] if command in ("project", "gallery", "histograms") else []
+    assert call(stand, command, "{conv}", "{folder}", "-o", str(path), *beside) == 1
+    said = capsys.readouterr().err
+    assert "1 image could not be used:\n  broken.png: is empty (0 bytes)\n" in said
+    assert min(size_of(path)) > 300
+
+
+def test_of_a_set_with_splits_the_test_split_is_shown(stand, tmp_path, mvtec, capsys):
+    path = tmp_path / "a.svg"
+    convert = ["--set", "data.channels=1", "--model", "fcn", "--set", "model.widths=[5]"]
+    assert run(["fit", str(mvtec), "-o", str(tmp_path / "d"), *SMALL, *convert]) == 0
+    assert run(["latent", "histograms", str(tmp_path / "d"), str(mvtec), "-o", str(path), "--device", "cpu"]) == 0
+    assert f"Scores of 20 images by 1 detector: {path}" in capsys.readouterr().err
+    assert ">normal (10)" in path.read_text()
+
+
+WRONG = [
+    ("project", ["{conv}", "{three}", "--method", "tsne"], "t-SNE needs at least 6 images, came 3; give more images"),
+    ("project", ["{conv}", "{three}", "--most", "2"], "PCA needs at least 3 images, came 2; give more images"),
+    ("project", ["{conv}", "{same}"], "the codes of all 9 images are the same"),
+    (
+        "project",
+        ["{conv}", "{test}", "--colour", "label"],
+        "these images have no label; give an array --labels, or take",
+    ),
+    ("project", ["{conv}", "{test}", "--beside", "{conv}"], "conv.unlike is named twice; name each detector once"),
+    ("project", ["{conv}", "{test}", "--beside", "nowhere"], "nowhere: no detector here"),
+    ("project", ["{conv}", "{test}", "--method", "som"], "'som' is not one of"),
+    ("project", ["{conv}", "{test}", "--most", "0"], "Invalid value for '--most'"),
+    ("edit", ["{conv}", "{test}", "--set", "6=0"], "there is no element 6; the code has 6, numbered from 0 to 5"),
+    (
+        "edit",
+        ["{conv}", "{test}", "--set", "2*3"],
+        "expected ELEMENT=xFACTOR, =+NUMBER, =-NUMBER or =NUMBER, came '2*3'",
+    ),
+    ("edit", ["{conv}", "{test}", "--directions", "7"], "--directions: expected 1 to 6, came 7"),
+    ("edit", ["{conv}", "{three}", "--directions", "3"], "--directions: expected 1 to 2, came 3: 3 images"),
+    ("edit", ["{skips}", "{test}"], "has no decoder from codes to images; take a detector whose model has one"),
+    ("clusters", ["{conv}", "{three}", "--clusters", "4"], "clusters"),
+    *[(name, ["{conv}", "{nothing}"], "none of") for name in COMMANDS],
+    *[(name, ["{plain}", "{test}"], "plain.npy") for name in COMMANDS],
+]
+
+
+@pytest.mark.parametrize(("command", "arguments", "message"), WRONG)
+def test_wrong_use_is_one_line_and_exit_code_2(stand, tmp_path, monkeypatch, capsys, command, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert call(stand, command, *arguments, "-o", "a.png") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert message in said[0]
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_where_the_picture_goes_is_checked_before_the_work(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    for name, message in [("a.jpg", "ends in .png, .svg or .html"), ("/proc/a.png", "/proc/a.png: cannot be written")]:
+        assert run(["latent", command, "no detector", "no images", "-o", name]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_umap_that_is_missing_says_how_to_install_it(stand, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    assert call(stand, "project", "{conv}", "{test}", "-o", str(tmp_path / "a.png"), "--method", "umap") == 2
+    assert "pip install 'unlike[umap]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example(command, capsys):
+    assert run(["latent", command, "--help"]) == 0
+    assert f"Example: unlike latent {command}" in capsys.readouterr().out
+
+
+def test_latent_alone_lists_its_commands(capsys):
+    assert run(["latent"]) == 0
+    said = capsys.readouterr().out
+    assert all(command in said for command in COMMANDS)
+    assert run(["latent", "-h"]) == 0

@@ -1,0 +1,309 @@
+"""What the pictures of the code space are made of, and the files they become."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+from report_fakes import FakeDetector, evaluate_fake
+
+from unlike.data.images import Frame
+from unlike.data.index import find_images
+from unlike.errors import ConfigError, DataError, OutputError
+from unlike.records import Codes, Explanation, Sample, ScoredBatch, Unreadable
+from unlike.report import codespace, latent
+from unlike.report.extremes import Shown, both_ends, score_extremes
+from unlike.report.figures import ANOMALOUS, NORMAL
+from unlike.report.histograms import Spread, score_spreads
+from unlike.report.latent import View, check_picture, draw_rows, flatten, rate, share_rows, view_codes, view_pixels
+from unlike.report.page import render
+from unlike.report.projection import project, projections
+
+
+class FakeEncoder(FakeDetector):
+    """A detector whose code is the image's own pixels, and whose score is their mean; some cannot be read."""
+
+    def __init__(self, index, lost=(), gone=(), codes=None):
+        super().__init__()
+        self.index, self.lost, self.gone, self.codes = index, lost, gone, codes
+        self.frame_ = Frame(8, 8, 1)
+        self.asked = []
+
+    def stream(self, images):
+        kept = [sample for sample in images.samples if sample.id not in self.lost]
+        unreadable = tuple(Unreadable(s.id, "is empty") for s in images.samples if s.id in self.lost)
+        scores = np.array([self._pixels(sample).mean() for sample in kept])
+        yield ScoredBatch(
+            kept, scores, np.zeros((len(kept), 8, 8)), [(8, 8)] * len(kept), np.zeros(len(kept)), unreadable
+        )
+
+    def encode(self, images):
+        kept = [sample for sample in images.samples if sample.id not in self.gone]
+        self.asked.append(len(kept))
+        grids = np.stack([self._pixels(sample).reshape(4, 4, 4) for sample in kept]).astype(np.float32)
+        return Codes(kept, grids if self.codes is None else np.full_like(grids, self.codes))
+
+    def explain(self, images, samples):
+        return [Explanation(sample, 1.0, self._pixels(sample), np.ones((8, 8))) for sample in samples]
+
+    def _pixels(self, sample):
+        return self.index.array.take(np.array([sample.row]))[0]
+
+
+@pytest.fixture
+def index(rng):
+    images = rng.integers(0, 255, (40, 8, 8)).astype(np.uint8)
+    return find_images(images, np.arange(40) % 4 == 0)
+
+
+def figure_of(words="conv"):
+    random = np.random.default_rng(0)
+    return projections([latent_panel(random, words)])
+
+
+def latent_panel(random, words):
+    from unlike.report.projection import Panel
+
+    return Panel(words, project(random.normal(size=(30, 5))), scores=random.normal(size=30))
+
+
+def test_a_png_and_an_svg_are_the_same_bytes_each_time(tmp_path):
+    for suffix in (".png", ".svg"):
+        for name in ("a", "b"):
+            latent.write_picture(figure_of(), tmp_path / f"{name}{suffix}", "title", "words")
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    image = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert min(image.shape[:2]) > 500
+    assert image[..., 3].min() == 255  # no window manager shines through
+    assert "lowest score" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_page_says_what_it_shows_and_escapes_what_it_says(tmp_path):
+    latent.write_picture(figure_of(), tmp_path / "a.HTML", "<script>1</script>", "What a dot is.")
+    text = (tmp_path / "a.HTML").read_text()
+    tags = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
+    parser.feed(text)
+    assert "script" not in {tag for tag, _ in tags}
+    assert [attributes["src"][:19] for tag, attributes in tags if tag == "img"] == ["data:image/svg+xml;"]
+    assert "What a dot is." in text
+
+
+def test_a_letter_that_no_font_has_is_a_box_not_a_warning(tmp_path):
+    latent.write_picture(figure_of("\U0001f9a4"), tmp_path / "a.png", "title", "words")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "a.png.txt"])
+def test_a_name_with_another_ending_is_refused_before_the_work(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"expected a name that ends in \.png, \.svg or \.html"):
+        check_picture(tmp_path / name)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OutputError, match=r"file/a\.png: cannot be written"):
+        check_picture(tmp_path / "file" / "a.png")
+    with pytest.raises(OutputError, match=r"folder\.png: is a folder; choose another name"):
+        check_picture(tmp_path / "folder.png")
+    check_picture(tmp_path / "new" / "a.svg")
+
+
+def test_rows_are_drawn_at_random_by_the_seed_and_kept_in_order():
+    rows = draw_rows(1000, 50, seed=1)
+    assert len(set(rows.tolist())) == 50
+    assert (np.diff(rows) > 0).all()
+    assert rows.max() > 900
+    np.testing.assert_array_equal(rows, draw_rows(1000, 50, seed=1))
+    assert not np.array_equal(rows, draw_rows(1000, 50, seed=2))
+
+
+def test_scores_codes_and_pixels_belong_to_the_same_images(index, monkeypatch):
+    monkeypatch.setattr(latent, "PART", 7)
+    detector = FakeEncoder(index, lost=("3", "9"), gone=("5",))
+    told = []
+    seen = rate(detector, index, lambda done, total: told.append((done, total)))
+    assert told == [(40, 40)]
+    assert [item.id for item in seen.unreadable] == ["3", "9"]
+    codes = view_codes(detector, "fake", index, seen)
+    assert detector.asked == [6, 7, 7, 7, 7, 3]
+    pixels, small = view_pixels(detector, index, seen)
+    assert (len(codes.samples), len(pixels.samples)) == (37, 38)
+    assert small.shape == (38, 8, 8, 1)
+    both = share_rows([pixels, codes])
+    one, other = (view.take(rows) for view, rows in zip((pixels, codes), both, strict=True))
+    assert [sample.id for sample in one.samples] == [sample.id for sample in other.samples]
+    np.testing.assert_array_equal(one.points, other.points)
+    np.testing.assert_array_equal(one.scores, other.scores)
+    np.testing.assert_allclose(one.scores, one.points.mean(axis=1))
+
+
+def test_no_readable_image_is_an_error_that_says_why(index):
+    with pytest.raises(DataError, match="none of its 40 images can be scored: 0 is empty"):
+        rate(FakeEncoder(index, lost=tuple(map(str, range(40)))), index)
+
+
+def test_detectors_that_share_no_image_are_refused():
+    views = [View(name, (Sample(name),), np.zeros(1), np.zeros((1, 2))) for name in "ab"]
+    with pytest.raises(DataError, match="no image can be read by all of these detectors; take detectors of the same"):
+        share_rows(views)
+
+
+def test_a_large_grid_is_averaged_over_its_positions(rng):
+    grids = rng.normal(size=(2, 5, 64, 64)).astype(np.float32)
+    np.testing.assert_allclose(flatten(grids), grids.mean(axis=(2, 3)))
+    assert flatten(grids[:, :4]).shape == (2, 16_384)
+
+
+def explained(score, anomalous=None, rebuilt=True, shape=(8, 8, 1), kind=""):
+    image = np.full(shape, 100, np.uint8)
+    sample = Sample(f"{score}.png", anomalous=anomalous, kind=kind)
+    return Explanation(sample, score, image, np.ones(shape[:2]), image // 2 if rebuilt else None)
+
+
+def words_of(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_both_ends_never_show_an_image_twice():
+    scores = np.array([5.0, 1.0, 3.0, 1.0])
+    assert [rows.tolist() for rows in both_ends(scores, 9)] == [[0, 2], [1, 3]]
+    assert [rows.tolist() for rows in both_ends(scores, 1)] == [[0], [1]]
+    assert [rows.tolist() for rows in both_ends(scores[:1], 2)] == [[0], []]
+
+
+def test_a_gallery_prints_scores_and_kinds_in_their_colours():
+    blocks = [
+        Shown("conv", [explained(0.9, anomalous=True, kind="bent")], [explained(0.1, anomalous=False)], "conv by residual"),
+        Shown("vae", [explained(12.5)], []),
+    ]  # fmt: skip
+    figure = score_extremes(blocks, "Scores")
+    words = words_of(figure)
+    assert {"Scores", "conv", "vae", "conv by residual", "0.9", "0.1", "12.5", "bent", "normal"} <= set(words)
+    assert words.count("largest scores") == 2
+    assert words.count("smallest scores") == 1
+    colours = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert (colours["bent"], colours["normal"]) == (ANOMALOUS, NORMAL)
+    assert len(figure.axes[0].images) == 6
+    np.testing.assert_array_equal(figure.axes[0].images[1].get_array(), np.full((8, 8, 3), 50))
+
+
+def test_a_model_that_rebuilds_nothing_shows_its_map():
+    figure = score_extremes([Shown("features", [explained(1.0, rebuilt=False)], [])])
+    assert "original, map" in words_of(figure)
+    shown = figure.axes[0].images[1].get_array()
+    assert shown.max() - shown.min() > 60  # the colours of a map, not the grey of an image
+
+
+@pytest.mark.parametrize(("most", "shape"), [(1, (8, 8, 1)), (3, (8, 24, 3)), (9, (24, 8, 3))])
+def test_no_picture_of_a_gallery_lies_on_another(most, shape):
+    block = Shown(
+        "conv",
+        [explained(1.0 + n, shape=shape) for n in range(most)],
+        [explained(n / 9, shape=shape) for n in range(most)],
+    )
+    (axes,) = score_extremes([block, block]).axes
+    boxes = [image.get_extent() for image in axes.images]
+    assert len(boxes) == most * 8
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    for place, (left, right, bottom, top) in enumerate(boxes):
+        assert 0 < left < right < width
+        assert 0 < top < bottom < height
+        assert (right - left) / (bottom - top) == pytest.approx(shape[1] / shape[0])
+        for other_left, other_right, other_bottom, other_top in boxes[:place]:
+            assert right <= other_left or other_right <= left or bottom <= other_top or other_bottom <= top
+
+
+def test_histograms_have_fifty_bins_over_the_range_and_the_auroc():
+    groups = {"normal": np.linspace(0, 1, 100), "anomalous": np.linspace(0.5, 1.5, 100)}
+    figure = score_spreads([Spread("conv", groups, 0.9, "conv by residual"), Spread("vae", groups, 0.9)])
+    assert figure.axes[0].get_title(loc="right") == "conv by residual · AUROC 0.873"
+    assert figure.axes[1].get_title(loc="right") == "AUROC 0.873"
+    for stairs in figure.axes[0].patches:
+        values, edges, _ = stairs.get_data()
+        assert len(edges) == 51
+        assert edges[0] < 0
+        assert edges[-1] > 1.5
+        assert np.nansum(values) == 100
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["normal (100)", "anomalous (100)", "threshold"]
+    figure.draw_without_rendering()
+
+
+def test_one_class_alone_has_no_auroc():
+    for groups in ({"normal": np.arange(3.0)}, {"no label": np.arange(3.0), "anomalous": np.arange(2.0)}):
+        figure = score_spreads([Spread("conv", groups, 0.9, "conv by residual")])
+        assert figure.axes[0].get_title(loc="right") == "conv by residual"
+
+
+def test_heavy_tailed_scores_get_a_logarithmic_axis():
+    figure = score_spreads([Spread("conv", {"no label": np.array([1.0, 1, 1, 900])}, 2.0)])
+    assert figure.axes[0].get_xscale() == "log"
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (3, (3, 1)), (4, (2, 2)), (5, (3, 2))])
+def test_many_histograms_stand_in_two_columns(count, shape):
+    figure = score_spreads([Spread("conv", {"normal": np.arange(9.0)}, 5.0)] * count)
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == shape
+    labelled = [axes for axes in figure.axes if axes.get_xlabel()]
+    assert len(labelled) == min(count, shape[1])
+
+
+def test_a_detector_without_scores_is_refused():
+    with pytest.raises(DataError, match="conv: no score to show; give images"):
+        score_spreads([Spread("conv", {"normal": np.empty(0)}, 1.0)])
+
+
+def report_of(index, **faults):
+    detector = FakeEncoder(index, **faults)
+    evaluation = evaluate_fake(30, 10)
+    samples = tuple(index.samples[row] for row in range(40))
+    evaluation = type(evaluation)(
+        **{name: getattr(evaluation, name) for name in evaluation.__dataclass_fields__}
+        | {"samples": samples, "source": index}
+    )
+    return detector, evaluation
+
+
+def test_the_report_shows_where_images_lie_in_the_code_space(index):
+    detector, evaluation = report_of(index)
+    html = render(detector, evaluation)
+    assert "<h2>The code space</h2>" in html
+    assert "its code of 64 numbers" in html
+    assert 'alt="Codes of 40 images on a plane by PCA, coloured by label and by score."' in html
+    assert '<a href="#codes">' in html
+    found = codespace.sketch(detector, evaluation)
+    assert [axes.get_title(loc="left") for axes in found.figure.axes] == ["By label", "By score"]
+    assert len(found.figure.axes[0].images) == 16
+
+
+def test_a_report_encodes_few_images_where_they_are_large(index, monkeypatch):
+    monkeypatch.setattr(codespace, "FEWEST", 12)
+    detector, evaluation = report_of(index)
+    detector.frame_ = Frame(2048, 2048, 3)
+    assert codespace.sketch(detector, evaluation).shown == 12
+    assert detector.asked == [12]
+    detector.frame_ = Frame(640, 640, 3)  # 20 of them are 8 million pixels
+    assert codespace.sketch(detector, evaluation).shown == 20
+
+
+def test_an_image_that_has_gone_since_it_was_scored_is_no_dot(index):
+    detector, evaluation = report_of(index, gone=("0", "7"))
+    assert codespace.sketch(detector, evaluation).shown == 38
+
+
+def test_codes_that_cannot_be_shown_leave_the_rest_of_the_report(index):
+    html = render(*report_of(index, codes=1.0))
+    assert "There is no picture of it: the codes of all 40 images are the same" in html
+    assert "How this was made" in html
+
+
+def test_a_detector_without_codes_has_no_such_section(index):
+    assert "The code space" not in render(FakeDetector(), evaluate_fake(9, 9))
+    detector, evaluation = report_of(index)
+    assert codespace.sketch(FakeDetector(), evaluation) is None
+    assert codespace.sketch(detector, evaluate_fake(9, 9)) is None

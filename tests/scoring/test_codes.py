@@ -1,0 +1,382 @@
+"""Scorers of codes: against scikit-learn and hand arithmetic, on codes that are the images themselves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist, mahalanobis
+from scipy.stats import multivariate_normal
+from sklearn.cluster import KMeans
+from sklearn.covariance import ledoit_wolf
+from sklearn.decomposition import PCA
+
+from unlike.errors import ConfigError, DataError
+from unlike.models import ImageShape, Model
+from unlike.scoring import SCORERS
+from unlike.scoring.codes import CodeConfig, _RowSample, nearest
+from unlike.scoring.fusion import FusionConfig, FusionScorer, stretch
+from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
+from unlike.scoring.kmeans import EquilibriumConfig, EquilibriumScorer, KMeansConfig, KMeansScorer
+from unlike.scoring.mixture import MixtureConfig, MixtureScorer
+from unlike.scoring.moments import Moments, moments_of
+from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer, choose_coreset
+from unlike.scoring.pca import PCAConfig, PCAScorer
+
+
+class Identity(Model):
+    """The code is the image."""
+
+    def encode(self, images):
+        return images
+
+    def loss(self, images, objective, clean=None):
+        raise AssertionError
+
+
+def model_of(images: torch.Tensor) -> Identity:
+    return Identity(None, ImageShape(*images.shape[1:]))
+
+
+def vectors(count: int = 300, width: int = 6, seed: int = 0) -> torch.Tensor:
+    """Codes (N, D, 1, 1), correlated, off the origin, of unequal scales."""
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(count, width)) @ random.normal(size=(width, width)) * 3.0 ** np.arange(width) + 5
+    return torch.tensor(rows[:, :, None, None], dtype=torch.float32)
+
+
+def fit(scorer, codes, held_out=None, batch=70, seed=0):
+    return scorer.fit(model_of(codes), list(codes.split(batch)), [] if held_out is None else [held_out], seed)
+
+
+def scores(scorer, codes) -> np.ndarray:
+    return scorer.maps(model_of(codes), codes).mean(dim=(1, 2)).numpy()
+
+
+@pytest.fixture
+def normal():
+    return vectors()
+
+
+@pytest.fixture
+def others():
+    return vectors(50, seed=0) * 2 + 10
+
+
+def flat(codes: torch.Tensor) -> np.ndarray:
+    return codes.flatten(1).double().numpy()
+
+
+def test_kmeans_is_the_distance_to_the_nearest_centre():
+    random = np.random.default_rng(0)
+    places = np.array([[0, 0], [20, 0], [0, 20.0]])
+    rows = np.concatenate([place + random.normal(size=(100, 2)) for place in places])
+    codes = torch.tensor(rows[:, :, None, None], dtype=torch.float32)
+    found = scores(fit(KMeansScorer(KMeansConfig(clusters=3)), codes), codes)
+    reference = KMeans(3, n_init=10, random_state=0).fit(rows)
+    np.testing.assert_allclose(found, reference.transform(rows).min(axis=1), atol=0.3)
+
+
+def test_equilibrium_finds_the_small_cluster_that_kmeans_misses():
+    random = np.random.default_rng(0)
+    sizes, places = (2000, 50, 30), np.array([[0, 0], [6, 0], [0, 6.0]])
+    rows = np.concatenate([place + random.normal(size=(size, 2)) for size, place in zip(sizes, places, strict=True)])
+    codes = torch.tensor(rows[:, :, None, None], dtype=torch.float32)
+    rare = torch.tensor(places[1:, :, None, None], dtype=torch.float32)
+    plain = scores(fit(KMeansScorer(KMeansConfig(clusters=3)), codes), rare)
+    fair = scores(fit(EquilibriumScorer(EquilibriumConfig(clusters=3, alpha="dvariance")), codes), rare)
+    assert fair.max() < 1
+    assert fair.max() < plain.max() / 2
+
+
+def test_pca_is_the_squared_error_of_the_code(normal, others):
+    found = scores(fit(PCAScorer(PCAConfig(components=2)), normal), others)
+    pca = PCA(2).fit(flat(normal))
+    expected = np.square(flat(others) - pca.inverse_transform(pca.transform(flat(others)))).sum(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_pca_by_share_of_variance(normal):
+    scorer = fit(PCAScorer(PCAConfig(components=0.9)), normal)
+    assert scorer.learned["kept"].shape[1] == PCA(0.9, svd_solver="full").fit(flat(normal)).n_components_
+
+
+def test_pca_mahalanobis_in_the_discarded_directions(normal, others):
+    found = scores(fit(PCAScorer(PCAConfig(components=2, distance="mahalanobis")), normal), others)
+    pca = PCA().fit(flat(normal))
+    variances = np.var(pca.transform(flat(normal)), axis=0)
+    floored = np.maximum(variances, 1e-6 * variances[0])
+    expected = (pca.transform(flat(others))[:, 2:] ** 2 / floored[2:]).sum(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-2)
+
+
+def test_gaussian_is_the_mahalanobis_distance_under_ledoit_and_wolf(normal, others):
+    found = scores(fit(GaussianScorer(GaussianConfig()), normal), others)
+    covariance, _ = ledoit_wolf(flat(normal))
+    inverse, mean = np.linalg.inv(covariance), flat(normal).mean(axis=0)
+    np.testing.assert_allclose(found, [mahalanobis(row, mean, inverse) for row in flat(others)], rtol=1e-2)
+
+
+def test_gaussian_of_each_position():
+    random = np.random.default_rng(0)
+    grids = torch.tensor(
+        random.normal(size=(80, 3, 2, 2)) * [[1, 2], [3, 4]] + [[0, 10], [20, 30]], dtype=torch.float32
+    )
+    scorer = fit(GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1)), grids, batch=30)
+    maps = scorer.maps(model_of(grids), grids).numpy()
+    assert maps.shape == (80, 2, 2)
+    for y, x in np.ndindex(2, 2):
+        rows = grids[:, :, y, x].double().numpy()
+        covariance = np.cov(rows.T, bias=True)
+        shrunk = 0.9 * covariance + 0.1 * np.trace(covariance) / 3 * np.eye(3)
+        inverse = np.linalg.inv(shrunk)
+        expected = [mahalanobis(row, rows.mean(axis=0), inverse) for row in rows]
+        np.testing.assert_allclose(maps[:, y, x], expected, rtol=1e-3)
+
+
+def test_neighbours_are_the_nearest_of_the_bank(normal, others):
+    scorer = fit(NeighboursScorer(NeighboursConfig(neighbours=3)), normal)
+    expected = np.sort(cdist(flat(others), flat(normal)), axis=1)[:, :3].mean(axis=1)
+    np.testing.assert_allclose(scores(scorer, others), expected, rtol=1e-4)
+    assert scores(fit(NeighboursScorer(NeighboursConfig()), normal), normal).max() == 0  # each is in the bank
+
+
+def test_coreset_is_the_greedy_one():
+    rows = torch.tensor(np.random.default_rng(0).normal(size=(200, 4)), dtype=torch.float32)
+    chosen = choose_coreset(rows, 20, seed=3)
+    gaps = cdist(rows.double().numpy(), rows.double().numpy())
+    first = int(np.random.default_rng(3).integers(200))
+    expected = [first]
+    while len(expected) < 20:
+        expected.append(int(gaps[:, expected].min(axis=1).argmax()))
+    assert chosen.tolist() == sorted(expected)
+    assert choose_coreset(rows[:5], 20, seed=0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_bank_has_the_size_that_was_asked_for(normal):
+    config = NeighboursConfig(share=0.1, least=5, most=20)
+    assert len(fit(NeighboursScorer(config), normal).learned["bank"]) == 20
+    config = NeighboursConfig(share=0.05, least=5, most=20)
+    assert len(fit(NeighboursScorer(config), normal).learned["bank"]) == 15
+
+
+def test_mixture_is_the_density_counted_from_the_highest_there_can_be(normal, others):
+    scorer = fit(MixtureScorer(MixtureConfig(components=1, floor=1e-9)), normal)
+    rows = flat(normal)
+    density = multivariate_normal(rows.mean(axis=0), np.cov(rows.T, bias=True))
+    expected = density.logpdf(rows.mean(axis=0)) - density.logpdf(flat(others))
+    np.testing.assert_allclose(scores(scorer, others), expected, rtol=0.02)
+    for shape in ("full", "diagonal"):
+        scorer = fit(MixtureScorer(MixtureConfig(components=3, shape=shape)), normal)
+        assert scores(scorer, normal).min() >= 0
+        assert scores(scorer, others).mean() > scores(scorer, normal).mean()
+
+
+@pytest.mark.parametrize("scale", ["standardise", "whiten"])
+def test_scaled_rows_have_unit_variance(normal, scale):
+    scorer = fit(NeighboursScorer(NeighboursConfig(scale=scale)), normal)
+    bank = scorer.learned["bank"]
+    torch.testing.assert_close(bank.var(dim=0, correction=0), torch.ones(6), rtol=1e-3, atol=0)
+    if scale == "whiten":
+        torch.testing.assert_close(torch.cov(bank.T, correction=0), torch.eye(6), rtol=1e-2, atol=1e-2)
+
+
+def test_reduced_rows_keep_the_largest_directions(normal):
+    for scale in ("none", "standardise", "whiten"):
+        scorer = fit(NeighboursScorer(NeighboursConfig(reduce=2, scale=scale)), normal)
+        assert scorer.learned["bank"].shape[1] == 2
+    rows = flat(normal)
+    kept = rows - rows.mean(axis=0) @ np.eye(6)
+    plain = fit(NeighboursScorer(NeighboursConfig(reduce=2)), normal).learned["bank"].double().numpy()
+    assert np.var(plain, axis=0).sum() == pytest.approx(
+        PCA(2).fit(kept).explained_variance_.sum() * 299 / 300, rel=1e-3
+    )
+
+
+def test_unit_rows_know_no_length(normal):
+    scorer = fit(NeighboursScorer(NeighboursConfig(unit=True)), normal)
+    np.testing.assert_allclose(scores(scorer, normal * 7), 0, atol=1e-3)
+    cosines = fit(PCAScorer(PCAConfig(components=2, unit=True)), normal)
+    np.testing.assert_allclose(scores(cosines, normal * 7), scores(cosines, normal), rtol=1e-3, atol=1e-6)
+
+
+def test_views_of_a_grid():
+    grids = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 2, 4)), dtype=torch.float32)
+    shapes = {"grid": (2, 4), "vector": (1, 1), "mean": (1, 1)}
+    widths = {"grid": 3, "vector": 24, "mean": 3}
+    for code, shape in shapes.items():
+        scorer = fit(NeighboursScorer(NeighboursConfig(code=code)), grids)
+        assert scorer.maps(model_of(grids), grids).shape == (40, *shape)
+        assert scorer.learned["bank"].shape[1] == widths[code]
+
+
+def test_moments_stream_to_those_of_all_rows_at_once():
+    rows = np.random.default_rng(0).normal(size=(500, 4)) * [1, 5, 0.1, 2] + [1e4, 0, -1e3, 5]
+    moments = Moments(4)
+    for part in np.array_split(rows, 7):
+        moments.add(torch.from_numpy(part))
+    moments.add(torch.empty(0, 4))
+    np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(moments.covariance, np.cov(rows.T, bias=True), rtol=1e-9, atol=1e-9)
+    assert moments.variance == pytest.approx(np.var(rows, axis=0).sum())
+    assert moments.shrinkage() == pytest.approx(ledoit_wolf(rows)[1], rel=1e-6)
+    without = moments_of(rows, covariance=False)
+    assert without.variance == pytest.approx(moments.variance)
+    assert without.through(None).variance == pytest.approx(moments.variance)
+
+
+def test_shrinkage_of_each_position():
+    rows = np.random.default_rng(0).normal(size=(30, 2, 5))
+    moments = Moments(5, positions=2)
+    moments.add(torch.from_numpy(rows))
+    expected = [ledoit_wolf(rows[:, position])[1] for position in range(2)]
+    np.testing.assert_allclose(moments.shrinkage(), expected, rtol=1e-6)
+
+
+def test_sample_of_rows_is_uniform_and_bounded():
+    taken = np.zeros(1000)
+    for seed in range(200):
+        sample = _RowSample(np.random.default_rng(seed), 100)
+        for part in torch.arange(1000.0)[:, None].split(64):
+            sample.add(part)
+        rows = sample.rows(1)[:, 0].astype(int)
+        assert len(rows) == 100
+        assert (np.diff(rows) > 0).all()
+        taken[rows] += 1
+    assert abs(taken[:500].sum() - taken[500:].sum()) < 4 * math.sqrt(200 * 100)
+    assert _RowSample(np.random.default_rng(0), 10).rows(3).shape == (0, 3)
+
+
+def test_nearest_is_exact_far_from_the_origin():
+    rows = torch.tensor(np.random.default_rng(0).normal(size=(50, 8)), dtype=torch.float32)
+    distances = nearest(rows, torch.cat([rows, rows + 0.5]), count=2)
+    assert (distances[:, 0] == 0).all()
+    np.testing.assert_allclose(distances[:, 1].max(), 0.5 * math.sqrt(8), rtol=1e-5)
+
+
+def test_fusion_brings_scorers_to_one_scale(normal, others):
+    held_out = vectors(200, seed=0)[100:]
+    config = FusionConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"clusters": 2}})
+    fused = fit(FusionScorer(config), normal, held_out)
+    parts = np.stack([scores(member, others) for member in fused.members])
+    for member, (middle, high) in zip(fused.members, fused.levels, strict=True):
+        np.testing.assert_allclose(np.quantile(scores(member, held_out), [0.5, 0.95]), [middle, high], rtol=1e-5)
+    stretched = [stretch(torch.tensor(part), *levels).numpy() for part, levels in zip(parts, fused.levels, strict=True)]
+    np.testing.assert_allclose(scores(fused, others), np.mean(stretched, axis=0), rtol=1e-4)
+    highest = fit(
+        FusionScorer(FusionConfig(scorers=config.scorers, settings=config.settings, combine="max")), normal, held_out
+    )
+    np.testing.assert_allclose(scores(highest, others), np.max(stretched, axis=0), rtol=1e-4)
+
+
+def test_fusion_of_maps_and_vectors_has_the_finest_map():
+    grids = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 4, 4)), dtype=torch.float32)
+    config = FusionConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"code": "mean"}})
+    fused = fit(FusionScorer(config), grids, grids[:20])
+    assert fused.maps(model_of(grids), grids).shape == (40, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CodeConfig(reduce=0), r"scorer\.reduce: expected 1 component or more, or none, came 0"),
+        (lambda: KMeansConfig(clusters=0), r"scorer\.clusters: expected 1 or more, came 0"),
+        (lambda: KMeansConfig(restarts=0), r"scorer\.restarts: expected 1 or more"),
+        (lambda: EquilibriumConfig(alpha=-1.0), r"scorer\.alpha: expected"),
+        (lambda: PCAConfig(components=2.5), r"scorer\.components: expected a whole number, or a share"),
+        (lambda: PCAConfig(components=0), r"scorer\.components: expected a whole number, or a share"),
+        (lambda: PCAConfig(components=0.0), r"scorer\.components: expected 1e-06 to 1"),
+        (lambda: GaussianConfig(shrinkage=2.0), r"scorer\.shrinkage: expected 0 to 1"),
+        (lambda: GaussianConfig(positions="each", unit=True), r"'each' measures the grid as it is"),
+        (lambda: NeighboursConfig(share=0.0), r"scorer\.share: expected"),
+        (lambda: NeighboursConfig(neighbours=0), r"scorer\.neighbours: expected 1 or more, came 0"),
+        (
+            lambda: NeighboursConfig(least=50, most=10),
+            r"scorer\.least: expected no more than scorer\.most, 10, came 50",
+        ),
+        (lambda: MixtureConfig(components=0), r"scorer\.components: expected 1 or more"),
+        (lambda: MixtureConfig(floor=0.0), r"scorer\.floor: expected"),
+        (lambda: FusionConfig(scorers=("residual",)), r"scorer\.scorers: expected two different scorers or more"),
+        (lambda: FusionConfig(scorers=("pca", "pca")), r"two different scorers"),
+        (lambda: FusionConfig(scorers=("pca", "fusion")), r"two different scorers or more, not fusion"),
+        (lambda: FusionConfig(settings={"pca": {}}), r"unknown scorer\.settings 'pca'"),
+        (
+            lambda: FusionScorer(FusionConfig(scorers=("pca", "kmean"))),
+            r"unknown scorer\.scorers 'kmean'; did you mean 'kmeans'",
+        ),
+    ],
+)
+def test_settings_that_cannot_be(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        (
+            KMeansScorer(KMeansConfig(clusters=9)),
+            r"9 clusters need as many codes .* came 4; lower scorer\.clusters or add images",
+        ),
+        (EquilibriumScorer(EquilibriumConfig(clusters=9)), r"9 clusters need as many codes"),
+        (MixtureScorer(MixtureConfig(components=9)), r"9 components need as many codes .* lower scorer\.components"),
+        (
+            NeighboursScorer(NeighboursConfig(neighbours=9)),
+            r"9 neighbours need as many codes .* lower scorer\.neighbours",
+        ),
+        (
+            PCAScorer(PCAConfig(components=4)),
+            r"4 components of 4 codes of 6 numbers leave nothing .* expected 3 or fewer",
+        ),
+        (
+            KMeansScorer(KMeansConfig(reduce=5, clusters=2)),
+            r"scorer\.reduce: 5 components cannot be had of 4 codes of 6 .* 3 or fewer",
+        ),
+    ],
+)
+def test_fewer_codes_than_parts(scorer, message):
+    with pytest.raises(DataError, match=message):
+        fit(scorer, vectors(4))
+
+
+CODE_SCORERS = ["equilibrium", "gaussian", "kmeans", "mixture", "neighbours", "pca"]
+
+
+@pytest.mark.parametrize("name", CODE_SCORERS)
+def test_codes_that_are_all_the_same(name):
+    with pytest.raises(DataError, match="all 40 codes of normal images are the same"):
+        fit(SCORERS[name](SCORERS[name].Config()), torch.ones(40, 3, 1, 1))
+
+
+@pytest.mark.parametrize("name", CODE_SCORERS)
+def test_codes_that_are_not_finite(name):
+    codes = vectors(40)
+    codes[3, 2] = torch.nan
+    with pytest.raises(DataError, match="the code of a normal image is not finite"):
+        fit(SCORERS[name](SCORERS[name].Config()), codes)
+
+
+def test_codes_of_each_position_that_cannot_be(normal):
+    each = GaussianScorer(GaussianConfig(positions="each"))
+    with pytest.raises(DataError, match="are the same"):
+        fit(each, torch.ones(40, 3, 2, 2))
+    with pytest.raises(DataError, match="is not finite"):
+        fit(each, torch.full((40, 3, 2, 2), torch.inf))
+    with pytest.raises(
+        ConfigError, match=r"4 positions with a covariance of 9,000 x 9,000 each take 2\.6 GB, more than 2"
+    ):
+        fit(each, torch.ones(2, 9000, 2, 2))
+
+
+def test_nothing_to_learn_from_and_codes_that_are_too_wide(normal):
+    with pytest.raises(DataError, match="needs normal images to learn from; none came"):
+        KMeansScorer(KMeansConfig()).fit(model_of(normal), [], [], 0)
+    wide = torch.ones(2, 9000, 1, 1)
+    with pytest.raises(ConfigError, match=r"codes of 9,000 numbers are too wide .* a model with a narrower code"):
+        fit(PCAScorer(PCAConfig()), wide)
+    with pytest.raises(ConfigError, match="take code = 'mean'"):
+        fit(PCAScorer(PCAConfig(code="vector")), wide)
+    with pytest.raises(DataError, match="fusion needs normal images that the model was not trained on"):
+        fit(FusionScorer(FusionConfig(scorers=("pca", "kmeans"))), normal)

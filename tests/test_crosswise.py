@@ -1,0 +1,90 @@
+"""Calibration without holding an image back: each is scored by what the others show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import stripes
+from unlike import Detector
+from unlike.errors import ConfigError
+from unlike.scoring.crosswise import Remembered, score_out_of_fold
+from unlike.scoring.maps import MapConfig
+from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
+
+
+def noise(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8), np.uint8)
+
+
+def test_scores_out_of_fold_are_those_of_scorers_of_the_others():
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(10, 3, 2, 2)), dtype=torch.float32)
+    folds = [torch.arange(0, 5), torch.arange(5, 10)]
+    config = MapConfig()
+    scores, peaks = score_out_of_fold(lambda: NeighboursScorer(NeighboursConfig()), codes, folds, config, seed=0)
+    first = NeighboursScorer(NeighboursConfig()).fit(Remembered(), [codes[5:]], [], 0)
+    maps = first.maps(Remembered(), codes[:5])
+    np.testing.assert_allclose(scores[:5], maps.mean(dim=(1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(peaks[:5], maps.amax(dim=(1, 2)), rtol=1e-6)
+
+
+def test_the_promise_is_kept_on_average():
+    shares = []
+    for seed in range(30):
+        detector = Detector("pixels", "neighbours", false_alarms=0.1, seed=seed).fit(noise(60, seed))
+        shares.append(np.mean(detector.score(noise(200, 1000 + seed)).image > detector.threshold_))
+    margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
+    assert 0.02 < np.mean(shares) <= 0.1 + margin
+
+
+def test_no_image_is_held_back_where_nothing_is_trained():
+    images = stripes(40)
+    counts = Detector("pixels", "gaussian").fit(images).describe()["fitted"]["images"]
+    assert counts == {"train": 40, "validation": 0, "calibration": 40, "copies": 0, "unreadable": 0}
+    both = np.concatenate([images, images[:3]])
+    assert Detector("pixels", "gaussian").fit(both).describe()["fitted"]["images"]["copies"] == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "decision"),
+    [("fcn", {}), ("pixels", {"calibration": "held-out"}), ("pixels", {"calibration_share": 0.3})],
+)
+def test_images_are_held_out_where_a_model_learns_or_it_is_asked_for(model, decision):
+    settings = {"decision": decision, "training": {"epochs": 1}}
+    counts = Detector(model, "gaussian", settings=settings).fit(stripes(40)).describe()["fitted"]["images"]
+    assert counts["train"] + counts["validation"] + counts["calibration"] == 40
+
+
+def test_large_sets_have_images_to_hold_out():
+    counts = Detector("pixels", "kmeans").fit(noise(501, 0)).describe()["fitted"]["images"]
+    assert counts["calibration"] < 200
+    settings = {"decision": {"calibration": "cross"}}
+    asked = Detector("pixels", "kmeans", settings=settings).fit(noise(501, 0)).describe()["fitted"]["images"]
+    assert asked["calibration"] == 501
+
+
+def test_crosswise_calibration_that_cannot_be():
+    settings = {"decision": {"calibration": "cross"}}
+    with pytest.raises(ConfigError, match=r"decision\.calibration = 'cross' is for models that are not trained"):
+        Detector("fcn", "gaussian", settings=settings).fit(stripes(40))
+
+
+def test_one_model_serves_several_scorers():
+    images = stripes(40)
+    first = Detector("fcn", "residual", epochs=2).fit(images)
+    other = Detector("fcn", "kmeans", epochs=2).fit(images, model=first.model_)
+    np.testing.assert_array_equal(first.encode(images).grids, other.encode(images).grids)
+    assert other.history_ == []
+    with pytest.raises(ConfigError, match=r"the model given to fit is a DenseAutoencoder .* need a ConvAutoencoder"):
+        Detector("conv", "kmeans").fit(images, model=first.model_)
+    with pytest.raises(ConfigError, match="the model given to fit"):
+        Detector("fcn", "kmeans").fit(stripes(40, size=16), model=first.model_)
+
+
+def test_a_scorer_is_chosen_to_suit_the_model():
+    assert Detector(model="features").settings.scorer_name == "neighbours"
+    assert Detector(model="conv").settings.scorer_name == "residual"
+    assert Detector(scorer="pca").settings.model_name == "conv"
+    assert Detector(epochs=3).settings.model_name == "conv"
+    assert Detector(size=64, false_alarms=0.1).settings.scorer_name == "gaussian"
