@@ -6,6 +6,7 @@ The faces are not in the repository; UNLIKE_DATA names the folder that holds `fa
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from unlike import Detector
 from unlike.data.index import find_images
-from unlike.models import MODELS
+from unlike.models import MODELS, Autoencoder
 
 HEAVY = {"residual-unet": {"training": {"batch_size": 16}}}
 
@@ -27,13 +28,18 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(os.environ["UNLIKE_DATA"]) / "faces64"
     images = np.load(folder / "trainingset.npy", mmap_mode="r")
-    faces = np.asarray(np.load(folder / "testingset.npy", mmap_mode="r")[:8])
+    with (folder / "testing_labels.csv").open() as file:
+        normal = [int(row["ID"]) for row in csv.DictReader(file) if row["anomaly"] == "0"]
+    faces = np.asarray(np.load(folder / "testingset.npy", mmap_mode="r")[normal[:8]])
     rows = [np.concatenate(list(faces), axis=1)]
-    for name in MODELS:
+    for name in (name for name, kind in MODELS.items() if issubclass(kind, Autoencoder)):
+        seen = images[:300] if name in HEAVY else images[:3000]
         start = time.process_time()
-        Detector(model=name, epochs=1, settings=HEAVY.get(name), device="cpu").fit(images[:500])
-        epochs = max(1, round(options.seconds / (time.process_time() - start) / 6))
-        detector = Detector(model=name, epochs=epochs, settings=HEAVY.get(name), device="cpu").fit(images[:3000])
+        Detector(model=name, scorer="residual", epochs=1, settings=HEAVY.get(name), device="cpu").fit(images[:300])
+        epochs = max(1, round(options.seconds / (time.process_time() - start) / (len(seen) / 300)))
+        detector = Detector(model=name, scorer="residual", epochs=epochs, settings=HEAVY.get(name), device="cpu").fit(
+            seen
+        )
         found = detector.explain(faces, find_images(faces).samples)
         rows.append(np.concatenate([item.rebuilt for item in found], axis=1))
         print(name, epochs, "epochs", flush=True)

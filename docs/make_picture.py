@@ -23,7 +23,7 @@ def tile(image: np.ndarray) -> np.ndarray:
 
 def main(folder: Path) -> None:
     detector = Detector.load(folder / "cells.unlike")
-    index = find_images(folder / "cells" / "test" / "defective")
+    index = find_images(folder.parent / "cells" / "test" / "defective")
     scores = detector.score(index).image
     chosen = [index.samples[row] for row in np.argsort(-scores)[:4]]
     found = detector.explain(index, chosen)
@@ -40,4 +40,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("unlike-demo"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("unlike-demo/autoencoder"))

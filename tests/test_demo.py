@@ -12,7 +12,7 @@ from conftest import scratched, stripes
 from unlike import demo
 from unlike.cli.console import Console
 from unlike.errors import ConfigError
-from unlike.settings import PRESETS
+from unlike.settings import DEFAULT_PRESET, PRESETS
 
 
 def test_cells_are_split_as_promised(tmp_path):
@@ -55,9 +55,11 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert f"Report: {tmp_path / 'out/report.html'}" in captured.err
     assert "AUROC" in captured.out
-    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert metrics["counts"] == {"normal": 10, "anomalous": 20, "unreadable": 0}
-    assert metrics["promised_false_alarms"] == 0.05
+    for part, promise in (("", pytest.approx(1 / 61)), ("autoencoder", 0.05)):
+        metrics = json.loads((tmp_path / "out" / part / "metrics.json").read_text())
+        assert metrics["counts"] == {"normal": 10, "anomalous": 20, "unreadable": 0}
+        assert metrics["promised_false_alarms"] == promise
+    assert demo.DETECTORS[""][0] == DEFAULT_PRESET
     assert (tmp_path / "out/cells.unlike/detector.toml").exists()
 
 

@@ -106,6 +106,7 @@ class Detector:
         """Learn from normal images: train the model, fit the scorer, and draw the line on images held out for it.
 
         `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used.
+        Of several categories all train the one model, and each has a line of its own (`thresholds_`).
         A `model` that another detector trained (its `model_`) is taken as it is, to try other scorers on the same codes.
         `checkpoint` names a file in which the training keeps its state, to go on from after a kill with `resume=True`.
         Images that cannot be read are left out and named in `unreadable_`. Raises DataError where too few remain.

@@ -76,11 +76,12 @@ class Console:
     def _say_promise(self, detector: Detector, facts: Mapping[str, Any]) -> None:
         from unlike.records import printable
 
+        kind = "normal image" if facts["images"]["train"] == facts["images"]["calibration"] else "held-out normal image"
         own = dict(detector.thresholds_)
         for_all = own.pop("")
         self.say(
             f"Promise: at most {100 * detector.false_alarms_:.3g} % of normal images{' of a category' * bool(own)} are called "
-            f"anomalous ({plural(facts['images']['calibration'], 'held-out normal image')}); "
+            f"anomalous ({plural(facts['images']['calibration'], kind)}); "
             + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
         )
         if few := facts.get("too_few"):
