@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test
 # name of its part of the output -> preset, promise of false alarms
-DETECTORS = {
+DETECTORS: dict[str, tuple[str, float | Literal["auto"]]] = {
     "": ("padim", "auto"),  # what `unlike fit` does without a choice
     "autoencoder": ("textbook", 0.05),  # 1 % would rest on the strangest alone of some 110 held-out cells
 }
