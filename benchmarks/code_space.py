@@ -11,6 +11,7 @@ import argparse
 import csv
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from unlike import Detector
 from unlike.errors import UnlikeError
 from unlike.evaluation.metrics import measure_images
 from unlike.models import Autoencoder, Model
+from unlike.study.figures import heat
 
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SETS = {
     "faces64": ("faces64/trainingset.npy", "faces64/testingset.npy", "faces64/testing_labels.csv"),
     "vehicles32": ("vehicles32/train.npy", "vehicles32/test.npy", "vehicles32/test_labels.csv"),
@@ -67,6 +70,16 @@ def remember(model: Model) -> Model:
 
     model.encode = encode_once  # type: ignore[method-assign]
     return model
+
+
+def draw(rows: list[dict]) -> None:
+    """A heat map a set: models down, scorers across."""
+    for data in dict.fromkeys(row["set"] for row in rows):
+        found = {(row["scorer"], row["model"]): row["auroc"]["median"] for row in rows if row["set"] == data}
+        down, across = (list(dict.fromkeys(pair[side] for pair in found)) for side in (0, 1))
+        medians = np.array([[found.get((one, other), np.nan) for other in across] for one in down])
+        figure = heat(down, across, medians, f"AUROC on {data}, median over seeds", ("scorer", "model"))
+        figure.savefig(PICTURES / f"code_space_{data}.svg", metadata={"Date": None})
 
 
 def read_set(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -131,6 +144,7 @@ def write_rows(cells: dict[tuple[str, str, str], list[dict]], seeds: int) -> Non
         }
         for (data, row, column), found in cells.items()
     ]
+    draw(rows)
     write("code_space", {"seeds": seeds, "models": ROWS, "scorers": COLUMNS, "rows": rows})
 
 

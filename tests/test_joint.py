@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,6 +164,15 @@ def test_one_line_for_all_where_that_is_wanted_or_there_is_one_category():
     named, unnamed = fit(alone), fit(alone.array.array)
     assert named.thresholds_ == unnamed.thresholds_
     assert "categories" not in named.describe()["fitted"]
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path):
+    index = several({"calm": 40, "wild": 40})
+    samples = [replace(sample, category=f"{sample.category}\udcff") for sample in index.samples]
+    fitted = fit(Index("made\udcff", samples, index.array))
+    fitted.save(tmp_path / "d")
+    assert Detector.load(tmp_path / "d").thresholds_ == fitted.thresholds_
+    assert list(fitted.thresholds_) == ["", "calm\udcff", "wild\udcff"]
 
 
 def test_images_without_a_category_are_held_against_all():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import scratched, stripes, write_png
-from unlike import Detector
+from unlike import Classifier, Detector
 from unlike.cli import run
 from unlike.data.index import find_images
 from unlike.data.split import split_normals
@@ -184,3 +184,10 @@ def test_memory_does_not_grow_with_the_number_of_images():
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0] + 1e6
+
+
+def test_a_classifier_needs_whole_images():
+    settings = {**SETTINGS, "training": {"epochs": 1}}
+    detector = Detector("conv", settings=settings).fit(stripes(12, size=64))
+    with pytest.raises(ConfigError, match="sees images in tiles cannot name their class"):
+        Classifier.from_detector(detector)

@@ -125,6 +125,10 @@ class Classifier:
 
         `settings` has the sections finetune, augment, corruption and training. The detector stays as it is.
         """
+        if detector.settings.data.tile is not None:
+            raise ConfigError(
+                "a detector that sees images in tiles cannot name their class: take one fitted without data.tile"
+            )
         overrides: Sections = {section: dict(values) for section, values in (settings or {}).items()}
         if epochs is not None:
             overrides.setdefault("training", {})["epochs"] = epochs

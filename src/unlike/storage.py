@@ -97,7 +97,8 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
         arrays["categories"] = decision.categories
     arrays |= {SCORER_PREFIX + name: value for name, value in fitted.scorer.state().items()}
     files = {WEIGHTS: pack_weights(fitted.model), ARRAYS: pack_arrays(arrays)}
-    write_folder(folder, {DETECTOR.facts: tomli_w.dumps(facts).encode(), **files})
+    text = tomli_w.dumps(facts).encode(errors="surrogateescape")  # folders that name categories need be no UTF-8
+    write_folder(folder, {DETECTOR.facts: text, **files})
 
 
 def load_detector(folder: Path) -> tuple[Settings, int, Fitted]:
@@ -123,9 +124,9 @@ def read_facts(folder: Path, kind: Kind, newest: int) -> dict[str, Any]:
     """The TOML of a folder of that kind, in a format up to the `newest` that is known."""
     content = read_folder(folder, (kind.facts,), kind)[kind.facts]
     try:
-        facts = tomllib.loads(content.decode())
+        facts = tomllib.loads(content.decode(errors="surrogateescape"))
         found = int(facts["format"])
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{folder}: {kind.facts} cannot be understood ({error}); make the {kind.name} again"
         ) from None
