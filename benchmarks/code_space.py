@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import DATA, need, spread, write
+from common import DATA, RESULTS, need, spread, write
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from unlike.evaluation.metrics import measure_images
 from unlike.models import Autoencoder, Model
 from unlike.study.figures import heat
 
+FILE = RESULTS / "code_space.json"
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SETS = {
     "faces64": ("faces64/trainingset.npy", "faces64/testingset.npy", "faces64/testing_labels.csv"),
@@ -34,6 +36,7 @@ FEATURES = {"model": {"stages": [2, 3, 4], "cell": 32}, "data": {"size": 96}}
 ROWS = {  # name -> model, settings, view of its code
     "pixels": ("pixels", {}, "grid"),
     "fcn": ("fcn", {"training": {"epochs": 20}}, "grid"),
+    "conv": ("conv", {"training": {"epochs": 12}}, "vector"),  # of 64 x 64 a row of 3,072 numbers: slow
     "conv, bottleneck 64": ("conv", {"model": {"bottleneck": 64}, "training": {"epochs": 12}}, "grid"),
     "vae": ("vae", {"model": {"widths": [32, 64, 128], "latent": 64}, "training": {"epochs": 5}}, "grid"),
     "features": ("features", FEATURES, "mean"),
@@ -132,7 +135,7 @@ def main() -> None:
 
 
 def write_rows(cells: dict[tuple[str, str, str], list[dict]], seeds: int) -> None:
-    """What there is so far: hours of work should not hang on the last minute."""
+    """What there is so far, beside what earlier runs of other models left."""
     rows = [
         {
             "set": data,
@@ -144,6 +147,10 @@ def write_rows(cells: dict[tuple[str, str, str], list[dict]], seeds: int) -> Non
         }
         for (data, row, column), found in cells.items()
     ]
+    fresh = {(row["set"], row["model"]) for row in rows}
+    kept = json.loads(FILE.read_text())["rows"] if FILE.exists() else []
+    rows += [row for row in kept if (row["set"], row["model"]) not in fresh]
+    rows.sort(key=lambda row: (row["set"], list(ROWS).index(row["model"]), list(COLUMNS).index(row["scorer"])))
     draw(rows)
     write("code_space", {"seeds": seeds, "models": ROWS, "scorers": COLUMNS, "rows": rows})
 

@@ -14,12 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import DATA, cpu_seconds, need, peak_megabytes, spread, write
+from common import DATA, RESULTS, cpu_seconds, need, peak_megabytes, spread, write
 
 from unlike import Detector, evaluate
 from unlike.data.index import find_images
 from unlike.demo import write_cells
 
+FILE = RESULTS / "detection.json"
 SETS = {"transistor": "mvtec_ad_256/transistor", "magnetic_tile": "magnetic_tile", "solar cells": ""}
 
 
@@ -59,14 +60,15 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(*options.one, options.seeds)))
         return
-    rows = []
+    kept = json.loads(FILE.read_text())["rows"] if FILE.exists() else []
+    rows = [row for row in kept if row["preset"] not in options.presets]
     for preset in options.presets:
         for data in SETS:
             more = ["--one", preset, data, "--seeds", str(options.seeds)]
             found = subprocess.run([sys.executable, __file__, *more], check=True, capture_output=True, text=True)
             rows.append(json.loads(found.stdout.splitlines()[-1]))
             print(rows[-1], file=sys.stderr, flush=True)
-    write("detection", {"seeds": options.seeds, "rows": rows})
+            write("detection", {"seeds": options.seeds, "rows": rows})
 
 
 if __name__ == "__main__":

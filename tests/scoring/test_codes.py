@@ -380,3 +380,14 @@ def test_nothing_to_learn_from_and_codes_that_are_too_wide(normal):
         fit(PCAScorer(PCAConfig(code="vector")), wide)
     with pytest.raises(DataError, match="fusion needs normal images that the model was not trained on"):
         fit(FusionScorer(FusionConfig(scorers=("pca", "kmeans"))), normal)
+
+
+def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_at():
+    rows = np.random.default_rng(0).normal(size=(400, 300)) * np.linspace(0, 3, 300)
+    codes = torch.tensor(rows[:, :, None, None], dtype=torch.float32)
+    bank = fit(NeighboursScorer(NeighboursConfig(least=40)), codes).learned["bank"].numpy()
+    exact = rows[choose_coreset(torch.tensor(rows, dtype=torch.float32), 40, seed=0)]
+    mean = rows.mean(axis=0)
+    radius, best = (cdist(rows - mean, points).min(axis=1).max() for points in (bank, exact - mean))
+    assert bank.shape == (40, 300)
+    assert radius < 1.1 * best
