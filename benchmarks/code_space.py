@@ -55,6 +55,7 @@ COLUMNS = {  # name -> scorer, settings
     "neighbours": ("neighbours", {}),
     "neighbours, unit": ("neighbours", UNIT),
     "neighbours, whitened, unit": ("neighbours", WHITE),
+    "5 neighbours, whitened, unit": ("neighbours", {**WHITE, "neighbours": 5}),
     "mixture": ("mixture", {"shape": "diagonal"}),
     "residual + kmeans": ("fusion", {"scorers": ["residual", "kmeans"]}),
 }

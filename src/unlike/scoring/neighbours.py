@@ -23,7 +23,7 @@ class NeighboursConfig(CodeConfig):
 
     neighbours: int = 1  # whose distances are averaged
     share: float = 0.01  # of the codes to remember, within the bounds of
-    least: int = 1000  # codes, if there are so many, and
+    least: int = 2000  # codes, if there are so many, and
     most: int = 10_000  # codes
     candidates: int = 60_000  # random codes among which to choose
 
