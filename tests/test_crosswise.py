@@ -8,7 +8,7 @@ import torch
 
 from conftest import stripes
 from unlike import Detector
-from unlike.errors import ConfigError
+from unlike.errors import ConfigError, DataError
 from unlike.scoring.crosswise import Remembered, score_out_of_fold
 from unlike.scoring.maps import MapConfig
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
@@ -68,6 +68,22 @@ def test_crosswise_calibration_that_cannot_be():
     settings = {"decision": {"calibration": "cross"}}
     with pytest.raises(ConfigError, match=r"decision\.calibration = 'cross' is for models that are not trained"):
         Detector("fcn", "gaussian", settings=settings).fit(stripes(40))
+
+
+def test_crosswise_calibration_that_is_asked_for_has_its_limits(monkeypatch):
+    settings = {"decision": {"calibration": "cross", "calibration_share": 0.5}}
+    with pytest.raises(ConfigError, match=r"holds no image back: leave decision\.calibration_share out"):
+        Detector("pixels", "gaussian", settings=settings).fit(stripes(40))
+    monkeypatch.setattr("unlike.fitting.CROSS_BYTES", 1000)
+    settings = {"decision": {"calibration": "cross"}}
+    with pytest.raises(ConfigError, match=r"the codes of 40 images take .* take 'held-out'"):
+        Detector("pixels", "gaussian", settings=settings).fit(stripes(40))
+
+
+def test_a_fold_too_small_says_so():
+    settings = {"scorer": {"neighbours": 9}}
+    with pytest.raises(DataError, match=r"came 8; .* \(each image calibrates by the other four fifths; .* does not\)"):
+        Detector("pixels", "neighbours", settings=settings).fit(stripes(10))
 
 
 def test_one_model_serves_several_scorers():

@@ -34,7 +34,7 @@ from unlike.models import MODELS, Autoencoder, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.crosswise import BLOCK, Remembered, score_out_of_fold
-from unlike.scoring.score import score_pixels
+from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
 
@@ -142,14 +142,21 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, count: int) -> boo
             "decision.calibration = 'cross' is for models that are not trained, such as features, with a scorer of codes "
             "and without tiles: expected 'auto' or 'held-out' here"
         )
-    if asked == "cross" or not possible or asked == "held-out" or settings.decision.calibration_share != "auto":
-        return asked == "cross"
-    if not 2 < count <= CROSS_MOST:
+    shared = settings.decision.calibration_share != "auto"
+    if asked == "cross" and shared:
+        raise ConfigError("decision.calibration = 'cross' holds no image back: leave decision.calibration_share out")
+    if not possible or asked == "held-out" or shared or (asked == "auto" and not 2 < count <= CROSS_MOST):
         return False
     shape = model.shape
     with torch.inference_mode():
-        code = model.encode(torch.zeros(1, shape.channels, shape.height, shape.width))
-    return count * code.numel() * code.element_size() <= CROSS_BYTES
+        code = model.encode(torch.zeros(1, shape.channels, shape.height, shape.width, device=device_of(model)))
+    size = count * code.numel() * code.element_size()
+    if asked == "cross" and size > CROSS_BYTES:
+        raise ConfigError(
+            f"the codes of {count:,} images take {size / 1e9:,.1f} GB, more than {CROSS_BYTES / 1e9:g}, and must all be kept for "
+            "decision.calibration = 'cross'; so many can spare some: take 'held-out'"
+        )
+    return size <= CROSS_BYTES
 
 
 def split_images(
@@ -253,7 +260,11 @@ def fit_crosswise(
     scorer.fit(Remembered(), torch.split(codes, BLOCK), (), seed)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows)))
     folds = order.tensor_split(min(FOLDS, len(rows)))
-    scores, peaks = score_out_of_fold(lambda: make_scorer(settings, model), codes, folds, settings.map, seed)
+    try:
+        scores, peaks = score_out_of_fold(lambda: make_scorer(settings, model), codes, folds, settings.map, seed)
+    except DataError as error:
+        fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
+        raise DataError(f"{error} ({fifths})") from None
     categories = categories_of([pieces.images.samples[row] for row in rows])
     return draw_lines(scores, peaks, categories, rule, wants_lines(pieces.images, settings.decision))
 

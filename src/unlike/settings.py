@@ -21,7 +21,7 @@ SECTIONS = ("model", "scorer", "map", "data", "augment", "corruption", "training
 DEFAULT_MODEL, DEFAULT_SCORER = "conv", "residual"
 Sections = dict[str, dict[str, Any]]
 DEFAULT_PRESET = "padim"  # did best over the sets of docs/measured.md, in the least time
-FREELY = frozenset({"data", "decision"})  # sections that say nothing of the method
+FREELY = frozenset({"data", "decision", "map"})  # sections that say nothing of model and scorer
 
 
 @dataclass(frozen=True, slots=True)

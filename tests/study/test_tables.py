@@ -159,3 +159,12 @@ def test_grids_and_lines():
     np.testing.assert_array_equal(means, [[1, 2], [2, np.nan]])
     assert tables.sensitivity(results, "experiment.level", "score") == {"a": [(1, 1), (2, 2)], "b": [(1, 2)]}
     assert tables.sensitivity(results, "experiment.other", "score") == {}
+
+
+def test_means_are_over_the_sets_that_every_cell_has_measured():
+    """A cell that failed on the hard set must not win by the easy one."""
+    plan = plan_of(vary={"experiment.level": [1, 2]}, seeds=2)
+    easy = results_for(plan, {1: [0.95, 0.95], 2: [0.93, 0.93]}, "easy")
+    hard = results_for(plan, {1: [0.60, 0.60]}, "hard")
+    found = tables.summary([*easy, *hard], "score")
+    assert [round(estimate.value, 2) for estimate in found.values()] == [0.95, 0.93]

@@ -78,7 +78,10 @@ def fit(
     model: Annotated[str | None, typer.Option(help="What turns images to a code: `unlike list models`.")] = None,
     scorer: Annotated[str | None, typer.Option(help="What measures the distance from normal.")] = None,
     size: Annotated[
-        str | None, typer.Option(help="Pixels a side, or HEIGHTxWIDTH. Files: 256; arrays: their own.")
+        str | None,
+        typer.Option(
+            help="Pixels a side, or HEIGHTxWIDTH. The default and most presets: 256; else arrays as they are."
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images; enough for some 1,500 steps.")] = None,
     false_alarms: Annotated[

@@ -120,6 +120,8 @@ def _make_stage(
     from unlike.scoring.residual import ResidualConfig, ResidualScorer
     from unlike.scoring.score import rebuild_pixels, score_pixels
 
+    if loaded.settings.data.tile is not None:
+        raise ConfigError(f"{folder}: sees images in tiles, whose residuals are not shown; take one without data.tile")
     if not (isinstance(model, Autoencoder) and model.rebuilds_images):
         raise ConfigError(
             f"{folder}: its {type(model).__name__} has no decoder of images, so nothing can be compared with them; "

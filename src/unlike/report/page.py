@@ -239,7 +239,12 @@ def _key(pictures: gallery.Gallery) -> Picture:
 
 def _threshold_facts(detector: Describable) -> dict[str, Any]:
     thresholds = dict(detector.thresholds_)
+    images = detector.describe().get("fitted", {}).get("images")
+    crosswise = isinstance(images, Mapping) and images.get("train") == images.get("calibration")
     return {
+        "how": "of the fit, each scored by what the others show,"
+        if crosswise
+        else "held out when the detector was fitted",
         "value": thresholds.pop(""),
         "categories": thresholds,
         "held_out": Counter(detector.calibration_categories_.tolist()),

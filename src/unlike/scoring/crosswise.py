@@ -45,6 +45,6 @@ def score_out_of_fold(
         scorer = make_scorer().fit(model, torch.split(codes[others], BLOCK), (), seed)
         for rows in torch.split(fold, BLOCK):
             maps = smooth(scorer.maps(model, codes[rows]), config)
-            scores[rows] = reduce_maps(maps, config).double().cpu().numpy()
+            scores[rows] = reduce_maps(maps, config).cpu().double().numpy()
             peaks[rows] = maps.amax(dim=(1, 2)).cpu().numpy()
     return scores, peaks

@@ -17,6 +17,7 @@ from unlike.errors import ConfigError, DataError, unknown
 from unlike.models import Model
 from unlike.scoring.base import Arrays, Scorer
 
+LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
 LEVELS = (0.5, 0.95)  # of the scores of held-out normal images: they become 1 and 2
 
 
@@ -71,7 +72,7 @@ class FusionScorer(Scorer):
             scores = [[member.maps(model, images).mean(dim=(1, 2)) for images in held_out] for member in self.members]
         if not scores[0]:
             raise DataError("fusion needs normal images that the model was not trained on, for its scales; add images")
-        self.levels = np.array([_levels(torch.cat(values).double().cpu().numpy()) for values in scores])
+        self.levels = np.array([_levels(torch.cat(values).cpu().double().numpy()) for values in scores])
         return self
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ def _levels(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
     """The two levels of normal scores, apart from each other and from 0 even where all scores are the same."""
     middle, high = np.quantile(scores, LEVELS)
     middle = max(float(middle), 1e-12)
-    return middle, max(float(high), middle * (1 + 1e-6))
+    return middle, max(float(high), middle * LEAST_SPREAD)
 
 
 def _resize(maps: Tensor, height: int, width: int) -> Tensor:

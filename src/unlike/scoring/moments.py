@@ -38,8 +38,8 @@ class Moments:
         if not len(rows):
             return
         if self._origin is None:
-            self._origin = rows.double().mean(dim=0).cpu()
-        values = rows.double().cpu() - self._origin
+            self._origin = rows.cpu().double().mean(dim=0)  # some accelerators know no doubles
+        values = rows.cpu().double() - self._origin
         self.finite = self.finite and bool(torch.isfinite(values).all())
         self.count += len(values)
         self._sum += values.sum(dim=0)

@@ -250,6 +250,8 @@ def read_plan(
     """
     source = read_toml(path)
     small = source.pop("small", {})
+    if not isinstance(small, Mapping):
+        raise ConfigError(f"{path}: small: expected a table of what differs in a small study, came {small!r}")
     if small and not full:
         source = {**_merge(source, small), "reduced": True}
     if roots:
@@ -379,6 +381,8 @@ def _read_data(entries: Any, base: Path) -> Iterator[DataSource]:
 def _replace_data(entries: Any, root: Path) -> Flat:
     """An entry for the user's own images, as many of them as the plan takes of its own."""
     first = (entries[0] if entries else {}) if isinstance(entries, list) else entries
+    if not isinstance(first, Mapping):
+        raise ConfigError(f"data: expected a table or several, came {first!r}")
     kept = {name: value for name, value in first.items() if name in ("most_train", "most_test")}
     return {"name": root.name or str(root), "root": str(root.resolve()), **kept}
 

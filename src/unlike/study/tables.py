@@ -86,13 +86,22 @@ def data_names(results: Sequence[Result]) -> list[str]:
 
 
 def values_of(results: Sequence[Result], metric: str, arm: str, data: str | None = None) -> dict[int, float]:
-    """A figure of a cell by seed: on one data set, or the mean over all of those that every seed has measured."""
+    """A figure of a cell by seed: on one data set, or the mean over those that every cell has measured."""
+    sets = _measured_by_all(results, metric) if data is None else {data}
     found: dict[int, dict[str, float]] = {}
     for result in results:
-        if result.arm.label == arm and metric in result.metrics and (data is None or result.data == data):
+        if result.arm.label == arm and metric in result.metrics and result.data in sets:
             found.setdefault(result.seed, {})[result.data] = result.metrics[metric]
-    most = max((len(values) for values in found.values()), default=0)
-    return {seed: float(np.mean(list(values.values()))) for seed, values in found.items() if len(values) == most}
+    return {seed: float(np.mean(list(values.values()))) for seed, values in found.items() if len(values) == len(sets)}
+
+
+def _measured_by_all(results: Sequence[Result], metric: str) -> set[str]:
+    """The data sets on which every cell has a figure: means over others would compare easy sets with hard ones."""
+    sets: dict[str, set[str]] = {}
+    for result in results:
+        if metric in result.metrics:
+            sets.setdefault(result.arm.label, set()).add(result.data)
+    return set.intersection(*sets.values()) if sets else set()
 
 
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
