@@ -1,7 +1,7 @@
 """Every model by every scorer on faces64 and vehicles32: AUROC, and how much a score is the complexity of the image.
 
-A model is trained once a seed; all scorers look at the same codes. Columns and settings are the same for all models and
-both sets, and none was chosen by a label. `complexity` is Spearman's correlation, over normal test images alone, of the
+A model is trained once a seed; all scorers look at the same codes. Settings are the same for all models and both sets;
+which columns there are was settled with the labels of vehicles32 seen. `complexity` is Spearman's correlation, over normal test images alone, of the
 score with the mean absolute difference of neighbouring pixels: a score that follows it measures how busy an image is.
 """
 
