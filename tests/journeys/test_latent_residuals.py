@@ -152,3 +152,15 @@ def test_where_the_picture_goes_is_checked_before_the_work(tmp_path, monkeypatch
 def test_the_command_has_an_example(capsys):
     assert run(["latent", "residuals", "--help"]) == 0
     assert "Example: unlike latent residuals" in capsys.readouterr().out
+
+
+def test_a_detector_of_tiles_is_refused(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32), np.uint8)
+    settings = {"data": {"tile": 16}, "model": {"widths": [4]}, "training": {"epochs": 1}}
+    Detector("conv", settings=settings, device="cpu").fit(images).save(tmp_path / "d.unlike")
+    new = np.random.default_rng(1).integers(0, 256, (6, 32, 32), np.uint8)
+    np.save(tmp_path / "x.npy", new)
+    np.save(tmp_path / "y.npy", np.array([0, 1] * 3))
+    arguments = [str(tmp_path / "d.unlike"), str(tmp_path / "x.npy"), "--labels", str(tmp_path / "y.npy")]
+    assert run(["latent", "residuals", *arguments, "-o", str(tmp_path / "a.png"), "--device", "cpu"]) == 2
+    assert "sees images in tiles, whose residuals are not shown" in capsys.readouterr().err

@@ -391,3 +391,8 @@ def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_
     radius, best = (cdist(rows - mean, points).min(axis=1).max() for points in (bank, exact - mean))
     assert bank.shape == (40, 300)
     assert radius < 1.1 * best
+
+
+def test_fusion_of_few_held_out_images_keeps_its_scale(normal):
+    fused = fit(FusionScorer(FusionConfig(scorers=("gaussian", "pca"))), normal, normal[:1])
+    assert (fused.levels[:, 1] / fused.levels[:, 0] >= 1.05 - 1e-9).all()

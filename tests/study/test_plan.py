@@ -208,3 +208,17 @@ def test_settings_of_fine_tuning_are_checked_where_they_mean_something():
 
 def test_values_in_few_letters():
     assert [write_value(value) for value in (True, 2, 0.5, "x", [[1, 2], [3]])] == ["true", "2", "0.5", "x", "1-2-3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("small = 3", r"small: expected a table of what differs in a small study, came 3"),
+        ('data = "x"', r"data: expected a table or several, came 'x'"),
+    ],
+)
+def test_a_word_where_a_table_belongs(tmp_path, text, message):
+    path = tmp_path / "plan.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_plan(path, roots=[tmp_path])
