@@ -79,7 +79,7 @@ def score_histograms(
     >>> [axes.get_title(loc="left") for axes in figure.axes]
     ['Normal images (7)', 'Anomalous images (3)']
     """
-    groups = [("Held-out normal images that set the threshold", calibration, QUIET, "")]
+    groups = [("Normal images that set the threshold", calibration, QUIET, "")]
     groups += [
         ("Normal images", scores[~anomalous], NORMAL, ""),
         ("Anomalous images", scores[anomalous], ANOMALOUS, "/////"),

@@ -242,7 +242,7 @@ def _threshold_facts(detector: Describable) -> dict[str, Any]:
     images = detector.describe().get("fitted", {}).get("images")
     crosswise = isinstance(images, Mapping) and images.get("train") == images.get("calibration")
     return {
-        "how": "of the fit, each scored by what the others show,"
+        "how": "of the fit, each scored by what the others show"
         if crosswise
         else "held out when the detector was fitted",
         "value": thresholds.pop(""),
