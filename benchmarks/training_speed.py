@@ -28,7 +28,7 @@ SHAPES = {  # model -> images, side, epochs: those of which a laptop trains some
     "conv": (4000, 64, 6),
     "fcn": (4000, 64, 6),
     "multi-encoder": (4000, 64, 3),
-    "vae": (400, 128, 1),
+    "vae": (400, 128, 4),
 }
 SIX = {"horizontal_flip": 0.5, "vertical_flip": 0.5, "rotation": 0.5, "crop": 0.5, "jitter": 0.5, "blur": 0.5}
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from unlike.allocation import kept_memory
 from unlike.artifacts import is_first_process
 from unlike.data.batches import Batch, digest, stream
 from unlike.data.cache import Cache, load_images, range_of
@@ -94,6 +95,7 @@ class Detector:
         state = "not fitted" if self._fitted is None else f"fitted on {self._fitted.source}"
         return f"Detector(model={self.settings.model_name!r}, scorer={self.settings.scorer_name!r}; {state})"
 
+    @kept_memory()
     def fit(
         self,
         images: Images | Index,

@@ -8,6 +8,7 @@ import pytest
 
 from unlike.errors import ConfigError
 from unlike.study import read_plan
+from unlike.study.experiments.base import Choices
 from unlike.study.recipes import describe_recipes, find_plan, recipe_names
 from unlike.study.run import run_study
 
@@ -31,6 +32,13 @@ def test_every_setting_of_every_cell_is_known(name, full):
     assert plan.outline.reduced is not full
     assert len(plan.outline.seed_list) >= (5 if full else 2)
     assert plan.arm_count >= 3
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_cells_that_do_not_vary_the_model_have_the_same_one(name):
+    """A cell that says nothing of the model gets the default preset, and one that sets a training does not."""
+    arms = [arm for arm in read_plan(find_plan(name), full=True).arms if not {"model", "preset"} & set(arm.choices)]
+    assert len({Choices.arrange(arm.choices).resolve().model_name for arm in arms}) <= 1
 
 
 @pytest.mark.parametrize("name", SHIPPED)
