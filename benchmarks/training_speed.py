@@ -8,6 +8,7 @@ does (reading, hashing, calibration); `training` only the training loop with its
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from functools import partial
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import cpu_seconds, spread, write
+from common import RESULTS, cpu_seconds, spread, write
 from torch.nn import functional
 
 import unlike.detector
@@ -23,6 +24,7 @@ from unlike import Detector
 from unlike.data.tensors import to_tensor
 from unlike.models import MODELS, ImageShape
 
+FILE = RESULTS / "training_speed.json"
 BATCH = 128
 SHAPES = {  # model -> images, side, epochs: those of which a laptop trains some thousands a minute, and a VAE on products
     "conv": (4000, 64, 6),
@@ -103,13 +105,17 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--augmented", action="store_true", help="also an augmented fit against a plain one")
     options = parser.parse_args()
-    models = {}
+    kept = json.loads(FILE.read_text()) if FILE.exists() else {}  # of models that are not run again
+    models = kept.get("models", {})
+    more = {name: kept[name] for name in ("augmented_to_plain",) if name in kept}
     for name in options.models:
         count, side, epochs = SHAPES[name]
         models[name] = measure(name, make_pixels(count, side), epochs, options.rounds)
-    shapes = {name: f"{SHAPES[name][0]} x {SHAPES[name][1]} x {SHAPES[name][1]} x 3 uint8" for name in options.models}
-    more = {"augmented_to_plain": augmented_to_plain(options.rounds)} if options.augmented else {}
-    write("training_speed", {"images": shapes, "batch": BATCH, "models": models, **more})
+        models[name]["of"] = f"{count} x {side} x {side} x 3 uint8, {epochs} epochs, {options.rounds} rounds"
+        write("training_speed", {"batch": BATCH, "models": models, **more})
+    if options.augmented:
+        more = {"augmented_to_plain": augmented_to_plain(options.rounds)}
+        write("training_speed", {"batch": BATCH, "models": models, **more})
 
 
 if __name__ == "__main__":

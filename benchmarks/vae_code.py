@@ -26,7 +26,7 @@ def measure_code(model: VariationalAutoencoder, pixels: np.ndarray) -> dict:
     return {
         "nats": float(divergence(mean, log_variance).sum()),
         "active": int((mean.var(dim=0) > ACTIVE).sum()),
-        "elements": mean.shape[1],
+        "elements": mean[0].numel(),
     }
 
 

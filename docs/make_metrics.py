@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from make_measured import load, made_by, table
+from make_page import write_page
 
 PAGE = Path(__file__).parent / "metrics.md"
 
@@ -200,16 +201,5 @@ def page() -> str:
     return "\n\n".join([*written, advice(), made]) + "\n"
 
 
-def main() -> int:
-    written = page()
-    if "--check" in sys.argv:
-        if not PAGE.exists() or PAGE.read_text() != written:
-            print(f"{PAGE.name} is out of date: run `make docs`", file=sys.stderr)
-            return 1
-        return 0
-    PAGE.write_text(written)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_page(PAGE, page()))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import typer
+from make_page import write_page
 
 import unlike
 from unlike import errors
@@ -87,16 +88,5 @@ def page() -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def main() -> int:
-    written = page()
-    if "--check" in sys.argv:
-        if not PAGE.exists() or PAGE.read_text() != written:
-            print(f"{PAGE.name} is out of date: run `make docs`", file=sys.stderr)
-            return 1
-        return 0
-    PAGE.write_text(written)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_page(PAGE, page()))

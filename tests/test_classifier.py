@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import signal
+import subprocess
+import sys
 import tomllib
+from functools import partial
 
 import numpy as np
 import pytest
 import tomli_w
+import torch
 
 from conftest import digits, stripes
 from unlike import Classifier, Detector
 from unlike.artifacts import CHECKSUMS
 from unlike.errors import ArtifactError, ConfigError, DataError, NotFittedError, OutputError
+from unlike.training import Checkpoint
 
 FILES = ("classifier.toml", "weights.safetensors", "evidence.npz")
 SMALL = {"finetune": {"head_width": 64}, "training": {"learning_rate": 3e-3, "batch_size": 16}}
@@ -98,6 +105,69 @@ def test_two_runs_are_the_same_and_another_seed_is_not(detector):
     probabilities = [found.predict(images).probabilities for found in (first, again, other)]
     np.testing.assert_array_equal(probabilities[0], probabilities[1])
     assert not np.array_equal(probabilities[0], probabilities[2])
+
+
+@pytest.mark.slow
+def test_a_killed_fine_tuning_goes_on_to_the_same_classifier(detector, tmp_path):
+    images, labels = digits(300, 400)
+    np.savez(tmp_path / "labelled.npz", images=images, labels=labels)
+    detector.save(tmp_path / "d.unlike")
+    code = f"""
+import functools, math, os, signal
+import numpy as np
+from unlike import Classifier, Detector, classifier
+from unlike.training import Checkpoint, checkpoints
+
+def kill(stage, done, total, figures):
+    if (stage, done) == ("train", 3):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+classifier.Checkpoint, checkpoints.COST_SHARE = functools.partial(Checkpoint, wait_seconds=0), math.inf
+found = np.load({str(tmp_path / "labelled.npz")!r})
+detector = Detector.load({str(tmp_path / "d.unlike")!r}, "cpu")
+made = Classifier.from_detector(detector, epochs=6, device="cpu", settings={SMALL!r})
+made.fit(found["images"], found["labels"], checkpoint={str(tmp_path / "state")!r}, notify=kill)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    seen = []
+    resumed = make(detector, epochs=6).fit(
+        images,
+        labels,
+        checkpoint=tmp_path / "state",
+        resume=True,
+        notify=lambda stage, done, *_: seen.append((stage, done)),
+    )
+    assert [done for stage, done in seen if stage == "train"] == [4, 5, 6]
+    whole = make(detector, epochs=6).fit(images, labels)
+    assert resumed.history_ == whole.history_
+    for name, value in whole.model_.state_dict().items():
+        assert (value == resumed.model_.state_dict()[name]).all(), name
+
+
+def test_a_state_is_of_one_encoder_and_of_one_set_of_labels(detector, tmp_path, monkeypatch):
+    images, labels = digits(300, 340)
+    labels = labels % 2
+    monkeypatch.setattr("unlike.classifier.Checkpoint", partial(Checkpoint, wait_seconds=0))
+    make(detector).fit(images, labels, checkpoint=tmp_path / "state")
+    other = copy.deepcopy(detector)
+    with torch.no_grad():
+        next(other.model_.parameters()).mul_(1.5)
+    changed = labels.copy()
+    changed[0] = 1 - changed[0]
+    for maker, words in ((other, labels), (detector, changed)):
+        with pytest.raises(ConfigError, match="belongs to a fit with other settings or images"):
+            make(maker).fit(images, words, checkpoint=tmp_path / "state", resume=True)
+    make(detector).fit(images, labels, checkpoint=tmp_path / "state", resume=True)
+
+
+def test_whether_the_encoder_has_learned_is_known(detector, tmp_path):
+    images, labels = digits(300, 340)
+    for freeze in (False, True):
+        found = make(detector, epochs=1, freeze_encoder=freeze).fit(images, labels % 2)
+        assert found.frozen_ is freeze
+        found.save(tmp_path / "c")
+        assert Classifier.load(tmp_path / "c").frozen_ is freeze
 
 
 def test_class_weights_act_on_unbalanced_data(detector):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ import torch
 from conftest import stripes
 from unlike import Detector
 from unlike.errors import ConfigError, DataError
+from unlike.scoring import SCORERS
 from unlike.scoring.crosswise import Remembered, score_out_of_fold
 from unlike.scoring.maps import MapConfig
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
@@ -84,6 +88,24 @@ def test_a_fold_too_small_says_so():
     settings = {"scorer": {"neighbours": 9}}
     with pytest.raises(DataError, match=r"came 8; .* \(each image calibrates by the other four fifths; .* does not\)"):
         Detector("pixels", "neighbours", settings=settings).fit(stripes(10))
+    with pytest.raises(DataError, match=r"came 5; lower \S+ or add images$"):  # nor would all of them do
+        Detector("pixels", "neighbours", settings=settings).fit(stripes(5))
+
+
+def test_no_scorer_is_kept_while_another_learns(monkeypatch):
+    """Each may be as large as memory allows."""
+    learned, alive = [], []
+
+    class Watched(NeighboursScorer):
+        def fit(self, *parts):
+            gc.collect()
+            alive.append(sum(one() is not None and bool(one().learned) for one in learned))
+            learned.append(weakref.ref(self))
+            return super().fit(*parts)
+
+    monkeypatch.setitem(SCORERS, "neighbours", Watched)
+    Detector("pixels", "neighbours").fit(stripes(20))
+    assert alive == [0] * 6
 
 
 def test_one_model_serves_several_scorers():
@@ -104,3 +126,26 @@ def test_a_scorer_is_chosen_to_suit_the_model():
     assert Detector(scorer="pca").settings.model_name == "conv"
     assert Detector(epochs=3).settings.model_name == "conv"
     assert Detector(size=64, false_alarms=0.1).settings.scorer_name == "gaussian"
+
+
+def glaring(count: int, seed: int) -> np.ndarray:
+    """Floats of no usual range, a few of them far brighter than the rest."""
+    random = np.random.default_rng(seed)
+    light = np.exp(random.normal(size=(count, 1, 1)))
+    return (light * random.normal(500, 100, (count, 8, 8))).astype(np.float32)
+
+
+def test_a_range_is_of_all_images_and_the_promise_is_kept():
+    """The range is that of all, and new images that go beyond it, at most 2 in n + 1, are no reason to break the promise."""
+    settings = {"scorer": {"unit": True}}  # angles: what the values stand for matters
+    shares, beyond = [], []
+    for seed in range(40):
+        images, fresh = glaring(40, seed), glaring(200, 1000 + seed)
+        detector = Detector("pixels", "neighbours", false_alarms=0.1, seed=seed, settings=settings).fit(images)
+        low, high = detector.value_range_
+        assert (low, high) == (images.min(), images.max())
+        shares.append(np.mean(detector.score(fresh).image > detector.threshold_))
+        beyond.append(np.mean((fresh.min(axis=(1, 2)) < low) | (fresh.max(axis=(1, 2)) > high)))
+    assert np.mean(beyond) == pytest.approx(2 / 41, rel=0.3)
+    margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
+    assert 0.02 < np.mean(shares) <= 0.1 + margin

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from conftest import scratched, stripes
 from unlike import demo
 from unlike.cli.console import Console
-from unlike.errors import ConfigError
 from unlike.settings import DEFAULT_PRESET, PRESETS
 
 
@@ -61,9 +59,3 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert metrics["promised_false_alarms"] == promise
     assert demo.DETECTORS[""][0] == DEFAULT_PRESET
     assert (tmp_path / "out/cells.unlike/detector.toml").exists()
-
-
-def test_without_the_package_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "elpv_dataset.utils", None)
-    with pytest.raises(ConfigError, match=r"pip install 'unlike\[demo\]'"):
-        demo.load_cells()

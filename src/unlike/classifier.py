@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import tomli_w
 from safetensors.torch import load as load_tensors
 
+from unlike.allocation import kept_memory
 from unlike.artifacts import CLASSIFIER, is_first_process, read_folder, write_folder
 from unlike.data.batches import ImageSet, digest, stream
 from unlike.data.cache import Cache, iterate, load_images
@@ -38,7 +40,7 @@ from unlike.storage import (
     versions,
     without_pretrained,
 )
-from unlike.training import History, LabelModel, class_probabilities, train
+from unlike.training import Checkpoint, History, LabelModel, class_probabilities, train
 
 FORMAT = 1  # of the folder; a higher one is from a newer version
 WEIGHTS, ARRAYS = "weights.safetensors", "evidence.npz"
@@ -138,11 +140,21 @@ class Classifier:
         origin = Origin(source, detector.frame_, detector.value_range_, detector.model_)
         return cls(chosen, origin, seed=seed, device=device, cache=cache)
 
-    def fit(self, labelled: Images | Index, labels: Any = None, *, notify: Notify | None = None) -> Classifier:
+    @kept_memory()
+    def fit(
+        self,
+        labelled: Images | Index,
+        labels: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        notify: Notify | None = None,
+    ) -> Classifier:
         """Learn from labelled images: a folder with a subfolder for each class, a manifest, or an array with `labels`.
 
         Each class needs two images, of which a share is held out to choose the best weights. Images that cannot be
-        read are left out and named in `unreadable_`.
+        read are left out and named in `unreadable_`. `checkpoint` names a file in which the training keeps its state, to
+        go on from after a kill with `resume=True`.
         """
         if self._origin.model is None:
             raise ConfigError("a classifier that was loaded is not fitted again; start anew with from_detector")
@@ -150,6 +162,7 @@ class Classifier:
         images = self._load_images(index, notify or _say_nothing)
         classes, codes, split = self._deal(images, index.source)
         model = self._build(len(classes), codes[split.train])
+        state = None if checkpoint is None else Checkpoint(Path(checkpoint), self._fingerprint(images, codes))
         history = train(
             model,
             images,
@@ -160,6 +173,8 @@ class Classifier:
             corruption=self.settings.corruption,
             seed=self.seed,
             device=self.device,
+            checkpoint=state,
+            resume=resume,
             notify=None if notify is None else lambda epoch, epochs, row: notify("train", epoch, epochs, row),
         )
         counts, digests = _count(images, split), np.unique(images.digests)
@@ -252,6 +267,11 @@ class Classifier:
         """The fine-tuned model with its head."""
         return self._need().model
 
+    @property
+    def frozen_(self) -> bool:
+        """Whether the encoder stayed as it was, and only the head has learned."""
+        return not any(parameter.requires_grad for parameter in self.model_.model.parameters())
+
     def _need(self) -> Finetuned:
         if self._finetuned is None:
             raise NotFittedError(
@@ -272,6 +292,15 @@ class Classifier:
         codes = number_classes(images.samples, classes)
         check_classes(source, classes, codes[rows])
         return classes, codes, split_classes(rows, codes[rows], self.settings.finetune.validation_share, self.seed)
+
+    def _fingerprint(self, images: ImageSet, codes: Codes) -> str:
+        """Of everything that a fine-tuning depends on: settings, the encoder it starts from, images and their classes."""
+        assert self._origin.model is not None, "a loaded classifier is not fitted again"
+        settings = (self.settings.to_sections(), self.settings.detector.to_sections(), self.seed, versions())
+        sums = hashlib.sha256(repr((*settings, self._origin.frame, self._origin.value_range)).encode())
+        for part in (pack_weights(self._origin.model), images.digests.tobytes(), codes.tobytes()):
+            sums.update(part)
+        return sums.hexdigest()
 
     def _restore(self, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
         """Take up what `save` wrote."""

@@ -1,8 +1,4 @@
-"""`unlike demo`: the broken ones among real solar cells, found by a detector that saw only good ones.
-
-The cells are the ELPV set (Buerhop-Lutz et al. 2018; Deitsch et al. 2019), from the PyPI package `elpv-dataset`:
-electroluminescence images, 300 x 300, grey, each with a probability of being defective judged by experts.
-"""
+"""`unlike demo`: the broken ones among real solar cells, found by a detector that saw only good ones."""
 
 from __future__ import annotations
 
@@ -13,8 +9,7 @@ import cv2
 import numpy as np
 
 from unlike.artifacts import check_writable, output_errors
-from unlike.errors import ConfigError
-from unlike.records import Pixels
+from unlike.data.cells import load_cells
 
 if TYPE_CHECKING:
     from unlike.cli.console import Console
@@ -77,13 +72,3 @@ def write_cells(folder: Path, seed: int) -> Path:
             for row in rows:
                 cv2.imwrite(str(folder / part / f"cell{row:04}.png"), cells[row])
     return folder
-
-
-def load_cells() -> tuple[Pixels, np.ndarray, np.ndarray]:
-    """Images (2624, 300, 300) uint8, defect probabilities (2624,), and "mono" or "poly" (2624,)."""
-    try:
-        from elpv_dataset.utils import load_dataset
-    except ImportError:
-        raise ConfigError("the demo's images are not installed: pip install 'unlike[demo]'") from None
-    cells, probability, kind = load_dataset()
-    return cells, np.asarray(probability), np.asarray(kind)

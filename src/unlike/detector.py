@@ -72,7 +72,7 @@ class Detector:
         scorer: str | None = None,
         *,
         preset: str | None = None,
-        size: int | tuple[int, int] | None = None,
+        size: int | tuple[int, int] | Literal["auto"] | None = None,
         epochs: int | None = None,
         false_alarms: float | Literal["auto"] | None = None,
         seed: int = 0,

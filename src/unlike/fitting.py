@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from unlike.scoring.crosswise import BLOCK, Remembered, score_out_of_fold
 from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
+from unlike.training import History
 
 CROSS_MOST = 500  # images up to which none is held back where that can be
 CROSS_BYTES = 1_000_000_000  # of their codes
@@ -253,20 +255,37 @@ def fit_crosswise(
 
     Cross-conformal prediction (Vovk, 2015): a scorer of four fifths knows a little less than the one of all that is
     used, so the lines are a little high, and the promise is rather kept too well.
+
+    Floats that keep to no usual range are scaled by the extremes of all n images, those of the fold that is left out among
+    them. The fold is then seen as new images are, except those that go beyond all n, as at most 2 in n + 1 do: by so much
+    at most can false alarms grow. Were each fold scaled by the extremes of the others, one bright image would give its
+    whole fold another scale, and a line that is drawn by scores of two scales would be too high.
     """
     rows = pieces.split.train
     with torch.inference_mode():
-        codes = torch.cat([model.encode(batch) for batch in _Batches(pieces, rows, device)])
-    scorer.fit(Remembered(), torch.split(codes, BLOCK), (), seed)
+        codes = _collect((model.encode(batch) for batch in _Batches(pieces, rows, device)), len(rows))
+    learn = partial(scorer.fit, Remembered(), torch.split(codes, BLOCK), (), seed)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows)))
     folds = order.tensor_split(min(FOLDS, len(rows)))
     try:
         scores, peaks = score_out_of_fold(lambda: make_scorer(settings, model), codes, folds, settings.map, seed)
     except DataError as error:
+        learn()  # where all are too few as well, it says so
         fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
         raise DataError(f"{error} ({fifths})") from None
+    learn()  # now that the scorers of the folds, which may be large, are gone
     categories = categories_of([pieces.images.samples[row] for row in rows])
     return draw_lines(scores, peaks, categories, rule, wants_lines(pieces.images, settings.decision))
+
+
+def _collect(parts: Iterable[Tensor], count: int) -> Tensor:
+    """(N, ...) of parts (n, ...), together N: `torch.cat` would hold all of them twice."""
+    whole, end = torch.empty(0), 0
+    for part in parts:
+        whole = whole if end else part.new_empty((count, *part.shape[1:]))
+        whole[end : end + len(part)] = part
+        end += len(part)
+    return whole
 
 
 def count_images(images: ImageSet, split: Split) -> dict[str, int]:
@@ -274,6 +293,32 @@ def count_images(images: ImageSet, split: Split) -> dict[str, int]:
     parts = {"train": len(split.train), "validation": len(split.validation), "calibration": len(split.calibration)}
     copies = len(images.samples) - len(np.unique(np.concatenate([split.train, split.validation, split.calibration])))
     return {**parts, "copies": copies, "unreadable": len(images.unreadable)}
+
+
+def kept_epoch(history: History, keep: str) -> dict[str, float]:
+    """The row of the epoch whose weights a training with that `training.keep` has kept.
+
+    >>> rows = [{"epoch": 1, "train": 3.0, "validation": 2.0}, {"epoch": 2, "train": 1.0, "validation": 4.0}]
+    >>> [kept_epoch(rows, keep)["epoch"] for keep in ("validation", "train", "last")]
+    [1, 2, 2]
+    """
+    return history[-1] if keep == "last" else min(history, key=lambda row: row[keep])
+
+
+def idle_settings(settings: Settings, model: Model) -> list[str]:
+    """What was chosen about training though this model is not trained: the names of settings that change nothing.
+
+    That is no error: all cells of a study may be given the same training, whatever their models.
+    """
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        return []
+    found, usual = settings.to_sections(), Settings.from_sections({}).to_sections()
+    return [
+        f"{section}.{name}"
+        for section in ("training", "augment", "corruption")
+        for name, value in found[section].items()
+        if value != usual[section][name] and name != "initialisation"  # which acts on what is not pretrained
+    ]
 
 
 def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:

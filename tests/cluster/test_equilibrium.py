@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from unlike.cluster import EquilibriumKMeans, equilibrium
+from unlike.cluster import EquilibriumKMeans, descent
+from unlike.cluster.descent import Rule, descend, measure, point_blocks
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]])
 
@@ -68,8 +69,8 @@ def test_what_is_learned_is_what_the_paper_defines(alpha):
 def test_the_step_follows_the_gradient_of_the_objective(alpha):
     random = np.random.default_rng(1)
     points, centres = random.normal(size=(80, 3)), random.normal(size=(4, 3))
-    rule = equilibrium._Rule(alpha, "equilibrium")
-    state = equilibrium._measure(points, centres, rule)
+    rule = Rule(alpha, "equilibrium")
+    state = measure(points, centres, rule)
     slopes = np.empty(centres.shape)
     for place in np.ndindex(*centres.shape):
         ends = [by_hand(points, centres + side * 1e-6 * unit(place, centres.shape), alpha)[0] for side in (1, -1)]
@@ -85,8 +86,8 @@ def unit(place, shape):
 
 def objectives(points, start, alpha, most=40):
     """J after 0, 1, 2, ... moves from a start."""
-    rule = equilibrium._Rule(alpha, "equilibrium")
-    return [equilibrium._descend(points, start, rule, passes, 0.0)[0].objective for passes in range(most)[1:]]
+    rule = Rule(alpha, "equilibrium")
+    return [descend(points, start, rule, passes, 0.0)[0].objective for passes in range(most)[1:]]
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
@@ -107,7 +108,7 @@ def test_a_negative_sum_of_weights_is_guarded():
     towards_paper = start.copy()
     towards_paper[1] += 1e-3 * (weights[:, 1] @ points / weights[:, 1].sum() - start[1])
     assert by_hand(points, towards_paper, 4.0)[0] > before
-    state = equilibrium._measure(points, start, equilibrium._Rule(4.0, "equilibrium"))
+    state = measure(points, start, Rule(4.0, "equilibrium"))
     assert (state.masses > 0).all()
     assert by_hand(points, start + 1e-3 * state.step, 4.0)[0] < before
     assert (np.diff(objectives(points, start, 4.0)) <= 0).all()
@@ -141,7 +142,7 @@ def test_no_centre_leaves_the_points():
 
 def test_a_centre_that_no_point_belongs_to_stays():
     points = np.array([[0.0], [0.1], [0.2]])
-    state = equilibrium._measure(points, np.array([[0.1], [1e6]]), equilibrium._Rule(1e3, "equilibrium"))
+    state = measure(points, np.array([[0.1], [1e6]]), Rule(1e3, "equilibrium"))
     assert state.step[1] == 0
     assert np.isfinite(state.objective)
 
@@ -266,10 +267,10 @@ def test_blocks_change_nothing(monkeypatch):
     points, _ = blobs((200, 60, 40), 5.0, 3)
     start = points[[0, 220, 280]]
     whole = EquilibriumKMeans(3, init=start).fit(points)
-    monkeypatch.setattr(equilibrium, "CHUNK", 12)
-    monkeypatch.setattr(equilibrium, "SHORTEST", 1)
+    monkeypatch.setattr(descent, "CHUNK", 12)
+    monkeypatch.setattr(descent, "SHORTEST", 1)
     parts = EquilibriumKMeans(3, init=start).fit(points)
-    assert len(list(equilibrium._blocks(points, 3))) == 75
+    assert len(list(point_blocks(points, 3))) == 75
     np.testing.assert_allclose(parts.cluster_centers_, whole.cluster_centers_, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(parts.weights_, whole.weights_, atol=1e-9)
     np.testing.assert_allclose(parts.transform(points), whole.transform(points), rtol=1e-9)

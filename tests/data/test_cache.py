@@ -91,6 +91,24 @@ def test_the_pixels_are_those_without_a_cache(tmp_path, store, monkeypatch, name
     assert len(entries(store)) == 1
 
 
+def test_where_images_lie_in_their_frame_is_known(tmp_path, store):
+    """A wide one, a tall one and a broken one: what is not inside is a copy of the border."""
+    frame = Frame(8, 8, 3, aspect="pad")
+    index = fill(tmp_path / "images", [IMAGES[0][:4], IMAGES[1], IMAGES[2][:, :8]])
+    index.samples[1].path.write_bytes(b"")
+    for images in (load_images(index, frame, None), load_images(index, frame, store), load_images(index, frame, store)):
+        wide, tall = images.inside(np.arange(2))
+        assert np.flatnonzero(wide.any(axis=1)).tolist() == [3, 4]
+        assert wide[3:5].all()
+        assert np.flatnonzero(tall.any(axis=0)).tolist() == [2, 3, 4, 5]
+        assert tall[:, 2:6].all()
+        np.testing.assert_array_equal(images.inside(np.array([1, 0, 1])), [tall, wide, tall])
+    array = load_images(find_images(IMAGES[:, :, :8]), frame, None)
+    np.testing.assert_array_equal(array.inside(np.array([5])), [tall])
+    for source in (index, find_images(IMAGES)):
+        assert load_images(source, FRAME, store).inside(np.arange(2)) is None
+
+
 def test_floats_are_kept_as_floats(tmp_path, store):
     import cv2
 
@@ -341,6 +359,8 @@ DAMAGES = {
     "images of another set": ("images.npy", lambda path: np.save(path, np.zeros((11, 8, 8, 3), np.uint8))),
     "digests gone": ("digests.npy", Path.unlink),
     "digests of another set": ("digests.npy", lambda path: np.save(path, np.zeros(11, np.uint64))),
+    "shapes gone": ("shapes.npy", Path.unlink),
+    "shapes of another set": ("shapes.npy", lambda path: np.save(path, np.zeros((11, 2), np.intp))),
     "facts cut short": ("facts.json", cut),
     "facts gone": ("facts.json", Path.unlink),
     "facts of another kind": ("facts.json", lambda path: path.write_text("[]")),

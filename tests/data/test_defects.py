@@ -123,6 +123,37 @@ def test_alpha_keeps_its_values():
     np.testing.assert_array_equal(spoilt[..., 3], images[..., 3])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_defects_fall_on_the_image_not_on_the_bars_that_fill_its_frame_up(kind):
+    images = grain(24)
+    inside = np.zeros(images.shape[:3], bool)
+    inside[:8, 20:40], inside[8:16, :, 50:], inside[16:22, 3:60, 5:9] = True, True, True  # the last two are bars alone
+    bars = images.copy()
+    spoilt, masks = add_defects(images, DefectConfig(kinds=(kind,), most=3), np.random.default_rng(0), inside=inside)
+    changed = (spoilt != bars).any(axis=3)
+    assert not (changed & ~inside).any()
+    assert not (masks & ~inside).any()
+    assert masks[:22].any(axis=(1, 2)).mean() > 0.8
+    assert not masks[22:].any()
+
+
+def test_defects_are_sized_by_the_image_not_by_its_frame():
+    images = grain(100, side=128)
+    inside = np.zeros(images.shape[:3], bool)
+    inside[:, 32:64, 32:64] = True
+    masks = add_defects(images, DefectConfig(("stain",), size=(0.3, 0.3)), np.random.default_rng(0), inside=inside)[1]
+    sides = np.array([np.ptp(np.argwhere(mask), axis=0) + 1 for mask in masks if mask.any()])
+    assert np.sqrt(np.median(sides.prod(axis=1))) == pytest.approx(0.3 * 32, rel=0.4)
+
+
+def test_an_inside_that_is_the_whole_frame_changes_nothing():
+    images, config = grain(12), DefectConfig(most=3)
+    plain = add_defects(images, config, np.random.default_rng(0))
+    whole = add_defects(images, config, np.random.default_rng(0), inside=np.ones(images.shape[:3], bool))
+    for one, two in zip(plain, whole, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_floats_stay_between_black_and_white():
     images = stripes(20, channels=1).astype(np.float32) / 255
     spoilt, masks = damage(images, most=3)

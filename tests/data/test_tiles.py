@@ -154,6 +154,17 @@ def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):
     assert tiling.frame_of(Frame(50, 70, 3)) == Frame(32, 32, 3)
 
 
+def test_a_tile_shows_the_image_the_bar_beside_it_or_both(rng):
+    array = find_images(rng.integers(0, 255, (2, 8, 16, 1), np.uint8))
+    frame = Frame(16, 16, 1, aspect="pad")
+    tiles = TiledImages(load_images(array, frame, None), Tiling(16, 16, 4, 0))
+    inside = tiles.inside(np.array([20, 0, 5, 31]))
+    np.testing.assert_array_equal(inside.any(axis=(1, 2)), [True, False, True, False])
+    np.testing.assert_array_equal(inside.all(axis=(1, 2)), [True, False, True, False])
+    plain = load_images(find_images(rng.integers(0, 255, (2, 16, 16, 1), np.uint8)), Frame(16, 16, 1), None)
+    assert TiledImages(plain, Tiling(16, 16, 4, 0)).inside(np.array([3])) is None
+
+
 def test_an_image_is_in_one_part_of_a_split_with_all_its_tiles():
     tiling = Tiling(50, 70, 32, 8)
     split = split_normals(np.arange(20), 5, seed=0)

@@ -37,6 +37,18 @@ def test_each_normal_image_comes_as_it_is_and_once_damaged_where_its_mask_says()
         assert not (sample.mask & ~changed).any()
 
 
+def test_defects_fall_on_the_image_not_on_the_bars_of_a_padded_one(tmp_path):
+    for number, image in enumerate(stripes(24)):
+        write_png(tmp_path / f"{number:02}.png", image[:10] if number % 2 else image[:, :10])
+    found, _ = make(tmp_path, frame=Frame(32, 32, 3, aspect="pad"))
+    bad = [sample for sample in found.samples if sample.anomalous]
+    assert len(bad) > 18
+    for sample in bad:
+        rows, columns = np.nonzero(sample.mask)
+        across = rows if int(sample.id[:2]) % 2 else columns
+        assert 11 <= across.min() <= across.max() < 21
+
+
 def test_the_seed_decides():
     images = stripes(6)
     first, again, other = (make(images, seed=seed)[0].array.array for seed in (1, 1, 2))

@@ -203,7 +203,7 @@ def test_a_thousand_images_of_which_twenty_are_broken(images, tmp_path, capsys):
         (["fit", "{folder}", "-o", "d", "--set", "epochs"], "expected section.key=value, came 'epochs'"),
         (
             ["fit", "{folder}", "-o", "d", "--size", "large"],
-            "--size: expected pixels a side, or HEIGHTxWIDTH, came 'large'",
+            "--size: expected pixels a side, HEIGHTxWIDTH, or auto, came 'large'",
         ),
         (["fit", "{folder}", "-o", "d", "--false-alarms", "few"], "--false-alarms: expected auto or a share"),
         (
@@ -273,6 +273,26 @@ def test_settings_of_a_detector_make_it_again(images, tmp_path):
     assert run(["fit", folder, "-o", str(again), "--config", f"{detector}/detector.toml"]) == 0
     for name in ("weights.safetensors", "calibration.npz"):
         assert (again / name).read_bytes() == (Path(detector) / name).read_bytes()
+
+
+def test_size_auto_leaves_it_to_the_images(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", stripes(24, size=16))
+    fit = ["fit", str(tmp_path / "x.npy"), "-o", str(tmp_path / "d"), "--preset", "textbook", "--false-alarms", "0.2"]
+    for size in ("auto", "8"):
+        assert run([*fit, "--epochs", "1", "--size", size]) == 0
+    said = capsys.readouterr().err
+    assert "at 16 x 16 x 3" in said  # though the preset has a size
+    assert "at 8 x 8 x 3" in said
+
+
+def test_settings_that_change_nothing_are_named(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", stripes(24, size=16))
+    fit = ["fit", str(tmp_path / "x.npy"), "-o", str(tmp_path / "d"), "--scorer", "gaussian", "--false-alarms", "0.2"]
+    assert run([*fit, "--model", "pixels", "--epochs", "3", "--set", "augment.blur=0.5"]) == 0
+    assert "Without effect, because pixels is not trained: training.epochs, augment.blur." in capsys.readouterr().err
+    assert run([*fit, "--model", "pixels"]) == 0
+    assert run([*fit, "--model", "fcn", "--epochs", "1"]) == 0
+    assert "Without effect" not in capsys.readouterr().err
 
 
 def test_config_file(images, tmp_path):

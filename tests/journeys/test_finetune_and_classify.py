@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import math
+import tomllib
+from functools import partial
 
 import cv2
 import numpy as np
@@ -12,6 +16,8 @@ import pytest
 
 from conftest import digits
 from unlike.cli import run
+from unlike.cli.console import Console
+from unlike.training import Checkpoint
 
 FAST = ["--epochs", "30", "--set", "finetune.head_width=64", "--set", "training.batch_size=16"]
 FAST += ["--set", "training.learning_rate=0.003", "--device", "cpu"]
@@ -77,6 +83,84 @@ def test_classify_measures_on_labelled_images_and_warns_of_known_ones(stand, tmp
     assert run(["classify", str(stand / "c.unlike"), *known, "--report", str(tmp_path / "report")]) == 0
     said = capsys.readouterr().err
     assert "Warning: 200 images identical to images the classifier was fine-tuned on, such as 0: the accuracy" in said
+
+
+def test_a_head_on_a_frozen_encoder_is_not_called_fine_tuned(stand, tmp_path, capsys):
+    labelled = [str(stand / "labelled.npy"), "--labels", str(stand / "labelled.csv"), "-o", str(tmp_path / "c")]
+    once = ["--epochs", "1", "--set", "finetune.head_width=8"]
+    np.save(tmp_path / "few.npy", digits(0, 12)[0])
+    fit = ["fit", str(tmp_path / "few.npy"), "-o", str(tmp_path / "f.unlike"), "--size", "32", "--false-alarms", "0.1"]
+    assert run([*fit, "--model", "features", "--set", "model.runtime=torch"]) == 0
+    assert run(["finetune", str(tmp_path / "f.unlike"), *labelled, *once]) == 0
+    said = capsys.readouterr().err
+    assert "Taught a head alone, on the codes of features, frozen with the detector's weights, 10 classes: 159" in said
+    frozen = [*once, "--set", "finetune.freeze_encoder=true"]
+    assert run(["finetune", str(stand / "d.unlike"), *labelled, *frozen]) == 0
+    assert (
+        "Taught a head alone, on the codes of conv, frozen with the detector's weights, 10" in capsys.readouterr().err
+    )
+    assert run(["finetune", str(stand / "d.unlike"), *labelled, *frozen, "--scratch"]) == 0
+    said = capsys.readouterr().err
+    assert "Taught a head alone, on the codes of conv, frozen with random weights, 10 classes" in said
+    assert "Fine-tuned" not in said
+
+
+def test_the_epoch_that_is_named_is_the_one_that_is_kept(stand, tmp_path, capsys):
+    labelled = [str(stand / "labelled.npy"), "--labels", str(stand / "labelled.csv"), "-o", str(tmp_path / "c")]
+    assert run(["finetune", str(stand / "d.unlike"), *labelled, *FAST, "--set", "training.keep=last"]) == 0
+    history = tomllib.loads((tmp_path / "c/classifier.toml").read_text())["history"]
+    assert min(history, key=lambda row: row["validation"]) != history[-1]
+    assert f"Kept epoch 30 of 30: validation loss {history[-1]['validation']:.4g}." in capsys.readouterr().err
+
+
+def test_settings_of_a_file_and_of_a_classifier_itself(stand, tmp_path, capsys):
+    labelled = [str(stand / "labelled.npy"), "--labels", str(stand / "labelled.csv"), "--device", "cpu"]
+    finetune = ["finetune", str(stand / "d.unlike"), *labelled]
+    (tmp_path / "c.toml").write_text("seed = 4\n[training]\nepochs = 2\n[finetune]\nhead_width = 16\n")
+    chosen = ["--config", str(tmp_path / "c.toml"), "--set", "finetune.dropout=0.1"]
+    assert run([*finetune, "-o", str(tmp_path / "c"), *chosen]) == 0
+    facts = tomllib.loads((tmp_path / "c/classifier.toml").read_text())
+    found = (facts["seed"], facts["training"]["epochs"], facts["finetune"]["head_width"], facts["finetune"]["dropout"])
+    assert found == (4, 2, 16, 0.1)
+    assert run([*finetune, "-o", str(tmp_path / "again"), "--config", str(tmp_path / "c/classifier.toml")]) == 0
+    for name in ("weights.safetensors", "evidence.npz"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+    (tmp_path / "c.toml").write_text('preset = "padim"\n')
+    capsys.readouterr()
+    assert run([*finetune, "-o", str(tmp_path / "c"), "--config", str(tmp_path / "c.toml")]) == 2
+    assert "c.toml: preset is a choice about a detector" in capsys.readouterr().err
+
+
+def test_a_stopped_fine_tuning_goes_on_to_the_same_classifier(stand, tmp_path, capsys, monkeypatch):
+    labelled = [str(stand / "labelled.npy"), "--labels", str(stand / "labelled.csv"), *FAST]
+    finetune = ["finetune", str(stand / "d.unlike"), *labelled, "-o", str(tmp_path / "c.unlike")]
+    monkeypatch.setattr("unlike.classifier.Checkpoint", partial(Checkpoint, wait_seconds=0))
+    monkeypatch.setattr("unlike.training.checkpoints.COST_SHARE", math.inf)  # keep every epoch, however quick
+    seen = []
+
+    def progress(console, last):
+        def notify(stage, done, total, figures):
+            seen.append(done)
+            if (stage, done) == ("train", last):
+                raise KeyboardInterrupt
+
+        return contextlib.nullcontext(notify)
+
+    monkeypatch.setattr(Console, "progress", lambda console: progress(console, 11))
+    assert run([*finetune, "--resume"]) == 130
+    said = capsys.readouterr().err
+    assert "Nothing to resume: fitting from the start." in said
+    assert "The same command with --resume goes on from the last epoch that was kept." in said
+    assert not (tmp_path / "c.unlike").exists()
+    assert run([*finetune, "--resume", "--seed", "1"]) == 2
+    assert "belongs to a fit with other settings or images" in capsys.readouterr().err
+    del seen[:]
+    monkeypatch.setattr(Console, "progress", lambda console: progress(console, None))
+    assert run([*finetune, "--resume"]) == 0
+    assert min(done for done in seen if done <= 30) == 12
+    assert [path.name for path in tmp_path.iterdir()] == ["c.unlike"]  # no unfinished state is left
+    for name in ("weights.safetensors", "evidence.npz"):
+        assert (tmp_path / "c.unlike" / name).read_bytes() == (stand / "c.unlike" / name).read_bytes()
 
 
 def test_folders_of_classes_and_a_broken_image(stand, tmp_path, capsys):

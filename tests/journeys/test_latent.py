@@ -54,10 +54,10 @@ def size_of(path):
 def test_project_shows_the_images_beside_the_codes_of_each_detector(stand, tmp_path, capsys):
     one, two = tmp_path / "one.png", tmp_path / "two.svg"
     assert call(stand, "project", "{conv}", "{test}", "--labels", "{y}", "-o", str(one)) == 0
-    assert capsys.readouterr().err.strip() == f"PCA of 100 images in 2 panels: {one}"
+    assert capsys.readouterr().err.strip() == f"PCA of 100 images: {one}"
     arguments = ["--labels", "{y}", "-o", str(two), "--beside", "{fcn}", "--method", "tsne", "--most", "60"]
     assert call(stand, "project", "{conv}", "{test}", *arguments) == 0
-    assert capsys.readouterr().err.strip() == f"t-SNE of 60 images in 3 panels: {two}"
+    assert capsys.readouterr().err.strip() == f"t-SNE of 60 images: {two}"
     words = two.read_text()
     for word in ("images", "conv", "fcn", "256 numbers", "6 numbers", "5 numbers", "normal (", "anomalous ("):
         assert f">{word}" in words, word
@@ -88,7 +88,7 @@ def test_edit_shows_elements_and_directions(stand, tmp_path, capsys):
     path = tmp_path / "a.svg"
     changes = ["--set", "2=x3", "--set", "5=+1.5,4=0", "--directions", "1", "--most", "3"]
     assert call(stand, "edit", "{conv}", "{test}", "-o", str(path), *changes) == 0
-    assert capsys.readouterr().err.strip() == f"6 edits of 3 images: {path}"
+    assert capsys.readouterr().err.strip() == f"Edits of the code of conv, which has 6 elements: {path}"
     words = path.read_text()
     for word in (
         "original",
@@ -105,7 +105,7 @@ def test_edit_shows_elements_and_directions(stand, tmp_path, capsys):
 
 def test_edit_without_a_wish_shows_two_directions(stand, tmp_path, capsys):
     assert call(stand, "edit", "{conv}", "{test}", "-o", str(tmp_path / "a.html")) == 0
-    assert "8 edits of 8 images" in capsys.readouterr().err
+    assert "Edits of the code of conv, which has 6 elements" in capsys.readouterr().err
     assert "standard deviation of the codes" in (tmp_path / "a.html").read_text()
 
 
@@ -129,6 +129,29 @@ def test_histograms_measure_each_detector(stand, tmp_path, capsys):
     assert words.count("AUROC 0.") == 2
     assert call(stand, "histograms", "{conv}", "{test}", "-o", str(path)) == 0
     assert "AUROC" not in path.read_text()
+
+
+def test_the_report_of_an_evaluation_shows_the_same_pictures(stand, tmp_path, capsys):
+    paths = [str(stand / name) for name in ("conv.unlike", "test.npy", "y.npy", "fcn.unlike", "skips.unlike")]
+    detector, images, labels, fcn, skips = paths
+    chosen = ["--labels", labels, "-o", str(tmp_path / "out"), "--device", "cpu"]
+    assert run(["evaluate", detector, images, *chosen, "--beside", fcn, "--beside", skips]) == 0
+    page = (tmp_path / "out/report.html").read_text()
+    for picture in (
+        "Scores of 100 images by 3 detectors",
+        "Largest and smallest scores of 100 images",
+        "PCA of 100 images",
+        "Edits of the code of this detector, which has 6 elements",
+        "The codes of 100 images in 3 clusters",
+    ):
+        assert f'alt="{picture}"' in page
+    assert all(f"<bdi>{name}</bdi>" in page for name in ("this detector", "fcn", "skips"))
+    assert "<td>residual-unet by residual</td>" in page
+    capsys.readouterr()
+    assert run(["evaluate", detector, images, *chosen, "--beside", detector]) == 2
+    assert "--beside: " in capsys.readouterr().err
+    assert run(["evaluate", detector, images, *chosen, "--beside", "nowhere"]) == 2
+    assert "nowhere: no detector here" in capsys.readouterr().err
 
 
 def test_clusters_of_codes(stand, tmp_path, capsys):

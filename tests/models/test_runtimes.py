@@ -63,6 +63,26 @@ def test_every_runtime_sees_what_torch_sees(runtime, name):
     torch.testing.assert_close(extractor(images.contiguous(memory_format=torch.channels_last)), found)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_presets_grid_is_known_to_every_runtime(runtime):
+    """Cells of 16 pixels, to which a finer stage is averaged and a coarser one is drawn out."""
+    if runtime in runtimes.PACKAGES:
+        pytest.importorskip(runtimes.PACKAGES[runtime][0])
+    config = MODELS["features"].Config(stages=(2, 3, 4), cell=16, dimensions=50, runtime=runtime)
+    extractor = MODELS["features"](config, ImageShape(3, 64, 96)).extractor
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = extractor.module(images)
+    assert expected.shape == (2, 50, 4, 6)
+    assert (extractor(images) - expected).abs().max() <= TOLERANCE * expected.abs().max()
+
+
+def test_many_images_run_in_parts(counted, monkeypatch):
+    monkeypatch.setattr(runtimes, "AT_ONCE", 3 * 8 * 8)
+    frozen, images = Frozen(conv()), noise(7, 8)
+    torch.testing.assert_close(frozen(images), frozen.module(images))
+    assert len(counted) == 1
+
+
 def test_openvino_uses_all_threads_and_no_other_precision():
     """Its own choice would be bfloat16 where a processor has it: three digits."""
     pytest.importorskip("openvino")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
+from unlike.data.images import Frame
+from unlike.errors import ConfigError
 from unlike.evaluation.metrics import measure_images
-from unlike.records import Evaluation, Explanation, Sample, Scores, Unreadable
+from unlike.records import Codes, Evaluation, Explanation, Sample, ScoredBatch, Scores, Unreadable
 
 
 class FakeDetector:
@@ -24,6 +27,7 @@ class FakeDetector:
     def describe(self):
         return {
             "model": {"name": "conv", "widths": (12, 24, 48), "bottleneck": None},
+            "scorer": {"name": "residual"},
             "training": {"epochs": 12, "learning_rate": 0.002, "device": "cpu", "resume": False},
             "fitted": {"images": 800, "threshold": self.thresholds_[""]},
         }
@@ -50,6 +54,58 @@ class FakeDetector:
         if sample.id in self.images:
             image = rebuilt = self.images[sample.id]
         return Explanation(sample, 1.0, image, map_.astype(np.float32), rebuilt if self.rebuilds else None)
+
+
+class FakeEncoder(FakeDetector):
+    """A detector whose code is the image's own pixels, and whose score is their mean; some cannot be read.
+
+    `codes` is the one value of all codes, `decodes` says whether there is a way back, and `fault` is raised instead of a code.
+    """
+
+    def __init__(self, index, lost=(), gone=(), codes=None, decodes=True, fault=None):
+        super().__init__()
+        self.index, self.lost, self.gone, self.codes, self.decodes, self.fault = (
+            index,
+            lost,
+            gone,
+            codes,
+            decodes,
+            fault,
+        )
+        self.frame_ = Frame(8, 8, 1)
+        self.asked = []
+
+    def stream(self, images):
+        kept = [sample for sample in images.samples if sample.id not in self.lost]
+        unreadable = tuple(Unreadable(s.id, "is empty") for s in images.samples if s.id in self.lost)
+        scores = np.array([self._pixels(sample).mean() for sample in kept])
+        yield ScoredBatch(
+            kept, scores, np.zeros((len(kept), 8, 8)), [(8, 8)] * len(kept), np.zeros(len(kept)), unreadable
+        )
+
+    def encode(self, images):
+        if self.fault:
+            raise self.fault
+        kept = [sample for sample in images.samples if sample.id not in self.gone]
+        self.asked.append(len(kept))
+        grids = np.stack([self._pixels(sample).reshape(4, 4, 4) for sample in kept]).astype(np.float32)
+        return Codes(kept, grids if self.codes is None else np.full_like(grids, self.codes))
+
+    def decode(self, grids):
+        if not self.decodes:
+            raise ConfigError("FakeModel has no decoder from codes to images")
+        return np.clip(grids, 0, 255).astype(np.uint8).reshape(-1, 8, 8, 1)
+
+    def explain(self, images, samples):
+        return [Explanation(sample, 1.0, self._pixels(sample), np.ones((8, 8))) for sample in samples]
+
+    def _pixels(self, sample):
+        return self.index.array.take(np.array([sample.row]))[0]
+
+
+def evaluate_index(index):
+    """An evaluation of the 40 images of an index, 10 of them anomalous, whatever their scores."""
+    return replace(evaluate_fake(30, 10), samples=tuple(index.samples[row] for row in range(40)), source=index)
 
 
 def losses_over(epochs):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from unlike.report.clusters import MOST_POINTS, alpha_sweep
+from unlike.report.figures import NORMAL
 
 SIZES = (400, 40, 30)
 
@@ -51,6 +53,17 @@ def test_labels_are_drawn_and_compared_with_but_not_learned_from():
     agreements = {name: found[name].get_title(loc="right") for name in plain}
     assert agreements["0.1 x alpha"] == "ARI 0.00"
     assert float(agreements["alpha"].removeprefix("ARI ")) > 0.95
+
+
+def test_labels_have_their_names_and_normal_is_blue_however_few_are():
+    points, labels = groups()
+    kinds = np.array(["scratch", "normal", "bent"])[labels]
+    figure = alpha_sweep(points, 3, kinds)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["normal", "scratch", "bent", "centre"]
+    first = panels(figure)["As labelled"].collections[0]
+    assert len(first.get_offsets()) == SIZES[1]
+    assert to_hex(first.get_facecolor()[0]).upper() == NORMAL
+    assert [text.get_text() for text in alpha_sweep(points, 3).legends[0].get_texts()] == ["centre"]
 
 
 def test_many_dimensions_are_clustered_whole_and_drawn_on_two():

@@ -7,49 +7,17 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from report_fakes import FakeDetector, evaluate_fake
+from report_fakes import FakeEncoder
 
-from unlike.data.images import Frame
 from unlike.data.index import find_images
 from unlike.errors import ConfigError, DataError, OutputError
-from unlike.records import Codes, Explanation, Sample, ScoredBatch, Unreadable
-from unlike.report import codespace, latent
+from unlike.records import Explanation, Sample
+from unlike.report import latent
 from unlike.report.extremes import Shown, both_ends, score_extremes
 from unlike.report.figures import ANOMALOUS, NORMAL
 from unlike.report.histograms import Spread, score_spreads
-from unlike.report.latent import View, check_picture, draw_rows, flatten, rate, share_rows, view_codes, view_pixels
-from unlike.report.page import render
+from unlike.report.latent import View, check_picture, draw_rows, flatten, keep_shared, rate, view_codes, view_pixels
 from unlike.report.projection import project, projections
-
-
-class FakeEncoder(FakeDetector):
-    """A detector whose code is the image's own pixels, and whose score is their mean; some cannot be read."""
-
-    def __init__(self, index, lost=(), gone=(), codes=None):
-        super().__init__()
-        self.index, self.lost, self.gone, self.codes = index, lost, gone, codes
-        self.frame_ = Frame(8, 8, 1)
-        self.asked = []
-
-    def stream(self, images):
-        kept = [sample for sample in images.samples if sample.id not in self.lost]
-        unreadable = tuple(Unreadable(s.id, "is empty") for s in images.samples if s.id in self.lost)
-        scores = np.array([self._pixels(sample).mean() for sample in kept])
-        yield ScoredBatch(
-            kept, scores, np.zeros((len(kept), 8, 8)), [(8, 8)] * len(kept), np.zeros(len(kept)), unreadable
-        )
-
-    def encode(self, images):
-        kept = [sample for sample in images.samples if sample.id not in self.gone]
-        self.asked.append(len(kept))
-        grids = np.stack([self._pixels(sample).reshape(4, 4, 4) for sample in kept]).astype(np.float32)
-        return Codes(kept, grids if self.codes is None else np.full_like(grids, self.codes))
-
-    def explain(self, images, samples):
-        return [Explanation(sample, 1.0, self._pixels(sample), np.ones((8, 8))) for sample in samples]
-
-    def _pixels(self, sample):
-        return self.index.array.take(np.array([sample.row]))[0]
 
 
 @pytest.fixture
@@ -125,16 +93,14 @@ def test_scores_codes_and_pixels_belong_to_the_same_images(index, monkeypatch):
     monkeypatch.setattr(latent, "PART", 7)
     detector = FakeEncoder(index, lost=("3", "9"), gone=("5",))
     told = []
-    seen = rate(detector, index, lambda done, total: told.append((done, total)))
+    seen = rate(detector, "fake", index, lambda done, total: told.append((done, total)))
     assert told == [(40, 40)]
     assert [item.id for item in seen.unreadable] == ["3", "9"]
-    codes = view_codes(detector, "fake", index, seen)
+    codes = view_codes(seen)
     assert detector.asked == [6, 7, 7, 7, 7, 3]
-    pixels, small = view_pixels(detector, index, seen)
+    pixels = view_pixels(seen)
     assert (len(codes.samples), len(pixels.samples)) == (37, 38)
-    assert small.shape == (38, 8, 8, 1)
-    both = share_rows([pixels, codes])
-    one, other = (view.take(rows) for view, rows in zip((pixels, codes), both, strict=True))
+    one, other = keep_shared([pixels, codes])
     assert [sample.id for sample in one.samples] == [sample.id for sample in other.samples]
     np.testing.assert_array_equal(one.points, other.points)
     np.testing.assert_array_equal(one.scores, other.scores)
@@ -143,13 +109,13 @@ def test_scores_codes_and_pixels_belong_to_the_same_images(index, monkeypatch):
 
 def test_no_readable_image_is_an_error_that_says_why(index):
     with pytest.raises(DataError, match="none of its 40 images can be scored: 0 is empty"):
-        rate(FakeEncoder(index, lost=tuple(map(str, range(40)))), index)
+        rate(FakeEncoder(index, lost=tuple(map(str, range(40)))), "fake", index)
 
 
 def test_detectors_that_share_no_image_are_refused():
     views = [View(name, (Sample(name),), np.zeros(1), np.zeros((1, 2))) for name in "ab"]
     with pytest.raises(DataError, match="no image can be read by all of these detectors; take detectors of the same"):
-        share_rows(views)
+        keep_shared(views)
 
 
 def test_a_large_grid_is_averaged_over_its_positions(rng):
@@ -253,57 +219,15 @@ def test_many_histograms_stand_in_two_columns(count, shape):
     assert len(labelled) == min(count, shape[1])
 
 
+def test_images_with_several_thresholds_have_none_marked():
+    groups = {"normal": np.linspace(0, 1, 100)}
+    marked, unmarked = Spread("one", groups, 0.9), Spread("several", groups, None)
+    figure = score_spreads([marked, unmarked])
+    assert [len(axes.lines) for axes in figure.axes] == [1, 0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["normal (100)", "threshold"]
+    assert [text.get_text() for text in score_spreads([unmarked]).legends[0].get_texts()] == ["normal (100)"]
+
+
 def test_a_detector_without_scores_is_refused():
     with pytest.raises(DataError, match="conv: no score to show; give images"):
         score_spreads([Spread("conv", {"normal": np.empty(0)}, 1.0)])
-
-
-def report_of(index, **faults):
-    detector = FakeEncoder(index, **faults)
-    evaluation = evaluate_fake(30, 10)
-    samples = tuple(index.samples[row] for row in range(40))
-    evaluation = type(evaluation)(
-        **{name: getattr(evaluation, name) for name in evaluation.__dataclass_fields__}
-        | {"samples": samples, "source": index}
-    )
-    return detector, evaluation
-
-
-def test_the_report_shows_where_images_lie_in_the_code_space(index):
-    detector, evaluation = report_of(index)
-    html = render(detector, evaluation)
-    assert "<h2>The code space</h2>" in html
-    assert "its code of 64 numbers" in html
-    assert 'alt="Codes of 40 images on a plane by PCA, coloured by label and by score."' in html
-    assert '<a href="#codes">' in html
-    found = codespace.sketch(detector, evaluation)
-    assert [axes.get_title(loc="left") for axes in found.figure.axes] == ["By label", "By score"]
-    assert len(found.figure.axes[0].images) == 16
-
-
-def test_a_report_encodes_few_images_where_they_are_large(index, monkeypatch):
-    monkeypatch.setattr(codespace, "FEWEST", 12)
-    detector, evaluation = report_of(index)
-    detector.frame_ = Frame(2048, 2048, 3)
-    assert codespace.sketch(detector, evaluation).shown == 12
-    assert detector.asked == [12]
-    detector.frame_ = Frame(640, 640, 3)  # 20 of them are 8 million pixels
-    assert codespace.sketch(detector, evaluation).shown == 20
-
-
-def test_an_image_that_has_gone_since_it_was_scored_is_no_dot(index):
-    detector, evaluation = report_of(index, gone=("0", "7"))
-    assert codespace.sketch(detector, evaluation).shown == 38
-
-
-def test_codes_that_cannot_be_shown_leave_the_rest_of_the_report(index):
-    html = render(*report_of(index, codes=1.0))
-    assert "There is no picture of it: the codes of all 40 images are the same" in html
-    assert "How this was made" in html
-
-
-def test_a_detector_without_codes_has_no_such_section(index):
-    assert "The code space" not in render(FakeDetector(), evaluate_fake(9, 9))
-    detector, evaluation = report_of(index)
-    assert codespace.sketch(FakeDetector(), evaluation) is None
-    assert codespace.sketch(detector, evaluate_fake(9, 9)) is None

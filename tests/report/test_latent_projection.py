@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from unlike.errors import ConfigError, DataError
-from unlike.report.figures import ANOMALOUS, NORMAL
+from unlike.report.figures import ANOMALOUS, NORMAL, svg
 from unlike.report.projection import (
     INNER,
     PICTURE,
@@ -212,6 +212,14 @@ def test_panels_stand_in_rows(panels, shape):
     figure = projections([Panel(f"d{number}", plane(5), scores=np.arange(5.0)) for number in range(panels)])
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == shape
     assert sum(axes.axison for axes in figure.axes) == panels
+
+
+def test_thousands_of_dots_do_not_make_a_page_heavy(rng):
+    def drawn(count):
+        return svg(projections([Panel("conv", Projection(rng.normal(size=(count, 2))), scores=np.arange(count))]))
+
+    assert len(drawn(400)) < 120_000
+    assert len(drawn(5000)) < 300_000  # a million as one shape each
 
 
 def test_pictures_of_any_shape_keep_it():

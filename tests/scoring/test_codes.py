@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from unlike.errors import ConfigError, DataError
 from unlike.models import ImageShape, Model
-from unlike.scoring import SCORERS
+from unlike.scoring import SCORERS, gaussian
 from unlike.scoring.codes import CodeConfig, _RowSample, nearest
 from unlike.scoring.fusion import FusionConfig, FusionScorer, stretch
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
@@ -136,6 +136,31 @@ def test_gaussian_of_each_position():
         np.testing.assert_allclose(maps[:, y, x], expected, rtol=1e-3)
 
 
+def test_positions_are_whitened_some_at_a_time_and_come_out_the_same(monkeypatch):
+    random = np.random.default_rng(0)
+    grids = torch.tensor(random.normal(size=(30, 6, 4, 5)), dtype=torch.float32)
+    grids[:, :, 2, 3] = 1.0  # a place that never varies: what it is given depends on the others
+
+    def whitenings():
+        for shrinkage in ("auto", 0.1):
+            config = GaussianConfig(positions="each", shrinkage=shrinkage)
+            yield fit(GaussianScorer(config), grids, batch=7).learned["whitening"]
+
+    together, largest, whiten = list(whitenings()), [], gaussian._whiten
+    monkeypatch.setattr(gaussian, "BLOCK_BYTES", 3 * 8 * 6 * 6)
+    monkeypatch.setattr(gaussian, "_whiten", lambda *parts: (largest.append(len(parts[0])), whiten(*parts))[1])
+    for found, expected in zip(whitenings(), together, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert largest == [3, 3, 3, 3, 3, 3, 2] * 2
+    assert torch.isfinite(together[0]).all()
+
+
+def test_a_block_of_positions_is_one_at_least():
+    assert gaussian.blocks(3, 100_000) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert sum(8 * 200**2 * len(range(256)[part]) for part in gaussian.blocks(256, 200)) == 8 * 200**2 * 256
+    assert max(8 * 200**2 * len(range(256)[part]) for part in gaussian.blocks(256, 200)) <= gaussian.BLOCK_BYTES
+
+
 def test_neighbours_are_the_nearest_of_the_bank(normal, others):
     scorer = fit(NeighboursScorer(NeighboursConfig(neighbours=3)), normal)
     expected = np.sort(cdist(flat(others), flat(normal)), axis=1)[:, :3].mean(axis=1)
@@ -233,6 +258,11 @@ def test_shrinkage_of_each_position():
     moments.add(torch.from_numpy(rows))
     expected = [ledoit_wolf(rows[:, position])[1] for position in range(2)]
     np.testing.assert_allclose(moments.shrinkage(), expected, rtol=1e-6)
+    second = moments.at(slice(1, 2))
+    np.testing.assert_array_equal(second.mean, moments.mean[1:])
+    np.testing.assert_array_equal(second.covariance, moments.covariance[1:])
+    np.testing.assert_allclose(second.variances, np.var(rows[:, 1:], axis=0), rtol=1e-12)
+    np.testing.assert_allclose(second.shrinkage(), expected[1:], rtol=1e-6)
 
 
 def test_sample_of_rows_is_uniform_and_bounded():
@@ -365,7 +395,7 @@ def test_codes_of_each_position_that_cannot_be(normal):
     with pytest.raises(DataError, match="is not finite"):
         fit(each, torch.full((40, 3, 2, 2), torch.inf))
     with pytest.raises(
-        ConfigError, match=r"4 positions with a covariance of 9,000 x 9,000 each take 2\.6 GB, more than 2"
+        ConfigError, match=r"4 positions with a covariance of 9,000 x 9,000 each take 3\.9 GB, more than 2"
     ):
         fit(each, torch.ones(2, 9000, 2, 2))
 

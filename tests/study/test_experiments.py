@@ -9,11 +9,13 @@ import pytest
 
 from conftest import scratched, stripes, write_png
 from unlike.errors import ConfigError, DataError
+from unlike.records import Sample
 from unlike.study.datasets import DataSource, open_images
 from unlike.study.experiments import EXPERIMENTS, Choices, Task
+from unlike.study.experiments.base import read_losses
 from unlike.study.experiments.equilibrium import EquilibriumOptions
 from unlike.study.experiments.pretraining import PretrainingOptions
-from unlike.study.experiments.thresholds import choose_threshold, ternary_search
+from unlike.study.experiments.thresholds import _half, choose_threshold, lines_of, ternary_search
 
 FAST = {"training.epochs": 1, "decision.false_alarms": 0.2}
 
@@ -39,6 +41,27 @@ def test_fit_and_evaluate_measures_categories_too():
     assert [row["epoch"] for row in outcome.histories[""]] == [1]
     assert run("fit-and-evaluate").metrics == outcome.metrics
     assert run("fit-and-evaluate", model="pixels", scorer="kmeans").histories == {}
+
+
+@pytest.mark.parametrize(("keep", "losses"), [("validation", (4.0, 1.0)), ("train", (2.0, 5.0)), ("last", (3.0, 6.0))])
+def test_the_losses_are_those_of_the_epoch_that_was_kept(keep, losses):
+    rows = [(4.0, 1.0), (2.0, 5.0), (3.0, 6.0)]
+    history = [{"epoch": n, "train": train, "validation": held} for n, (train, held) in enumerate(rows, 1)]
+    expected = {"epochs": 3.0, "loss.train": losses[0], "loss.validation": losses[1]}
+    assert read_losses(history, keep) == expected
+    assert read_losses([], keep) == {}
+
+
+@pytest.mark.parametrize("name", ["fit-and-evaluate", "pretraining"])
+def test_a_study_reads_the_setting_that_keeps_an_epoch(name):
+    parts = {"training__epochs": 3, "training__keep": "last", "data__size": 16, "training__learning_rate": 0.03}
+    if name == "pretraining":
+        parts |= {"experiment__labels": 5, "experiment__finetune_epochs": 3, "finetune__head_width": 16}
+    outcome = run(name, digits(), **parts)
+    history = outcome.histories["fine-tuning" if name == "pretraining" else ""]
+    assert len(history) == 3
+    assert outcome.metrics["loss.train"] == history[-1]["train"]
+    assert outcome.metrics["loss.validation"] == history[-1]["validation"]
 
 
 def test_masks_are_measured(mvtec):
@@ -122,15 +145,43 @@ def test_a_line_is_promised_on_one_half_and_delivered_on_the_other(rule):
     if looked:
         assert found["surprise.accuracy"] == pytest.approx(found["delivered.accuracy"] - found["promised.accuracy"])
     else:
-        assert found["promised.false_alarm_rate"] == 0.2
+        assert found["promised.false_alarm_rate"] == pytest.approx(0.2)
+
+
+def test_each_image_is_judged_by_the_line_that_promises_something_of_it():
+    source = DataSource(collection="textures", most_train=24, most_test=30).named(Path())
+    found = run("thresholds", source, seed=1, experiment__rule="conformal").metrics
+    train, test = open_images(source)
+    arranged = Choices.arrange(FAST)
+    detector = Task(source, arranged, None, 1, "cpu").detector().fit(train)
+    assert len(set(detector.thresholds_.values())) == 4
+    verdicts = np.array([verdict.anomalous for verdict in detector.judge(test, regions=False)])
+    anomalous = np.array([bool(sample.anomalous) for sample in test.samples])
+    fresh = ~_half(anomalous, seed=1)
+    assert found["delivered.false_alarm_rate"] == pytest.approx(verdicts[fresh & ~anomalous].mean())
+    assert found["delivered.detection_rate"] == pytest.approx(verdicts[fresh & anomalous].mean())
+    by_one_line = np.concatenate([batch.image for batch in detector.stream(test)]) > detector.threshold_
+    assert by_one_line[fresh & ~anomalous].mean() != verdicts[fresh & ~anomalous].mean()
+
+
+def test_lines_and_what_they_promise_are_those_of_the_category():
+    class Described:
+        def describe(self):
+            own = {"threshold": 5.0, "false_alarms": 0.1}
+            return {"fitted": {"threshold": 3.0, "false_alarms": 0.01, "categories": {"b": own}}}
+
+    samples = [Sample(name, category=name) for name in ("a", "b", "")]
+    lines, shares = lines_of(Described(), samples)
+    assert lines.tolist() == [3, 5, 3]
+    assert shares.tolist() == [0.01, 0.1, 0.01]
 
 
 def test_no_threshold_promises_more_accuracy_than_the_sweep(rng):
     for _ in range(20):
         scores, anomalous = rng.normal(size=40), rng.random(40) < 0.5
         anomalous[:2] = True, False
-        best = choose_threshold("sweep", scores, anomalous, 0.0)
-        others = [choose_threshold("f1-max", scores, anomalous, 0.0), ternary_search(scores, anomalous)]
+        best = choose_threshold("sweep", scores, anomalous)
+        others = [choose_threshold("f1-max", scores, anomalous), ternary_search(scores, anomalous)]
         accuracies = [np.mean((scores > line) == anomalous) for line in (best, *others)]
         assert accuracies[0] >= max(accuracies)
 

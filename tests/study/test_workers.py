@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -14,18 +15,20 @@ from unlike.study.workers import Worker, beating
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_a_lock_tells_who_was_killed(tmp_path):
+def test_a_lock_tells_who_was_killed(tmp_path, request):
     me = Worker(tmp_path)
     family = workers.new_family()
 
     def live():
         kept = Worker(tmp_path, family)
         (tmp_path / "there").touch()
-        time.sleep(60)
+        signal.pause()
         kept.close()
 
     other = Forked(live)
+    request.addfinalizer(other.kill)
     while not (tmp_path / "there").exists():
+        assert other.poll() is None
         time.sleep(0.01)
     (name,) = [path.name for path in (tmp_path / "workers").iterdir() if path.name.startswith(family)]
     assert name.startswith(f"{family}-{other.pid}-")
@@ -35,6 +38,16 @@ def test_a_lock_tells_who_was_killed(tmp_path):
     assert me.is_gone(name, 0)
     me.close()
     assert [path.name for path in (tmp_path / "workers").iterdir()] == [name]
+
+
+def test_who_leaves_while_being_looked_at_is_no_trouble(tmp_path, monkeypatch):
+    me = Worker(tmp_path)
+    other = Worker(tmp_path)
+    other.close()
+    monkeypatch.setattr(Path, "exists", lambda _: True)  # it was there a moment ago
+    assert not me.is_gone(other.name, 0)
+    monkeypatch.undo()
+    me.close()
 
 
 @pytest.mark.parametrize("locks", [True, False])

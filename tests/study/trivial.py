@@ -22,7 +22,6 @@ class TrivialOptions:
     fails: bool = False
     kills: bool = False
     seconds: float = 0.0
-    burns: float = 0.0  # CPU seconds
     log: str = ""  # a file that gets a line for every run that starts
 
 
@@ -32,9 +31,6 @@ def run_trivial(task):
         with Path(options.log).open("a") as file:
             file.write(f"{options.level:g} {options.other} {task.source.name} {task.seed}\n")
     time.sleep(options.seconds)
-    end = time.process_time() + options.burns
-    while time.process_time() < end:
-        pass
     if options.fails:
         raise RuntimeError("the level\nis too high")
     if options.kills:

@@ -129,6 +129,13 @@ def test_a_model_that_rebuilds_nothing():
         make(Looker(), reconstruction_weight=0.5)
 
 
+def test_a_model_without_weights_can_have_a_head():
+    network = make(MODELS["pixels"](MODELS["pixels"].Config(), ImageShape(1, 16, 16)))
+    before = snapshot(network)
+    learn(network)
+    assert {name.split(".")[0] for name in changed(network, before)} == {"head"}
+
+
 def test_probabilities_sum_to_one_and_each_image_has_its_own():
     network = make().eval()
     found = class_probabilities(network, IMAGES)

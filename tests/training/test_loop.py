@@ -33,9 +33,13 @@ class Pictures:
     unreadable: tuple = ()
     digests: np.ndarray = field(default_factory=lambda: np.arange(0, dtype=np.uint64))
     value_range: tuple = (0.0, 255.0)
+    shown: np.ndarray | None = None  # (H, W) what is no bar
 
     def take(self, rows):
         return self.pixels[rows]
+
+    def inside(self, rows):
+        return None if self.shown is None else np.repeat(self.shown[None], len(rows), axis=0)
 
 
 @pytest.fixture
@@ -364,11 +368,11 @@ class Recorder(type(make())):
         return super().loss(images, objective, clean)
 
 
-def record(pictures, epochs, **corruption):
+def record(pictures, epochs, augmentation=None, **corruption):
     with isolated_randomness(0):
         model = Recorder(ConvConfig(widths=(8, 8)), ImageShape(1, 16, 16))
     config = TrainingConfig(epochs=epochs, batch_size=20)
-    fit(pictures, model, config, corruption=CorruptionConfig(**corruption))
+    fit(pictures, model, config, augmentation=augmentation, corruption=CorruptionConfig(**corruption))
     return model.shown
 
 
@@ -395,6 +399,19 @@ def test_held_out_images_get_the_same_defects_after_each_epoch_and_no_noise(pict
         changed = (images != clean).flatten(1).any(dim=1)
         assert 0 < changed.sum() < len(changed)
         assert (images != clean).float().mean() < 0.5
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_defects_fall_on_the_image_and_not_on_the_bars_beside_it(pictures, turned):
+    """Images lie in the upper half of their frames, or in the left one where augmentation has turned them."""
+    pictures.shown = np.arange(16)[:, None] < np.full(16, 8)
+    augmentation = AugmentConfig(rotation=1.0, rotation_degrees=(90.0, 90.0)) if turned else None
+    seen = record(pictures, 1, augmentation=augmentation, defect_share=1.0)
+    for images, clean, training in seen:
+        changed = (images != clean).any(dim=1)
+        assert changed.flatten(1).any(dim=1).float().mean() > 0.9
+        shown = torch.from_numpy(np.rot90(pictures.shown).copy() if training and turned else pictures.shown)
+        assert not (changed & ~shown).any()
 
 
 def test_a_training_on_defects_is_repeatable_and_resumes_exactly(pictures, tmp_path):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +18,7 @@ from unlike.cli.console import Console, fail
 from unlike.errors import ConfigError, DataError, UnlikeError
 
 if TYPE_CHECKING:
+    from unlike.detector import Detector
     from unlike.records import Unreadable
 
 DONE, DONE_IN_PART, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -44,6 +46,10 @@ class Format(StrEnum):
 
 
 DetectorPath = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector that `unlike fit` wrote.")]
+Beside = Annotated[
+    list[Path] | None,
+    typer.Option("--beside", metavar="DETECTOR", help="Another detector to show beside it; may be repeated."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 IMAGES_HELP = "A folder (any depth), an image, a quoted glob, a .npy or .npz, or a .csv manifest."
 
@@ -80,7 +86,7 @@ def fit(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Pixels a side, or HEIGHTxWIDTH. The default and most presets: 256; else arrays as they are."
+            help="Pixels a side, or HEIGHTxWIDTH, or auto: arrays as they are, files 256. The default and most presets: 256."
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images; enough for some 1,500 steps.")] = None,
@@ -102,13 +108,15 @@ def fit(
     """
     from unlike.artifacts import check_replaceable
     from unlike.detector import Detector
+    from unlike.fitting import idle_settings
 
     overrides, choices = read_choices(config, settings or [])
+    if size is not None:
+        overrides.setdefault("data", {})["size"] = parse_size(size)
     detector = Detector(
         model,
         scorer,
         preset=preset or choices.get("preset"),
-        size=parse_size(size),
         epochs=epochs,
         false_alarms=parse_share(false_alarms),
         seed=seed if seed is not None else int(choices.get("seed", 0)),
@@ -117,21 +125,14 @@ def fit(
         settings=overrides,
     )
     check_replaceable(output)
-    unfinished = output.absolute().with_name(f".{output.name}.unfinished")
     console = Console()
-    if resume and not unfinished.exists():
-        console.say("Nothing to resume: fitting from the start.")
-    try:
+    with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
             detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
-    except KeyboardInterrupt:
-        if unfinished.exists():
-            console.say("The same command with --resume goes on from the last epoch that was kept.")
-        raise
-    detector.save(output)
-    if is_first_process():
-        unfinished.unlink(missing_ok=True)
+        detector.save(output)
     console.say_fit(detector, output)
+    if idle := idle_settings(detector.settings, detector.model_):
+        console.say(f"Without effect, because {detector.settings.model_name} is not trained: {', '.join(idle)}.")
     finish(console, detector.unreadable_)
 
 
@@ -200,29 +201,28 @@ def evaluate(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Without defective images: make defects on copies of the normal ones.")
     ] = False,
+    beside: Beside = None,
     device: Device = "auto",
 ) -> None:
     """Measure a detector on labelled images, and write a report.
 
-    Example: unlike evaluate bottle.unlike bottle/ -o bottle-report
+    Example: unlike evaluate bottle.unlike bottle/ -o bottle-report --beside other.unlike
     """
     from unlike.artifacts import check_writable
-    from unlike.detector import Detector
     from unlike.evaluation import evaluate as measure
     from unlike.report import write_evaluation
 
     check_writable(output / "report.html")
-    loaded = Detector.load(detector, device)
+    others = load_detectors([detector, *(beside or [])], device)
+    loaded = others.pop(next(iter(others)))
     console = Console()
     with console.progress() as notify:
-        found = measure(
-            loaded,
-            labelled,
-            labels,
-            synthetic=synthetic,
-            notify=lambda done, total: notify("score", done, total, {}),
-        )
-    write_evaluation(loaded, found, output)
+
+        def tell(done: int, total: int) -> None:
+            notify("score", done, total, {})
+
+        found = measure(loaded, labelled, labels, synthetic=synthetic, notify=tell)
+        write_evaluation(loaded, found, output, beside=others, notify=tell)
     console.say_evaluation(found, output)
     finish(console, found.scores.unreadable)
 
@@ -270,9 +270,11 @@ def read_choices(config: Path | None, assignments: Sequence[str]) -> tuple[dict[
     from unlike.config import parse_assignment, read_toml
 
     choices = read_toml(config) if config is not None else {}
-    if "format" in choices:  # a detector's own file: do the same again
+    if "format" in choices:  # a detector's own file, or a classifier's: do the same again
         choices = {
-            name: value for name, value in choices.items() if name not in ("format", "fitted", "versions", "history")
+            name: value
+            for name, value in choices.items()
+            if name not in ("format", "fitted", "versions", "history", "detector", "origin")
         }
     outside: dict[str, Any] = {name: choices.pop(name) for name in ("preset", "seed") if name in choices}
     overrides: dict[str, dict[str, Any]] = {}
@@ -288,20 +290,36 @@ def read_choices(config: Path | None, assignments: Sequence[str]) -> tuple[dict[
     return overrides, outside
 
 
-def parse_size(text: str | None) -> int | tuple[int, int] | None:
-    """The side, or height and width, in pixels.
+@contextlib.contextmanager
+def resumable(output: Path, resume: bool, console: Console) -> Iterator[Path]:
+    """The file beside `output` in which a training keeps its state: it stays when that is stopped, and goes when all is done."""
+    unfinished = output.absolute().with_name(f".{output.name}.unfinished")
+    if resume and not unfinished.exists():
+        console.say("Nothing to resume: fitting from the start.")
+    try:
+        yield unfinished
+    except KeyboardInterrupt:
+        if unfinished.exists():
+            console.say("The same command with --resume goes on from the last epoch that was kept.")
+        raise
+    if is_first_process():
+        unfinished.unlink(missing_ok=True)
 
-    >>> parse_size("256"), parse_size("240x320")
-    (256, (240, 320))
+
+def parse_size(text: str) -> int | tuple[int, int] | Literal["auto"]:
+    """The side, or height and width, in pixels; auto leaves it to the images.
+
+    >>> parse_size("256"), parse_size("240x320"), parse_size("auto")
+    (256, (240, 320), 'auto')
     """
-    if text is None:
-        return None
+    if text == "auto":
+        return "auto"
     try:
         sides = [int(side) for side in text.lower().split("x")]
     except ValueError:
         sides = []
     if len(sides) not in (1, 2):
-        raise ConfigError(f"--size: expected pixels a side, or HEIGHTxWIDTH, came {text!r}")
+        raise ConfigError(f"--size: expected pixels a side, HEIGHTxWIDTH, or auto, came {text!r}")
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
@@ -317,6 +335,27 @@ def parse_share(text: str) -> float | None:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         raise ConfigError(f"--false-alarms: expected auto or a share such as 0.01, came {text!r}") from None
+
+
+def load_detectors(folders: Sequence[Path], device: str) -> dict[str, Detector]:
+    """Every detector by a name to show: that of its folder, or the whole path where two have the same."""
+    from unlike.detector import Detector
+
+    names = [name_of(folder) for folder in folders]
+    names = [str(folder) if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"--beside: {twice} is named twice; name each detector once")
+    return {name: Detector.load(folder, device) for name, folder in zip(names, folders, strict=True)}
+
+
+def name_of(folder: Path) -> str:
+    """What to call a detector.
+
+    >>> name_of(Path("line3/bottle.unlike"))
+    'bottle'
+    """
+    return folder.absolute().name.removesuffix(".unlike")
 
 
 def finish(console: Console, unreadable: Sequence[Unreadable]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from unlike.cli.app import IMAGES_HELP, DetectorPath, Device, app, finish, read_choices
+from unlike.cli.app import IMAGES_HELP, DetectorPath, Device, app, finish, read_choices, resumable
 from unlike.cli.console import Console, plural
 from unlike.errors import ConfigError
 
@@ -40,17 +40,19 @@ def finetune(
     scratch: Annotated[
         bool, typer.Option("--scratch", help="Start from random weights, to see what the detector's are worth.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice; 0 unless given.")] = None,
     device: Device = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.")
     ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings by section.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a fine-tuning that was stopped.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For metrics.json and report.html, on the validation images.")
     ] = None,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded images in the cache folder.")] = True,
 ) -> None:
-    """Teach a detector's encoder to name classes, from a few labelled images, and write a classifier.
+    """Teach a detector's encoder, or only a head on one that is frozen, to name classes, and write a classifier.
 
     Example: unlike finetune cells.unlike labelled/ -o cells.classifier --set finetune.class_weights=balanced
     """
@@ -60,10 +62,13 @@ def finetune(
     from unlike.evaluation.classes import validate_classifier
     from unlike.report.classes import write_classes
 
-    overrides, _ = read_choices(None, settings or [])
+    overrides, choices = read_choices(config, settings or [])
+    if "preset" in choices:
+        raise ConfigError(f"{config}: preset is a choice about a detector, and {detector} is fitted; leave it out")
     if scratch:
         overrides.setdefault("finetune", {})["scratch"] = True
     loaded = Detector.load(detector, device)
+    seed = seed if seed is not None else int(choices.get("seed", 0))
     classifier = Classifier.from_detector(
         loaded, epochs=epochs, seed=seed, device=device, cache=cache, settings=overrides
     )
@@ -71,9 +76,10 @@ def finetune(
     if report is not None:
         check_writable(report / "report.html")
     console = Console()
-    with console.progress() as notify:
-        classifier.fit(labelled, labels, notify=notify)
-    classifier.save(output)
+    with resumable(output, resume, console) as unfinished:
+        with console.progress() as notify:
+            classifier.fit(labelled, labels, checkpoint=unfinished, resume=resume, notify=notify)
+        classifier.save(output)
     found = validate_classifier(classifier)
     if report is not None and is_first_process():
         write_classes(classifier, found, report)
@@ -164,18 +170,28 @@ def _start_rows(file: TextIO, classes: Sequence[str]) -> Any:
 def _say_finetuned(
     console: Console, classifier: Classifier, found: ClassEvaluation, output: Path, report: Path | None
 ) -> None:
-    images, settings = classifier.describe()["fitted"]["images"], classifier.settings
-    start = "from random weights" if settings.finetune.scratch else "from the detector's encoder"
+    from unlike.fitting import kept_epoch
+
+    images = classifier.describe()["fitted"]["images"]
     console.say(
-        f"Fine-tuned {settings.detector.model_name} {start}, {len(classifier.classes_)} classes: "
+        f"{_what_learned(classifier)}, {len(classifier.classes_)} classes: "
         f"{images['train']:,} images to train, {images['validation']:,} to validate."
     )
-    best = min(classifier.history_, key=lambda row: row["validation"])
+    kept = kept_epoch(classifier.history_, classifier.settings.training.keep)
     console.say(
-        f"Kept epoch {best['epoch']:.0f} of {len(classifier.history_)}: validation loss {best['validation']:.4g}."
+        f"Kept epoch {kept['epoch']:.0f} of {len(classifier.history_)}: validation loss {kept['validation']:.4g}."
     )
     _say_accuracy(console, found, report)
     console.say(f"Classifier: {output}")
+
+
+def _what_learned(classifier: Classifier) -> str:
+    """The encoder or only a head on it, and from which weights on."""
+    model, scratch = classifier.settings.detector.model_name, classifier.settings.finetune.scratch
+    if classifier.frozen_:
+        weights = "random weights" if scratch else "the detector's weights"
+        return f"Taught a head alone, on the codes of {model}, frozen with {weights}"
+    return f"Fine-tuned {model} from " + ("random weights" if scratch else "the detector's encoder")
 
 
 def _say_accuracy(console: Console, found: ClassEvaluation, report: Path | None) -> None:

@@ -57,6 +57,8 @@ class Console:
 
     def say_fit(self, detector: Detector, folder: Path) -> None:
         """What was learned, from what, and what is promised."""
+        from unlike.fitting import kept_epoch
+
         facts = detector.describe()["fitted"]
         images, frame = facts["images"], detector.frame_
         history = detector.history_
@@ -68,7 +70,7 @@ class Console:
             f"{frame.channels}: {parts}" + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
         )
         if history:
-            best = min(history, key=lambda row: row["validation"])
+            best = kept_epoch(history, detector.settings.training.keep)
             self.say(f"Kept epoch {best['epoch']:.0f} of {len(history)}: validation loss {best['validation']:.4g}.")
         self._say_promise(detector, facts)
         self.say(f"Detector: {folder}")

@@ -1,13 +1,8 @@
 """Equilibrium k-means (Y. He, "Imbalanced Data Clustering using Equilibrium K-Means", arXiv 2402.14490).
 
-With d_nk = 1/2 ||x_n - c_k||^2, the memberships u_nk = exp(-alpha d_nk) / sum_i exp(-alpha d_ni) and the mean
-distance m_n = sum_k u_nk d_nk of a point, it lowers J = sum_n m_n. The gradient of J is sum_n w_nk (c_k - x_n) with the
-weights w_nk = u_nk [1 - alpha (d_nk - m_n)], so each centre moves to the w-weighted mean of the points. The weights of
-a point sum to 1 over the centres, and are negative for centres much farther than its own: points of a large cluster
-push the other centres away, which is why these do not crowd into it.
-
-Points are moved to their mean and divided by their root mean square distance from it before anything is computed, so
-that neither a large offset nor a large or small unit costs digits; alpha and J are given in the user's units.
+A scikit-learn estimator: settings, checks and what is learned; its arithmetic is in `descent`. Points are moved to their
+mean and divided by their root mean square distance from it before anything is computed, so that neither a large offset
+nor a large or small unit costs digits; alpha and J are given in the user's units.
 """
 
 # ruff: noqa: N803 - scikit-learn's users pass X by name
@@ -18,34 +13,38 @@ import math
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.cluster import kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import euclidean_distances, pairwise_distances_argmin
+from sklearn.metrics import euclidean_distances
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from unlike.cluster.descent import (
+    TINIEST,
+    Rule,
+    State,
+    Variant,
+    descend,
+    join_centres,
+    measure,
+    measure_contrast,
+    point_blocks,
+    row_blocks,
+)
+from unlike.cluster.starts import SAMPLE, STARTS, draw_rows
 from unlike.errors import ConfigError, DataError, unknown
 from unlike.records import Floats
 
-Variant = Literal["equilibrium", "softmax"]
 ALPHA_RULES = ("dvariance", "contrast")
 
-CHUNK = 2**16  # numbers in a block of points, or of points by clusters: a few of these stay in a core's cache
-SHORTEST = 256  # rows of a block, however wide
-SMALLEST_MASS = 1e-3  # of sum w_nk / sum u_nk, below which the weighted mean is not trusted to be a descent
-COINCIDENT = 0.01  # centres nearer than this, in widths of the membership function, are one
-TINIEST = 1e-150  # length that can be squared
 LARGEST_ALPHA = 1e30  # in the points' own units: harder than any data needs, and no overflow in float32
 LADDER = 2.0 ** np.arange(0, 14.5, 0.5)  # values of alpha tried for "contrast", in the points' own units
 CONTRAST = 0.5  # that every cluster must reach
-SAMPLE, PASSES = 4000, 50  # points, and passes over them from each start, with which they are tried
-SEEDS = 8  # for each cluster, of a spread start
+PASSES = 50  # over a sample of the points, from each start, with which they are tried
 
 
 class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -125,11 +124,11 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
         self._find_unit(X)
         points = self._to_unit(X)
         random = check_random_state(self.random_state)
-        rule = _Rule(self._find_alpha(points, random), self.variant)
+        rule = Rule(self._find_alpha(points, random), self.variant)
         state, self.n_iter_ = self._best_descent(points, rule, random)
         self.alpha_ = rule.alpha / self._alpha_unit()
         self.weight_sums_ = state.masses
-        self._learn(X, points, _joined(state.centres, rule.width()))
+        self._learn(X, points, join_centres(state.centres, rule.width()))
         self._warn_of_empty_clusters()
         return self
 
@@ -145,7 +144,7 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
         self._check_settings()
         X = self._read(X, reset=False)
         points = self._to_unit(X)
-        state = _measure(points, self._unit_centres(), self._rule())
+        state = measure(points, self._unit_centres(), self._rule())
         self.n_iter_ += 1
         self.weight_sums_ = self.weight_sums_ + state.masses
         shares = np.divide(state.masses, self.weight_sums_, out=np.zeros(len(state.masses)), where=state.masses > 0)
@@ -164,7 +163,7 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
         """(n_samples, n_clusters) how far each point belongs to each centre: u, from 0 to 1, rows sum to 1."""
         points = self._to_unit(self._read(X, reset=False))
         centres, rule = self._unit_centres(), self._rule()
-        return np.concatenate([rule.weigh(block, centres)[0].T for block in _blocks(points, len(centres))])
+        return np.concatenate([rule.weigh(block, centres)[0].T for block in point_blocks(points, len(centres))])
 
     @property
     def _n_features_out(self) -> int:
@@ -196,7 +195,7 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
         if not reset:
             check_is_fitted(self, "cluster_centers_")
         points = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
-        broken = sum(int((~np.isfinite(block)).any(axis=1).sum()) for block in _blocks(points, 1))
+        broken = sum(int((~np.isfinite(block)).any(axis=1).sum()) for block in point_blocks(points, 1))
         if broken:
             raise DataError(
                 f"expected finite numbers, came NaN or inf in {broken} of {len(points)} points; leave those out, or find "
@@ -212,7 +211,7 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
                 f"n_clusters={self.n_clusters}; add points (for partial_fit: to the first batch), or ask for fewer clusters"
             )
         self.offset_ = points.mean(axis=0, dtype=np.float64)
-        farthest = max(float(np.abs(block - self.offset_).max()) for block in _blocks(points, 1))
+        farthest = max(float(np.abs(block - self.offset_).max()) for block in point_blocks(points, 1))
         constant = bool((points == points[0]).all())  # not farthest == 0: the mean of equal points may be rounded
         if constant and self.n_clusters > 1:
             raise DataError(
@@ -220,7 +219,7 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
                 "out why (a code that has collapsed?), or ask for one cluster"
             )
         unit = farthest or 1.0  # divided out first, so that no square overflows or vanishes
-        squares = sum(float(np.square((block - self.offset_) / unit).sum()) for block in _blocks(points, 1))
+        squares = sum(float(np.square((block - self.offset_) / unit).sum()) for block in point_blocks(points, 1))
         self.spread_ = 1.0 if constant else unit * math.sqrt(squares / len(points))
         if not TINIEST <= self.spread_ <= 1 / TINIEST:
             raise DataError(
@@ -231,7 +230,7 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
     def _to_unit(self, points: Floats) -> Floats:
         """(N, D) a copy in the unit, of the same type, made block by block."""
         unit = np.empty(points.shape, points.dtype)
-        for rows in _rows(*points.shape):
+        for rows in row_blocks(*points.shape):
             unit[rows] = (points[rows] - self.offset_) / self.spread_
         return unit
 
@@ -241,7 +240,7 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
     def _lengths(self, points: Floats) -> Iterator[Floats]:
         """Distances (B, K) block by block; computed in double precision, without the offset that would cost digits."""
         centres = self._unit_centres()
-        for block in _blocks(points, len(centres)):
+        for block in point_blocks(points, len(centres)):
             lengths = euclidean_distances((block - self.offset_) / self.spread_, centres)
             yield (lengths * self.spread_).astype(points.dtype, copy=False)
 
@@ -251,8 +250,8 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
     def _alpha_unit(self) -> float:
         return float(self.spread_**2 if self.variant == "equilibrium" else self.spread_)
 
-    def _rule(self) -> _Rule:
-        return _Rule(self.alpha_ * self._alpha_unit(), self.variant)
+    def _rule(self) -> Rule:
+        return Rule(self.alpha_ * self._alpha_unit(), self.variant)
 
     def _find_alpha(self, points: Floats, random: np.random.RandomState) -> float:
         """Of points in the unit, whose mean squared distance from their mean is 1."""
@@ -264,13 +263,13 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
 
     def _contrast_alpha(self, points: Floats, random: np.random.RandomState) -> float:
         """Just above the smallest alpha of the ladder at which the points of every cluster decide for it."""
-        points = points[_sample(len(points), max(SAMPLE, self.n_clusters), random)]
+        points = points[draw_rows(len(points), max(SAMPLE, self.n_clusters), random)]
         starts = list(self._starts(points, random))
 
         def contrast(alpha: float) -> float:
-            rule = _Rule(alpha, self.variant)
-            ends = [_descend(points, start, rule, PASSES, 10 * self.tol)[0] for start in starts]
-            return _contrast(points, min(ends, key=lambda end: end.objective).centres, rule)
+            rule = Rule(alpha, self.variant)
+            ends = [descend(points, start, rule, PASSES, 10 * self.tol)[0] for start in starts]
+            return measure_contrast(points, min(ends, key=lambda end: end.objective).centres, rule)
 
         smallest = bisect_left(LADDER, CONTRAST, key=contrast)
         return float(LADDER[min(smallest + 1, len(LADDER) - 1)])  # one above: at the brink clusters are half joined
@@ -293,9 +292,9 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
             )
         return np.asarray((centres - self.offset_) / self.spread_)
 
-    def _best_descent(self, points: Floats, rule: _Rule, random: np.random.RandomState) -> tuple[_State, int]:
+    def _best_descent(self, points: Floats, rule: Rule, random: np.random.RandomState) -> tuple[State, int]:
         """The end with the lowest J of all starts, and the passes it took."""
-        ends = (_descend(points, start, rule, self.max_iter, self.tol) for start in self._starts(points, random))
+        ends = (descend(points, start, rule, self.max_iter, self.tol) for start in self._starts(points, random))
         return min(ends, key=lambda end: end[0].objective)
 
     def _learn(self, X: Floats, points: Floats, centres: Floats) -> None:
@@ -304,7 +303,7 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
         self.labels_ = self._nearest(X)
         self.weights_ = np.empty((len(X), len(centres)), X.dtype)
         centres, rule, objective = self._unit_centres(), self._rule(), 0.0
-        for rows in _rows(len(points), max(centres.shape)):
+        for rows in row_blocks(len(points), max(centres.shape)):
             _, weights, part = rule.weigh(points[rows], centres)
             self.weights_[rows] = weights.T
             objective += part + 0.5 * float(np.square(points[rows]).sum(dtype=np.float64))
@@ -319,167 +318,6 @@ class EquilibriumKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
                 "alpha='contrast', or ask for fewer clusters"
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """How points belong to centres, and weigh on them."""
-
-    alpha: float
-    variant: Variant
-
-    def weigh(self, points: Floats, centres: Floats) -> tuple[Floats, Floats, float]:  # (B, D), (K, D)
-        """Memberships u (K, B), weights w (K, B), and the points' part of J, less 1/2 ||x||^2, which no centre changes.
-
-        Clusters come first, because numpy adds up long rows fast and short ones slowly.
-        """
-        centres = centres.astype(points.dtype, copy=False)
-        distances = 0.5 * np.square(centres).sum(axis=1)[:, None] - centres @ points.T  # d, less 1/2 ||x||^2
-        nearest = distances.min(axis=0)
-        if self.variant == "softmax":
-            lengths = np.sqrt(np.maximum(2 * distances + np.square(points).sum(axis=1), 0))
-            memberships = _softmax(self.alpha * (lengths.min(axis=0) - lengths))
-            return memberships, memberships, float((memberships * distances).sum(dtype=np.float64))
-        distances -= nearest  # so that no exponential overflows, and one of each point does not vanish
-        memberships = _softmax(-self.alpha * distances)
-        weights = memberships * distances
-        mean = weights.sum(axis=0)
-        objective = float((mean + nearest).sum(dtype=np.float64))
-        np.subtract(mean, distances, out=weights)
-        weights *= self.alpha
-        weights += 1
-        weights *= memberships
-        return memberships, weights, objective
-
-    def width(self) -> float:
-        """The distance over which memberships change much."""
-        return self.alpha**-0.5 if self.variant == "equilibrium" else 1 / self.alpha
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """Centres, what they are worth, and where they would go."""
-
-    centres: Floats  # (K, D)
-    objective: float  # J, less what no centre changes
-    step: Floats  # (K, D) to the weighted means
-    masses: Floats  # (K,) what each step was divided by: how much weight each centre rests on
-
-
-def _measure(points: Floats, centres: Floats, rule: _Rule) -> _State:  # (N, D), (K, D)
-    """One pass over the points.
-
-    The step is minus the gradient of J over the sum of the weights, and leads down as long as that is positive. Where
-    repulsion makes it negative, or so small that the mean lies anywhere, the step is divided by the sum of the
-    memberships instead; a centre that no point belongs to stays.
-    """
-    pulls, sums, shares, objective = np.zeros(centres.shape), np.zeros(len(centres)), np.zeros(len(centres)), 0.0
-    for block in _blocks(points, len(centres)):
-        memberships, weights, part = rule.weigh(block, centres)
-        pulls += weights @ block
-        sums += weights.sum(axis=1)
-        shares += memberships.sum(axis=1)
-        objective += part
-    pulls -= sums[:, None] * centres
-    masses = np.where(sums > SMALLEST_MASS * shares, sums, shares)
-    step = np.divide(pulls, masses[:, None], out=np.zeros(centres.shape), where=masses[:, None] > 0)
-    return _State(centres, objective, step, masses)
-
-
-def _descend(points: Floats, start: Floats, rule: _Rule, most: int, tolerance: float) -> tuple[_State, int]:
-    """Move the centres until they stay, and count the passes; a move that raises J is halved until it does not.
-
-    No centre leaves the ball that holds the points: beyond it lies no cluster, but J may be as low as anywhere.
-    """
-    reach = math.sqrt(max(float(np.square(block).sum(axis=1).max()) for block in _blocks(points, 1)))
-    state = _measure(points, start, rule)
-    move = _within(start + state.step, reach) - start
-    for passes in range(1, most + 1):  # noqa: B007
-        if np.linalg.norm(move, axis=1).max() <= tolerance:
-            break
-        trial = _measure(points, state.centres + move, rule)
-        if rule.variant == "equilibrium" and trial.objective > state.objective:
-            move = move / 2
-        else:
-            state, move = trial, _within(trial.centres + trial.step, reach) - trial.centres
-    return state, passes
-
-
-def _within(centres: Floats, reach: float) -> Floats:
-    """Centres that are farther than `reach` from the mean of the points, brought back to that distance."""
-    lengths = np.linalg.norm(centres, axis=1, keepdims=True)
-    return np.asarray(centres * np.minimum(1, reach / np.maximum(lengths, TINIEST)))
-
-
-def _draw_start(points: Floats, clusters: int, random: np.random.RandomState) -> Floats:
-    """k-means++: points drawn one after the other, with odds by the squared distance to the nearest before."""
-    return np.asarray(kmeans_plusplus(points, clusters, random_state=random)[0])
-
-
-def _spread_start(points: Floats, clusters: int, random: np.random.RandomState) -> Floats:
-    """Centres far from each other: k-means++ rarely draws one from each of several small clusters, this mostly does.
-
-    Many seeds, each moved to the mean of the points nearest to it, which takes the noise out of their distances; then
-    one of them, and again and again the one farthest from those taken (Gonzalez, 1985).
-    """
-    points = points[_sample(len(points), max(SAMPLE, SEEDS * clusters), random)]
-    seeds = kmeans_plusplus(points, min(len(points), SEEDS * clusters), random_state=random, n_local_trials=1)[0]
-    labels = pairwise_distances_argmin(points, seeds)
-    sums = np.stack([np.bincount(labels, column, len(seeds)) for column in points.T], axis=1)
-    sizes = np.bincount(labels, minlength=len(seeds))
-    means = sums[sizes > 0] / sizes[sizes > 0, None]
-    taken = [random.randint(len(means))]
-    while len(taken) < clusters:
-        taken.append(int(euclidean_distances(means, means[taken]).min(axis=1).argmax()))
-    return np.asarray(means[taken])
-
-
-STARTS = {"both": (_draw_start, _spread_start), "k-means++": (_draw_start,), "spread": (_spread_start,)}
-
-
-def _sample(count: int, most: int, random: np.random.RandomState) -> npt.NDArray[np.intp]:
-    """Rows drawn without repetition, in order."""
-    return np.sort(random.permutation(count)[:most])
-
-
-def _contrast(points: Floats, centres: Floats, rule: _Rule) -> float:
-    """How far the points of a cluster belong to it rather than to any, in the cluster where they do so least.
-
-    0: to no centre more than to the others, or no point is nearest to it; 1: to it alone.
-    """
-    memberships = rule.weigh(points, centres)[0]
-    labels, clusters = memberships.argmax(axis=0), len(centres)
-    sizes = np.bincount(labels, minlength=clusters)
-    if clusters == 1 or not sizes.all():
-        return float(clusters == 1)
-    own = np.bincount(labels, memberships.max(axis=0), clusters) / sizes
-    return float((own.min() * clusters - 1) / (clusters - 1))
-
-
-def _joined(centres: Floats, width: float) -> Floats:
-    """Centres of which those that fell together are equal: what is left between them is where the descent stopped."""
-    centres = centres.copy()
-    for row in range(len(centres)):
-        near = np.linalg.norm(centres - centres[row], axis=1) <= COINCIDENT * width
-        centres[near] = centres[near].mean(axis=0)
-    return centres
-
-
-def _softmax(exponents: Floats) -> Floats:
-    """Over the first axis, in place; the largest exponent of each column is 0."""
-    np.exp(exponents, out=exponents)
-    exponents /= exponents.sum(axis=0)
-    return exponents
-
-
-def _rows(count: int, width: int) -> Iterator[slice]:
-    """Blocks of rows of which each holds about CHUNK numbers."""
-    step = max(SHORTEST, CHUNK // width)
-    return (slice(start, start + step) for start in range(0, count, step))
-
-
-def _blocks(points: Floats, clusters: int) -> Iterator[Floats]:
-    return (points[rows] for rows in _rows(len(points), max(clusters, points.shape[1])))
 
 
 def _positive(value: Any) -> bool:

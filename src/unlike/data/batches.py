@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.data.arrays import ImageArray, rows_of
-from unlike.data.images import Frame, decode, frame_image, promote
+from unlike.data.images import Frame, decode, find_inside, frame_image, promote
 from unlike.data.index import Index, read_original
 from unlike.errors import DataError, ImageError
-from unlike.records import Pixels, Sample, Unreadable
+from unlike.records import Bools, Pixels, Sample, Unreadable
 
 Rows = npt.NDArray[np.intp]
 BLOCK_BYTES = 32 * 1024 * 1024  # of decoded images in flight at a time
@@ -43,6 +43,10 @@ class ImageSet(Protocol):
 
     def take(self, rows: Rows) -> Pixels:
         """(B, H, W, C)"""
+        ...
+
+    def inside(self, rows: Rows) -> Bools | None:
+        """(B, H, W) the pixels that show the image, not the bars that fill its frame up; None where no image has any."""
         ...
 
 
@@ -113,6 +117,13 @@ def value_range(low: float, high: float, kind: np.dtype[np.generic]) -> tuple[fl
         if bounds[0] <= low and high <= bounds[1]:
             return bounds
     return low, high if high > low else low + 1.0
+
+
+def find_insides(shapes: Sequence[tuple[int, int]] | npt.NDArray[np.intp], frame: Frame) -> Bools | None:
+    """Which pixels (B, H, W) show images of these shapes in the frame; None where an image always fills it."""
+    if frame.aspect == "stretch":
+        return None
+    return np.stack([find_inside((int(height), int(width)), frame) for height, width in shapes])
 
 
 def block_rows(frame: Frame) -> int:

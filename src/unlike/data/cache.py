@@ -20,13 +20,13 @@ import numpy.typing as npt
 import platformdirs
 
 from unlike.data.arrays import ImageArray, rows_of
-from unlike.data.batches import Batch, ImageSet, Rows, block_rows, digest, stream, value_range
+from unlike.data.batches import Batch, ImageSet, Rows, block_rows, digest, find_insides, stream, value_range
 from unlike.data.images import Frame, frame_image, promote
 from unlike.data.index import Index
 from unlike.errors import ConfigError, DataError
-from unlike.records import Pixels, Sample, Unreadable
+from unlike.records import Bools, Pixels, Sample, Unreadable
 
-FORMAT = 1
+FORMAT = 2  # of an entry
 GIGABYTE = 1_000_000_000
 LIMIT_GB = 10.0  # default bound of the whole cache
 STALE_SECONDS = 24 * 3600.0  # an unfinished entry older than this was left by a kill
@@ -66,7 +66,7 @@ def load_images(index: Index, frame: Frame, cache: Cache | None, notify: Notify 
     if cache is not None:
         entry = cache.folder / f"decoded-{_key(index, frame)}"
         with contextlib.suppress(OSError):  # a full, small or read-only cache: slower, but no reason to stop
-            return _open_entry(index, entry) or _build_entry(index, frame, cache, entry, notify)
+            return _open_entry(index, frame, entry) or _build_entry(index, frame, cache, entry, notify)
     return _DecodedImages(index, frame, notify)
 
 
@@ -91,6 +91,9 @@ class _RowImages:
         pixels = self._array.take(self._rows[rows])
         return pixels if self._whole else np.stack([frame_image(image, self._frame) for image in pixels])
 
+    def inside(self, rows: Rows) -> Bools | None:
+        return find_insides([self._array.size] * len(rows), self._frame)
+
 
 class _DecodedImages:
     """Files that are decoded each time they are taken: slow, but nothing is kept."""
@@ -98,6 +101,7 @@ class _DecodedImages:
     def __init__(self, index: Index, frame: Frame, notify: Notify) -> None:
         facts = _read_all(index, frame, notify)
         self._index, self._frame, self._kind = _readable(index, facts.bad), frame, facts.kind
+        self._shapes = facts.shapes
         self.samples, self.unreadable = self._index.samples, facts.unreadable
         self.digests, self.value_range = facts.digests, facts.value_range
 
@@ -109,19 +113,23 @@ class _DecodedImages:
             )
         return promote(batch.pixels, self._kind)
 
+    def inside(self, rows: Rows) -> Bools | None:
+        return find_insides(self._shapes[rows], self._frame)
+
 
 class _CachedImages:
     """Files decoded into a memory map."""
 
-    def __init__(self, index: Index, entry: Path) -> None:
+    def __init__(self, index: Index, frame: Frame, entry: Path) -> None:
         facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
         bad = {int(position): str(reason) for position, reason in facts["unreadable"]}
         self.samples: Sequence[Sample] = _readable(index, list(bad)).samples
         self.unreadable = tuple(Unreadable(index.samples[position].id, reason) for position, reason in bad.items())
         self.digests = np.load(entry / "digests.npy", allow_pickle=False)
+        self._shapes, self._frame = np.load(entry / "shapes.npy", allow_pickle=False), frame
         self.value_range: tuple[float, float] = (float(facts["low"]), float(facts["high"]))
         self._map = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
-        if not (len(self.samples) == len(self.digests) and len(self._map) == len(index)):
+        if not (len(self.samples) == len(self.digests) == len(self._shapes) and len(self._map) == len(index)):
             raise ValueError("the parts of a cache entry do not agree")
         with contextlib.suppress(OSError):  # a cache that may only be read
             os.utime(entry)  # used now: evict it last
@@ -129,12 +137,16 @@ class _CachedImages:
     def take(self, rows: Rows) -> Pixels:
         return np.asarray(self._map[rows])
 
+    def inside(self, rows: Rows) -> Bools | None:
+        return find_insides(self._shapes[rows], self._frame)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Facts:
     bad: list[int]  # positions in the index of the unreadable images
     unreadable: tuple[Unreadable, ...]
     digests: npt.NDArray[np.uint64]
+    shapes: npt.NDArray[np.intp]  # (N, 2) of the original images
     value_range: tuple[float, float]
     kind: np.dtype[np.generic]
 
@@ -143,6 +155,7 @@ def _read_all(index: Index, frame: Frame, notify: Notify, keep: Callable[[Pixels
     """One pass over every image: which can be read, what they hash to, what values they span."""
     unreadable: list[Unreadable] = []
     digests: list[npt.NDArray[np.uint64]] = []
+    shapes: list[tuple[int, int]] = []
     done, low, high, kind = 0, np.inf, -np.inf, np.dtype(np.uint8)
     for batch in stream(index, frame):
         unreadable.extend(batch.unreadable)
@@ -151,6 +164,7 @@ def _read_all(index: Index, frame: Frame, notify: Notify, keep: Callable[[Pixels
         if not len(batch.samples):
             continue
         digests.append(np.array([digest(image) for image in batch.pixels], np.uint64))
+        shapes.extend(batch.shapes)
         kind = max(kind, batch.pixels.dtype, key=lambda kind: kind.itemsize)
         if frame.floating:
             low, high = min(low, float(batch.pixels.min())), max(high, float(batch.pixels.max()))
@@ -161,7 +175,8 @@ def _read_all(index: Index, frame: Frame, notify: Notify, keep: Callable[[Pixels
         raise DataError(f"{index.source}: none of its {len(index):,} images can be used: {named}")
     ids = {item.id for item in unreadable}
     bad = [position for position, sample in enumerate(index.samples) if sample.id in ids] if ids else []
-    return _Facts(bad, tuple(unreadable), np.concatenate(digests), value_range(low, high, kind), kind)
+    bounds = value_range(low, high, kind)
+    return _Facts(bad, tuple(unreadable), np.concatenate(digests), np.array(shapes, np.intp), bounds, kind)
 
 
 def _readable(index: Index, bad: list[int]) -> Index:
@@ -182,11 +197,11 @@ def _key(index: Index, frame: Frame) -> str:
     return sums.hexdigest()[:32]
 
 
-def _open_entry(index: Index, entry: Path) -> _CachedImages | None:
+def _open_entry(index: Index, frame: Frame, entry: Path) -> _CachedImages | None:
     if not entry.is_dir():
         return None
     try:
-        return _CachedImages(index, entry)
+        return _CachedImages(index, frame, entry)
     except (OSError, EOFError, ValueError, TypeError, LookupError):  # damaged, or another process evicts it this moment
         shutil.rmtree(entry, ignore_errors=True)
         return None
@@ -205,7 +220,7 @@ def _build_entry(index: Index, frame: Frame, cache: Cache, entry: Path, notify: 
             fresh.rename(entry)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    built = _open_entry(index, entry)
+    built = _open_entry(index, frame, entry)
     if built is None:
         raise OSError(f"{entry} could not be made")
     return built
@@ -235,6 +250,7 @@ def _write_entry(
         file.flush()
         os.fsync(file.fileno())
     np.save(folder / "digests.npy", facts.digests)
+    np.save(folder / "shapes.npy", facts.shapes)
     unreadable = [(position, item.reason) for position, item in zip(facts.bad, facts.unreadable, strict=True)]
     low, high = facts.value_range
     text = json.dumps({"unreadable": unreadable, "low": low, "high": high})

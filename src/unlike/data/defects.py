@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -62,6 +62,7 @@ def add_defects(
     random: np.random.Generator,
     *,
     value_range: tuple[float, float] = (0.0, 1.0),
+    inside: Bools | None = None,  # (B, H, W)
 ) -> tuple[Pixels, Bools]:
     """Damage a batch of normal images here and there, and say where: the images (B, H, W, C) and masks (B, H, W).
 
@@ -72,7 +73,8 @@ def add_defects(
 
     A mask is true where the change can be seen, by at least 3 % of the way from black to white; a defect that cannot be
     seen is drawn anew. `value_range`, the values of black and white, is for floats. A fourth channel is alpha and keeps
-    its values. The input is never changed, and is itself returned where no image gets a defect.
+    its values. `inside` says where the images are, if bars fill up their frame: sizes are shares of that part, and nothing
+    beyond it changes. The input is never changed, and is itself returned where no image gets a defect.
 
     >>> images = np.full((2, 32, 32, 1), 100, np.uint8)
     >>> spoilt, masks = add_defects(images, DefectConfig(kinds=("scratch",)), np.random.default_rng(0))
@@ -80,16 +82,19 @@ def add_defects(
     ([True, True], True)
     """
     masks = np.zeros(pixels.shape[:3], bool)
-    chosen = np.flatnonzero(random.random(len(pixels)) < config.share)
-    if not len(chosen):
+    windows = [_Window(0, 0, pixels.shape[1], pixels.shape[2])] * len(pixels)
+    if inside is not None:
+        windows = [_window_of(mask) for mask in inside]
+    chosen = [row for row in np.flatnonzero(random.random(len(pixels)) < config.share) if windows[row].height]
+    if not chosen:
         return pixels, masks
     low, high = value_range if pixels.dtype.kind == "f" else (0.0, float(np.iinfo(pixels.dtype).max))
     spoilt = np.array(pixels, order="C")
     colours = np.s_[..., : 3 if pixels.shape[3] == 4 else None]
     for row in chosen:
-        scene = _Scene(pixels[colours], int(row), config, random, low, high)
+        scene = _Scene(pixels[colours], int(row), windows, config, random, low, high)
         for _ in range(random.integers(1, config.most, endpoint=True)):
-            _damage(spoilt[row][colours], masks[row], scene)
+            _damage(spoilt[row][colours], masks[row], None if inside is None else inside[row], scene)
     return (spoilt, masks) if masks.any() else (pixels, masks)
 
 
@@ -152,12 +157,34 @@ class _Patch:
     cover: Floats  # (h, w) from 0, the image shows, to 1, it does not
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The part of a frame that an image fills."""
+
+    top: int
+    left: int
+    height: int  # 0 where there is nothing of an image
+    width: int
+
+    def holds(self, size: tuple[int, int]) -> bool:
+        return size[0] <= self.height and size[1] <= self.width
+
+
+def _window_of(inside: Bools) -> _Window:
+    """The smallest window round all that is true, (H, W)."""
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return _Window(0, 0, 0, 0)
+    return _Window(int(rows[0]), int(columns[0]), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scene:
     """What a defect may be made of, and its random choices."""
 
     batch: Pixels  # (B, H, W, C)
     row: int  # of the image that is damaged
+    windows: Sequence[_Window]  # B, of the images in their frame
     config: DefectConfig
     random: np.random.Generator
     low: float  # black
@@ -165,7 +192,8 @@ class _Scene:
 
     @property
     def sides(self) -> tuple[int, int]:
-        return self.batch.shape[1], self.batch.shape[2]
+        window = self.windows[self.row]
+        return window.height, window.width
 
     def between(self, ends: tuple[float, float]) -> float:
         """A number, its logarithm evenly drawn."""
@@ -180,19 +208,24 @@ class _Scene:
         """The nearest whole size of two pixels or more that is no larger than an image."""
         return min(max(2, round(height)), self.sides[0]), min(max(2, round(width)), self.sides[1])
 
-    def draw_corner(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Where a window of this size lies in an image."""
-        bottom, right = self.sides[0] - size[0], self.sides[1] - size[1]
-        return int(self.random.integers(bottom, endpoint=True)), int(self.random.integers(right, endpoint=True))
+    def draw_corner(self, size: tuple[int, int], row: int | None = None) -> tuple[int, int]:
+        """Where a part of this size begins in an image of the batch, the damaged one unless another is named."""
+        window = self.windows[self.row if row is None else row]
+        down = int(self.random.integers(window.height - size[0], endpoint=True))
+        return window.top + down, window.left + int(self.random.integers(window.width - size[1], endpoint=True))
 
     def take(self, row: int, corner: tuple[int, int], size: tuple[int, int]) -> Floats:
-        """A window of an image of the batch, (h, w, C) float32."""
+        """A part of an image of the batch, (h, w, C) float32."""
         (top, left), (height, width) = corner, size
         return self.batch[row, top : top + height, left : left + width].astype(np.float32)
 
-    def draw_source(self) -> int:
-        """The row of the image itself or, as often, of any of the batch."""
-        return self.row if self.random.random() < 0.5 else int(self.random.integers(len(self.batch)))
+    def draw_part(self, size: tuple[int, int], *, foreign: bool = False) -> Floats:
+        """A part of this size, (h, w, C), of the image itself or, if it may be foreign, as often of any of the batch."""
+        row = self.row
+        if foreign and self.random.random() >= 0.5:
+            other = int(self.random.integers(len(self.batch)))
+            row = other if self.windows[other].holds(size) else row
+        return self.take(row, self.draw_corner(size, row), size)
 
     def jitter(self, values: Floats) -> Floats:
         """Values a little lighter or darker, of more or less contrast, mirrored or not."""
@@ -202,14 +235,17 @@ class _Scene:
         return np.asarray((values - mean) * gain + mean + shift, np.float32)[:: flips[0], :: flips[1]]
 
 
-def _damage(image: Pixels, mask: Bools, scene: _Scene) -> None:
-    """Lay one defect over an image (H, W, C) and into its mask (H, W), in place; nothing if none can be seen."""
+def _damage(image: Pixels, mask: Bools, inside: Bools | None, scene: _Scene) -> None:
+    """Lay one defect over an image (H, W, C), and into its mask (H, W), in place; nothing if none can be seen.
+
+    Nothing changes where `inside` is false.
+    """
     for _ in range(TRIES):
         kind = scene.config.kinds[scene.random.integers(len(scene.config.kinds))]
         patch = KINDS[kind](scene)
         at = np.s_[patch.top : patch.top + patch.cover.shape[0], patch.left : patch.left + patch.cover.shape[1]]
-        before = image[at].astype(np.float32)
-        after = before + patch.cover[..., None] * (np.clip(patch.values, scene.low, scene.high) - before)
+        before, cover = image[at].astype(np.float32), patch.cover if inside is None else patch.cover * inside[at]
+        after = before + cover[..., None] * (np.clip(patch.values, scene.low, scene.high) - before)
         after = after if image.dtype.kind == "f" else np.rint(after)
         change = np.abs(after - before).max(axis=2)
         seen = (cv2.blur(change, (SPREAD, SPREAD)) >= VISIBLE * (scene.high - scene.low)) & (change > 0)
@@ -222,7 +258,7 @@ def _damage(image: Pixels, mask: Bools, scene: _Scene) -> None:
 def _paste(scene: _Scene) -> _Patch:
     """A patch of the same image, elsewhere."""
     size = scene.draw_size(PASTE_ASPECT)
-    values = scene.jitter(scene.take(scene.row, scene.draw_corner(size), size))
+    values = scene.jitter(scene.draw_part(size))
     return _Patch(*scene.draw_corner(size), values, np.ones(size, np.float32))
 
 
@@ -235,7 +271,7 @@ def _scar(scene: _Scene) -> _Patch:
     width, height = np.ceil(points.max(axis=0)).astype(int) + 1
     size = min(int(height), scene.sides[0]), min(int(width), scene.sides[1])
     cover = cv2.fillConvexPoly(np.zeros(size, np.uint8), np.rint(points).astype(np.int32), 1)
-    values = scene.jitter(scene.take(scene.row, scene.draw_corner(size), size))
+    values = scene.jitter(scene.draw_part(size))
     return _Patch(*scene.draw_corner(size), values, cover.astype(np.float32))
 
 
@@ -244,7 +280,7 @@ def _blend(scene: _Scene) -> _Patch:
     size = scene.draw_size(PASTE_ASPECT)
     zoom = scene.between(ZOOM)
     source = scene.fit(size[0] / zoom, size[1] / zoom)
-    taken = scene.take(scene.draw_source(), scene.draw_corner(source), source)
+    taken = scene.draw_part(source, foreign=True)
     parts = [taken[..., start : start + MOST_CHANNELS] for start in range(0, taken.shape[2], MOST_CHANNELS)]
     values = np.concatenate([cv2.resize(part, size[::-1]).reshape(*size, -1) for part in parts], axis=2)
     corner = scene.draw_corner(size)
@@ -257,17 +293,18 @@ def _blend(scene: _Scene) -> _Patch:
 
 def _scratch(scene: _Scene) -> _Patch:
     """A thin curved line of changing width, light or dark."""
-    random, shorter = scene.random, min(scene.sides)
+    random, shorter, window = scene.random, min(scene.sides), scene.windows[scene.row]
+    origin, sides = np.array([window.left, window.top]), np.array([window.width, window.height])
     length = min(SCRATCH_LENGTH * scene.between(scene.config.size), 1.0) * shorter
     turns = random.normal(0, 0.5) / SCRATCH_POINTS + random.normal(0, 0.08, SCRATCH_POINTS)
     heading = random.uniform(0, 2 * np.pi) + np.cumsum(turns)
     steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * (length / SCRATCH_POINTS)
-    points = random.uniform(0, 1, 2) * scene.sides[::-1] + np.cumsum(steps, axis=0)
+    points = origin + random.uniform(0, 1, 2) * sides + np.cumsum(steps, axis=0)
     thickest = max(1.0, scene.between(SCRATCH_WIDTH) * shorter)
     widths = np.maximum(1, np.rint(thickest * random.uniform(0.4, 1.0, SCRATCH_POINTS))).astype(int)
     pad = int(thickest) + 2
-    start = np.clip(np.floor(points.min(axis=0)).astype(int) - pad, 0, np.array(scene.sides[::-1]) - 1)
-    stop = np.clip(np.ceil(points.max(axis=0)).astype(int) + pad, start + 1, scene.sides[::-1])
+    start = np.clip(np.floor(points.min(axis=0)).astype(int) - pad, origin, origin + sides - 1)
+    stop = np.clip(np.ceil(points.max(axis=0)).astype(int) + pad, start + 1, origin + sides)
     canvas = np.zeros((stop - start)[::-1], np.uint8)
     places = np.rint((points - start) * 16).astype(int)
     for first, second, width in zip(places[:-1].tolist(), places[1:].tolist(), widths.tolist(), strict=False):
@@ -288,7 +325,7 @@ def _stain(scene: _Scene) -> _Patch:
 def _texture(scene: _Scene) -> _Patch:
     """An irregular patch filled from an image of the batch."""
     size = scene.draw_size(PASTE_ASPECT)
-    values = scene.jitter(scene.take(scene.draw_source(), scene.draw_corner(size), size))
+    values = scene.jitter(scene.draw_part(size, foreign=True))
     cover = _irregular(scene, size, softness=scene.between((0.02, 0.2))) * _opacity(scene)
     return _Patch(*scene.draw_corner(size), values, cover)
 

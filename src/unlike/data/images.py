@@ -111,6 +111,18 @@ def restore_map(map_: Floats, shape: tuple[int, int], frame: Frame) -> Floats:
     return _resize_planes(inside, *shape)[..., 0]
 
 
+def find_inside(shape: tuple[int, int], frame: Frame) -> Bools:
+    """Which pixels (H, W) of the frame show an image of that shape: all but the bars that fill the frame up.
+
+    >>> find_inside((10, 40), Frame(4, 4, 3, aspect="pad"))[:, 0]
+    array([False,  True, False, False])
+    """
+    top, left, height, width = _placement(shape, frame)
+    inside = np.zeros(frame.size, bool)
+    inside[top : top + height, left : left + width] = True
+    return inside
+
+
 def promote(image: Pixels, kind: np.dtype[np.generic]) -> Pixels:
     """Widen uint8 to uint16 so that both span their full scale: 255 becomes 65535."""
     if image.dtype == np.uint8 and kind == np.uint16:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
@@ -16,7 +16,7 @@ from unlike.data.batches import BLOCK_BYTES, ImageSet, Rows
 from unlike.data.images import Frame
 from unlike.data.split import Split
 from unlike.errors import ConfigError
-from unlike.records import Floats, Pixels, Sample, Unreadable
+from unlike.records import Bools, Floats, Pixels, Sample, Unreadable
 
 ALIGNED = 32  # pixels: tiles begin at multiples of it where they can, so that the cells of their maps lie on one grid
 TINY = 1e-9
@@ -126,12 +126,23 @@ class TiledImages:
 
     def take(self, rows: Rows) -> Pixels:
         """(B, tile, tile, C); no more than one whole image is in memory."""
+        return self._cut(rows, self._images.take)
+
+    def inside(self, rows: Rows) -> Bools | None:
+        """(B, tile, tile); a tile may lie in a bar altogether."""
+        if self._images.inside(rows[:1] // len(self._tiling)) is None:
+            return None
+        return self._cut(rows, self._images.inside)
+
+    def _cut(self, rows: Rows, take: Callable[[Rows], Pixels | None]) -> Pixels:
+        """The tiles of what `take` gives of one whole image after the other."""
         owners, numbers = np.divmod(rows, len(self._tiling))
         tiles: list[Pixels] = [np.empty(0)] * len(rows)
         for owner in np.unique(owners):
-            image = self._images.take(np.array([owner], np.intp))[0]
+            taken = take(np.array([owner], np.intp))
+            assert taken is not None, "there is something to cut"
             for place in np.flatnonzero(owners == owner).tolist():
-                tiles[place] = self._cut_one(image, int(numbers[place]))
+                tiles[place] = self._cut_one(taken[0], int(numbers[place])).copy()  # a view would keep the whole image
         return np.stack(tiles)
 
     def _cut_one(self, image: Pixels, number: int) -> Pixels:

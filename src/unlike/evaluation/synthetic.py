@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from unlike.data.arrays import ImageArray
-from unlike.data.batches import stream, value_range
+from unlike.data.batches import find_insides, stream, value_range
 from unlike.data.defects import DefectConfig, add_defects
 from unlike.data.images import Frame, promote
 from unlike.data.index import Index
@@ -32,11 +32,11 @@ def make_synthetic(
     ['5', '0 + paste', '1 + scar']
     """
     chosen = _choose_normals(index, seed)
-    samples, normal, unreadable = _read(chosen, frame)
+    samples, normal, inside, unreadable = _read(chosen, frame)
     if not samples:
         named = "; ".join(f"{item.id} {item.reason}" for item in unreadable[:3])
         raise DataError(f"{index.source}: none of its {len(chosen):,} normal images can be read: {named}")
-    damaged, masks, kinds = _damage(normal, config or DefectConfig(), seed)
+    damaged, masks, kinds = _damage(normal, inside, config or DefectConfig(), seed)
     rows = [row for row in range(len(samples)) if masks[row].any()]
     good = [Sample(s.id, row=row, anomalous=False, category=s.category, kind="good") for row, s in enumerate(samples)]
     bad = [
@@ -66,17 +66,18 @@ def _choose_normals(index: Index, seed: int) -> Index:
     return normal.take(few)
 
 
-def _read(index: Index, frame: Frame) -> tuple[list[Sample], Pixels, tuple[Unreadable, ...]]:
-    """What can be read, of one number type (N, H, W, C), and what cannot."""
+def _read(index: Index, frame: Frame) -> tuple[list[Sample], Pixels, Bools | None, tuple[Unreadable, ...]]:
+    """What can be read, of one number type (N, H, W, C), where in the frame it lies (N, H, W), and what cannot."""
     batches = list(stream(index, frame))
     samples = [sample for batch in batches for sample in batch.samples]
     read = [batch.pixels for batch in batches if len(batch.samples)]
     kind = max((pixels.dtype for pixels in read), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
     pixels = np.concatenate([promote(pixels, kind) for pixels in read]) if read else np.empty((0, *frame.size, 1), kind)
-    return samples, pixels, tuple(item for batch in batches for item in batch.unreadable)
+    inside = find_insides([shape for batch in batches for shape in batch.shapes], frame) if samples else None
+    return samples, pixels, inside, tuple(item for batch in batches for item in batch.unreadable)
 
 
-def _damage(normal: Pixels, config: DefectConfig, seed: int) -> tuple[Pixels, Bools, list[str]]:
+def _damage(normal: Pixels, inside: Bools | None, config: DefectConfig, seed: int) -> tuple[Pixels, Bools, list[str]]:
     """A copy of each image (N, H, W, C) with defects of one kind, their masks (N, H, W), and the kinds."""
     random = np.random.default_rng(seed)
     damaged, masks = normal.copy(), np.zeros(normal.shape[:3], bool)
@@ -84,7 +85,7 @@ def _damage(normal: Pixels, config: DefectConfig, seed: int) -> tuple[Pixels, Bo
     several = len(config.kinds)
     for turn, kind in enumerate(config.kinds):
         alone = replace(config, kinds=(kind,))
-        damaged[turn::several], masks[turn::several] = add_defects(
-            normal[turn::several], alone, random, value_range=bounds
-        )
+        rows = np.s_[turn::several]
+        shown = None if inside is None else inside[rows]
+        damaged[rows], masks[rows] = add_defects(normal[rows], alone, random, value_range=bounds, inside=shown)
     return damaged, masks, [config.kinds[row % several] for row in range(len(normal))]

@@ -104,7 +104,10 @@ class FeatureGrid(nn.Module):
         self.width = sum(stages.widths) if config.dimensions is None else config.dimensions
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
-        grids = [self._bring(self._average(self._rescale(grid))) for grid in self.stages(images)]
+        grids = [
+            self._bring(self._average(self._rescale(grid)), size)
+            for grid, size in zip(self.stages(images), self.stages.grids, strict=True)
+        ]
         features = torch.cat(grids, dim=1)
         return features if self.directions is None else functional.conv2d(features, self.directions)  # (B, D, h, w)
 
@@ -118,11 +121,14 @@ class FeatureGrid(nn.Module):
         side, damped = self.averaging, self.border == "damp"
         return functional.avg_pool2d(grid, side, stride=1, padding=side // 2, count_include_pad=damped)
 
-    def _bring(self, grid: Tensor) -> Tensor:
-        """To the one grid: means of cells where it is coarser, and a smooth surface where it is finer."""
-        if tuple(grid.shape[2:]) == self.grid:
+    def _bring(self, grid: Tensor, size: tuple[int, int]) -> Tensor:
+        """From the grid (h, w) of a stage to the one grid: means of cells where it is coarser, else a smooth surface."""
+        if size == self.grid:
             return grid
-        if grid.shape[2] >= self.grid[0] and grid.shape[3] >= self.grid[1]:
+        down, right = size[0] // self.grid[0], size[1] // self.grid[1]
+        if (down * self.grid[0], right * self.grid[1]) == size:  # the same as below, in words that every runtime knows
+            return functional.avg_pool2d(grid, (down, right))
+        if size[0] >= self.grid[0] and size[1] >= self.grid[1]:
             return functional.adaptive_avg_pool2d(grid, self.grid)
         return functional.interpolate(grid, self.grid, mode="bilinear", align_corners=False)
 

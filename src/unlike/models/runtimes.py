@@ -22,6 +22,7 @@ BLOCK = 4  # images at once that torch and ONNX Runtime are fastest with: more d
 
 _JIT: Any = torch.jit  # deprecated, thus not typed; where a later torch is without it, so are the runtimes that need it
 
+AT_ONCE = 1 << 19  # pixels of the images that are run together, 8 of 256 x 256: more take memory and no less time
 Run = Callable[[Tensor], Tensor]  # (B, C, H, W) -> what the module gives for them
 Compile = Callable[[nn.Module, Tensor, int], Run]  # a module, one example (1, C, H, W), how many threads to use
 
@@ -86,7 +87,9 @@ class Compiled:
             key = (*images.shape[1:], threads)
             if key not in self._runs:
                 self._runs[key] = compile_fastest(self.runtime, module, images.shape[1:], threads)
-            return self._runs[key](images)
+            height, width = images.shape[2:]
+            parts = torch.split(images, max(1, AT_ONCE // (height * width)))
+            return torch.cat([self._runs[key](part) for part in parts]) if len(parts) > 1 else self._runs[key](images)
 
     def _forget_others(self, module: nn.Module) -> None:
         """Drop what was compiled of other weights: where each lies, and how often it was written to, tells."""

@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from unlike.errors import DataError
-from unlike.records import Floats
+from unlike.records import Floats, printable
 from unlike.report.figures import ANOMALOUS, INK, NORMAL, WIDE, styled
-from unlike.report.wording import number, percent
+from unlike.report.wording import number, percent, shorten
 
 FACTORS = (0.1, 1.0, 10.0)
 COLOURS = (NORMAL, ANOMALOUS, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a7a00")  # Okabe & Ito, the yellow darker
@@ -35,6 +36,7 @@ class Clustering:
     sizes: Labels  # (K,) the largest first; label 0 has the first
     centres: Floats | None = None  # (K, D)
     alpha: float | None = None
+    names: Sequence[str] = ()  # K, of labels
 
 
 @styled
@@ -77,8 +79,18 @@ def alpha_sweep(
                 _tell_agreement(axes, panels[0], panel)
     figure.supxlabel(names[0], fontsize=9.5)
     figure.supylabel(names[1], fontsize=9.5)
-    figure.legend(*grid[1, 0].get_legend_handles_labels(), loc="outside upper right")
+    _explain_marks(figure, grid[:, 0] if labels is not None else grid[1:, 0])
     return figure
+
+
+def _explain_marks(figure: Figure, panels: Sequence[Axes]) -> None:
+    """Name the labels and the centre, in the free corner where there is one."""
+    entries = [entry for axes in panels for entry in zip(*axes.get_legend_handles_labels(), strict=True)]
+    marks, names = [mark for mark, _ in entries], [name for _, name in entries]
+    legend = figure.legend(marks, names, loc="upper right" if len(panels) > 1 else "outside upper right")
+    for mark in legend.legend_handles:
+        if isinstance(mark, PathCollection):  # the dots of a panel are too small and pale to tell colours apart
+            mark.set(sizes=[30], alpha=1)
 
 
 def _sweep(
@@ -106,7 +118,9 @@ def _as_labelled(labels: Sequence[object] | npt.NDArray[np.generic], count: int)
     if len(labels) != count:
         raise DataError(f"expected a label for each of the {count} points, came {len(labels)}; give as many of both")
     names, found = np.unique(np.asarray(labels).astype(str), return_inverse=True)
-    return _ordered("As labelled", found, len(names))
+    sizes = np.bincount(found)
+    order = sorted(range(len(names)), key=lambda kind: (names[kind] != "normal", -sizes[kind]))  # normal is blue
+    return Clustering("As labelled", np.argsort(order)[found], sizes[order], names=names[order].tolist())
 
 
 def _ordered(
@@ -135,9 +149,9 @@ def _scatter(axes: Axes, panel: Clustering, places: Floats, drawn: Labels) -> No
         rows = drawn[panel.labels[drawn] == rank]
         colour, marker = COLOURS[rank % len(COLOURS)], MARKERS[rank % len(MARKERS)]
         faint = 0.35 if rank == 0 else 0.7
-        axes.scatter(
-            places[rows, 0], places[rows, 1], s=9, c=colour, marker=marker, linewidths=0, alpha=faint, rasterized=True
-        )
+        named = shorten(printable(panel.names[rank]), 24) if rank < min(len(COLOURS), len(panel.names)) else None
+        look: dict[str, Any] = {"s": 9, "c": colour, "marker": marker, "linewidths": 0, "alpha": faint, "label": named}
+        axes.scatter(places[rows, 0], places[rows, 1], rasterized=True, **look)
     axes.set_title(panel.title)
     sizes = ", ".join(f"{size:,}" for size in panel.sizes[:MOST_SIZES]) + ", …" * (len(panel.sizes) > MOST_SIZES)
     value = "" if panel.alpha is None else f"alpha {number(panel.alpha, 3)}\n"

@@ -1,58 +1,136 @@
-"""The section of a report that shows where its images lie in the space of the detector's codes."""
+"""What a report shows of the space of a detector's codes, and of other detectors beside it, on the images of an evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from unlike.data.index import Index
-from unlike.errors import ConfigError, DataError
-from unlike.records import Evaluation
-from unlike.report.gallery import displayable, shades
-from unlike.report.latent import MOST, Encoder, Seen, View, draw_rows, kinds_of, view_codes
-from unlike.report.projection import Panel, Projection, outermost, project, projections
-from unlike.report.tiles import thumbnail
+from unlike.errors import ConfigError, UnlikeError
+from unlike.evaluation.metrics import measure_images
+from unlike.records import Evaluation, Metrics
+from unlike.report.figures import jpeg, svg
+from unlike.report.latent import MOST, Encoder, Notify, Seen, View, draw_rows, keep_shared, rate, view_codes
+from unlike.report.plates import Plate, show_clusters, show_edits, show_extremes, show_places, show_scores
+from unlike.report.projection import check_spread
+from unlike.report.wording import count
 
+THIS = "this detector"
+PLACES, DIRECTIONS, GROUPS = "Where images lie", "What directions of the code stand for", "Groups among the codes"
+SCORES, EXTREMES = "Scores", "Largest and smallest scores"
 FEWEST = 100  # images, however large they are
 MOST_PIXELS = 8_192_000  # that are encoded again: 2,000 images of 64 x 64, 125 of 256 x 256
+EDITED, ENCODED = 4, 128  # images whose edits are shown, and whose codes give the directions
+CLUSTERS, CLUSTERED = 3, 1000  # groups that are sought, among as many images
+PIXELS_PER_INCH = 96  # of a page
+# what may go wrong with a picture, and may not cost the report
+FAILURES = (UnlikeError, ValueError, RuntimeError, MemoryError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """A picture of a section, or why there is none."""
+
+    heading: str
+    source: str = ""  # a data URI
+    alt: str = ""
+    words: str = ""
+    reasons: tuple[str, ...] = ()  # why it is not there, or which detectors are not in it
+    width: int = 0  # pixels on the page
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sketch:
-    """The picture, of how many images, or why there is none."""
+class Comparison:
+    """Several detectors on the same images."""
 
-    figure: Figure | None
-    shown: int = 0
-    numbers: int = 0  # in a code
-    reason: str = ""
+    rows: Sequence[tuple[Seen, Metrics]]  # the detector of the report first
+    exhibits: Sequence[Exhibit]
+    reasons: tuple[str, ...]  # why others are not among them
 
 
-def sketch(detector: object, evaluation: Evaluation) -> Sketch | None:
-    """Codes on a plane by PCA, coloured by label and by score; None of a detector or of images that have no codes.
+def look(
+    detector: object, evaluation: Evaluation, beside: Mapping[str, Encoder], notify: Notify | None = None
+) -> tuple[list[Seen], tuple[str, ...]]:
+    """What the detector and those beside it say of the images that all can score, and which of them can say nothing.
 
-    Takes 2,000 images at most, fewer large ones, so that a report is not kept waiting.
+    Nothing where a detector or images have no codes.
     """
     source = evaluation.source
     if not (isinstance(detector, Encoder) and isinstance(source, Index)):
-        return None
-    most = int(np.clip(MOST_PIXELS // np.prod(detector.frame_.size), FEWEST, MOST))
-    rows = draw_rows(len(evaluation.samples), most, seed=0)
-    seen = Seen(tuple(evaluation.samples[row] for row in rows), evaluation.scores.image[rows])
+        return [], ()
+    seen, reasons = [Seen(THIS, detector, source, evaluation.samples, evaluation.scores.image)], []
+    everything = seen[0].images
+    for name, other in beside.items():
+        try:
+            rated = rate(other, name, everything, notify)
+            seen = keep_shared([*seen, rated])
+        except FAILURES as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        if lost := rated.unreadable:
+            reasons.append(
+                f"{count(len(lost), 'image')} that {name} cannot score, such as {lost[0].id}: {lost[0].reason}"
+            )
+    return seen, tuple(reasons)
+
+
+def compare(seen: Sequence[Seen], reasons: tuple[str, ...]) -> Comparison | None:
+    """The detectors beside each other; None where there is only one."""
+    if len(seen) < 2:
+        return Comparison([], [], reasons) if reasons else None
+    anomalous = np.array([bool(sample.anomalous) for sample in seen[0].samples])
+    rows = [(one, measure_images(one.scores, anomalous, one.lines)) for one in seen]
+    exhibits = [*_hang(SCORES, lambda: show_scores(seen)), *_hang(EXTREMES, lambda: show_extremes(seen))]
+    return Comparison(rows, exhibits, reasons)
+
+
+def explore(seen: Sequence[Seen]) -> Iterator[Exhibit]:
+    """Where images lie in the space of the codes; of the first detector also what directions stand for, and groups.
+
+    Takes 2,000 images at most, fewer large ones, so that a report is not kept waiting.
+    """
+    if not seen:
+        return
+    pixels = max(int(np.prod(one.detector.frame_.size)) for one in seen)
+    rows = draw_rows(len(seen[0].samples), int(np.clip(MOST_PIXELS // pixels, FEWEST, MOST)), seed=0)
+    first, *others = drawn = [one.take(rows) for one in seen]
+    views, reasons = _view_all(drawn)
+    if not views:
+        yield Exhibit(PLACES, reasons=reasons)
+        return
+    colours = ("label",) if others else ("label", "score")
+    yield from _hang(PLACES, lambda: show_places(first, views, colours), reasons)
+    if views[0].name == THIS:
+        codes = views[0].take(draw_rows(len(views[0].samples), CLUSTERED, seed=0))
+        yield from _hang(
+            DIRECTIONS, lambda: show_edits(THIS, first.detector, first.images, most=EDITED, sample=ENCODED)
+        )
+        yield from _hang(GROUPS, lambda: show_clusters(codes, CLUSTERS))
+
+
+def _view_all(seen: Sequence[Seen]) -> tuple[list[View], tuple[str, ...]]:
+    views, reasons = [], []
+    for one in seen:
+        try:
+            view = view_codes(one)
+            check_spread(view.points)
+            views.append(view)
+        except FAILURES as error:
+            reasons.append(str(error) if len(seen) == 1 else f"{one.name}: {error}")
+    return views, tuple(reasons)
+
+
+def _hang(heading: str, show: Callable[[], Plate], reasons: tuple[str, ...] = ()) -> Iterator[Exhibit]:
+    """Nothing where the model has nothing of the kind, as one that does not decode has no edits."""
     try:
-        view = view_codes(detector, "codes", source, seen)
-        found = project(view.points)
-    except (ConfigError, DataError) as error:
-        return Sketch(None, reason=str(error))
-    return Sketch(_draw(detector, source, view, found), *view.points.shape)
-
-
-def _draw(detector: Encoder, source: Index, view: View, found: Projection) -> Figure:
-    rows = list(outermost(found.places).values())
-    images = {item.sample.id: item.image for item in detector.explain(source, [view.samples[row] for row in rows])}
-    low, high, _ = shades(list(images.values()))
-    names = {row: view.samples[row].id for row in rows}
-    pictures = {row: thumbnail(displayable(images[name], low, high)) for row, name in names.items() if name in images}
-    panels = [Panel("By label", found, kinds=kinds_of(view.samples)), Panel("By score", found, scores=view.scores)]
-    return projections(panels, pictures)
+        plate = show()
+        source = jpeg(plate.figure) if plate.photographs else svg(plate.figure)
+    except ConfigError:
+        return
+    except FAILURES as error:
+        yield Exhibit(heading, reasons=(*reasons, str(error)))
+    else:
+        width = round(PIXELS_PER_INCH * plate.figure.get_figwidth())
+        yield Exhibit(heading, source, plate.title, plate.words, reasons, width)

@@ -26,6 +26,7 @@ from unlike.records import Bools, Estimate, Floats, Metrics, printable
 from unlike.report.wording import interval, number, percent, shorten
 
 BINS = 50
+SHARP = 160  # dots per inch of a picture that is no SVG: a page shows 96
 NORMAL, ANOMALOUS, INK, QUIET = "#0072B2", "#D55E00", "#1a1a1a", "#767676"
 PALE = {NORMAL: "#cfe5f2", ANOMALOUS: "#fbe3d3", QUIET: "#ececec"}  # to fill with: browsers hatch no transparent area
 WIDE, NARROW = 7.0, 3.4  # inches: two thirds and a third of the page
@@ -312,6 +313,20 @@ def svg(figure: Figure) -> str:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has more letters than matplotlib
         figure.savefig(content, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+@styled
+def jpeg(figure: Figure) -> str:
+    """A figure of many photographs as a data URI: a fifth of the size that it has as an SVG.
+
+    >>> jpeg(Figure(figsize=(1, 1)))[:23]
+    'data:image/jpeg;base64,'
+    """
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # of an image's name: a box stands for it
+        figure.savefig(content, format="jpeg", dpi=SHARP, facecolor="white", pil_kwargs={"quality": 85})
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _histogram(axes: Axes, values: Floats, edges: Floats, colour: str, hatch: str) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from unlike.artifacts import write_file
 from unlike.evaluation import to_json
 from unlike.records import Evaluation
+from unlike.report.latent import Encoder, Notify
 from unlike.report.page import write_report
 
 if TYPE_CHECKING:
@@ -19,12 +22,18 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "category", "kind", "label", "score", "p_value", "anomalous")
 
 
-def write_evaluation(detector: Detector, evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json, scores.csv and report.html into `folder`, each whole."""
+def write_evaluation(
+    detector: Detector,
+    evaluation: Evaluation,
+    folder: Path,
+    beside: Mapping[str, Encoder] = MappingProxyType({}),
+    notify: Notify | None = None,
+) -> None:
+    """Write metrics.json, scores.csv and report.html into `folder`, each whole; `beside` as for `write_report`."""
     metrics = json.dumps(to_json(evaluation), indent=2, allow_nan=False)
     write_file(folder / "metrics.json", f"{metrics}\n".encode())
     write_file(folder / "scores.csv", scores_table(evaluation).encode(errors="surrogateescape"))
-    write_report(detector, evaluation, folder / "report.html")
+    write_report(detector, evaluation, folder / "report.html", beside, notify)
 
 
 def scores_table(evaluation: Evaluation) -> str:

@@ -30,7 +30,7 @@ class Spread:
 
     title: str
     groups: Mapping[str, Floats]  # group -> (n,) scores
-    threshold: float
+    threshold: float | None  # None where the images have several
     note: str = ""
 
 
@@ -70,13 +70,14 @@ def score_spreads(detectors: Sequence[Spread], title: str = "") -> Figure:
         axes.set_xlabel("Score (higher is stranger)")
     if title:
         figure.suptitle(printable(title), x=0.01, ha="left", fontsize=11)
-    figure.legend(handles=_legend(detectors[0].groups), loc="outside lower left", ncols=4)
+    marked = any(spread.threshold is not None for spread in detectors)
+    figure.legend(handles=_legend(detectors[0].groups, marked=marked), loc="outside lower left", ncols=4)
     return figure
 
 
 def _draw_spread(axes: Axes, spread: Spread) -> None:
     everything = np.concatenate(list(spread.groups.values()))
-    edges, logarithmic = bin_edges(everything, spread.threshold)
+    edges, logarithmic = bin_edges(everything, everything[0] if spread.threshold is None else spread.threshold)
     tallest = 0
     for name, scores in spread.groups.items():
         colour, hatch = LOOKS[name]
@@ -85,7 +86,8 @@ def _draw_spread(axes: Axes, spread: Spread) -> None:
         axes.stairs(counts, edges, fill=True, facecolor=PALE[colour], edgecolor=colour, hatch=hatch, linewidth=0)
         outline = np.where(counts > 0, counts, np.nan)
         axes.stairs(outline, edges, color=colour, linewidth=1.1, zorder=3)  # in front of what another group fills
-    axes.axvline(spread.threshold, color=INK, linewidth=1.1, linestyle="--")
+    if spread.threshold is not None:
+        axes.axvline(spread.threshold, color=INK, linewidth=1.1, linestyle="--")
     if logarithmic:
         axes.set_xscale("log")
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, tallest * 1.1))
@@ -107,10 +109,12 @@ def _measure(spread: Spread) -> str:
     return f"{spread.note} · {figure}" if spread.note else figure
 
 
-def _legend(groups: Mapping[str, Floats]) -> list[Artist]:
+def _legend(groups: Mapping[str, Floats], *, marked: bool) -> list[Artist]:
     entries: list[Artist] = []
     for name, scores in groups.items():
         colour, hatch = LOOKS[name]
         label = f"{name} ({len(scores):,})"
         entries.append(Patch(facecolor=PALE[colour], edgecolor=colour, hatch=hatch, label=label))
-    return [*entries, Line2D([], [], color=INK, linewidth=1.1, linestyle="--", label="threshold")]
+    return (
+        [*entries, Line2D([], [], color=INK, linewidth=1.1, linestyle="--", label="threshold")] if marked else entries
+    )

@@ -1,16 +1,17 @@
 """The code space: some images as detectors see them, and the file that a picture of them becomes.
 
-The pictures themselves are figures of `projection`, `edits`, `extremes` and `histograms`; each takes arrays and records.
+The pictures themselves are figures of `projection`, `edits`, `extremes`, `histograms` and `clusters`, which take arrays and
+records; `plates` makes them of what is here.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,10 @@ from unlike.data.images import Frame
 from unlike.data.index import Index
 from unlike.errors import ConfigError, DataError, OutputError
 from unlike.records import Codes, Explanation, Floats, Pixels, Sample, ScoredBatch, Unreadable
-from unlike.report.figures import styled, svg
+from unlike.report.figures import SHARP, styled, svg
 from unlike.report.tiles import SMALL_SIDE
 
 FORMATS = (".png", ".svg", ".html")
-DOTS_PER_INCH = 160  # of a PNG
 MOST = 2000  # images of a picture: more dots say no more, and t-SNE takes a minute
 PART = 256  # images encoded at a time
 MOST_NUMBERS = 16_384  # of a code that is kept whole; a larger grid is averaged over its positions
@@ -40,7 +40,11 @@ class Encoder(Protocol):
 
     @property
     def frame_(self) -> Frame: ...
+    @property
+    def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
+    def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
     def encode(self, images: Index) -> Codes: ...
+    def decode(self, grids: Floats) -> Pixels: ...
     def stream(self, images: Index) -> Iterator[ScoredBatch]: ...
     def explain(self, images: Index, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
 
@@ -49,9 +53,39 @@ class Encoder(Protocol):
 class Seen:
     """What one detector says of images, a number each."""
 
+    name: str  # of the detector, where there are several
+    detector: Encoder
+    index: Index  # where the images come from
     samples: tuple[Sample, ...]  # N
     scores: Floats  # (N,)
     unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """What the detector is made of, in a few words."""
+        described = self.detector.describe()
+        return f"{described['model']['name']} by {described['scorer']['name']}"
+
+    @property
+    def images(self) -> Index:
+        """The images themselves."""
+        return replace(self.index, samples=list(self.samples))
+
+    @property
+    def lines(self) -> Floats:
+        """(N,) the threshold of each image: its category's, or else the one for all."""
+        thresholds = self.detector.thresholds_
+        return np.array([thresholds.get(sample.category, thresholds[""]) for sample in self.samples])
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold of all these images, or None where they have several."""
+        lines = np.unique(self.lines)
+        return float(lines[0]) if len(lines) == 1 else None
+
+    def take(self, rows: Rows) -> Seen:
+        """The images in these rows, in this order."""
+        return replace(self, samples=tuple(self.samples[row] for row in rows), scores=self.scores[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +107,9 @@ class View:
         return View(self.name, tuple(self.samples[row] for row in rows), self.scores[rows], self.points[rows])
 
 
+Several = TypeVar("Several", Seen, View)
+
+
 def draw_rows(count: int, most: int, seed: int) -> Rows:
     """At most `most` of `count` rows, drawn at random and kept in order: the same for the same seed.
 
@@ -84,7 +121,7 @@ def draw_rows(count: int, most: int, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False)).astype(np.intp)
 
 
-def rate(detector: Encoder, index: Index, notify: Notify | None = None) -> Seen:
+def rate(detector: Encoder, name: str, index: Index, notify: Notify | None = None) -> Seen:
     """The score of every image that can be read; a DataError where there is none."""
     samples: list[Sample] = []
     scores: list[Floats] = []
@@ -99,43 +136,47 @@ def rate(detector: Encoder, index: Index, notify: Notify | None = None) -> Seen:
         raise DataError(
             f"{index.source}: none of its {len(index):,} images can be scored: {unreadable[0].id} {unreadable[0].reason}"
         )
-    return Seen(tuple(samples), np.concatenate(scores), tuple(unreadable))
+    return Seen(name, detector, index, tuple(samples), np.concatenate(scores), tuple(unreadable))
 
 
-def view_codes(detector: Encoder, name: str, index: Index, seen: Seen) -> View:
-    """Where the images lie in the space of a detector's codes."""
+def view_codes(seen: Seen) -> View:
+    """Where the images lie in the space of the detector's codes."""
     starts = range(0, len(seen.samples), PART)
-    parts = [detector.encode(replace(index, samples=list(seen.samples[start : start + PART]))) for start in starts]
-    known = dict(zip((sample.id for sample in seen.samples), seen.scores, strict=True))
+    parts = [
+        seen.detector.encode(replace(seen.index, samples=list(seen.samples[start : start + PART]))) for start in starts
+    ]
     samples = tuple(sample for part in parts for sample in part.samples)  # one may have gone since it was scored
     points = np.concatenate([flatten(part.grids) for part in parts])
-    return View(name, samples, np.array([known[sample.id] for sample in samples]), points)
+    return View(seen.name, samples, _scores_of(samples, seen), points)
 
 
-def view_pixels(detector: Encoder, index: Index, seen: Seen) -> tuple[View, Pixels]:
-    """Where the images themselves lie, pixel by pixel, and the small images (N, h, w, C) that were compared."""
-    frame = small_frame(detector.frame_)
-    batches = [batch for batch in stream(replace(index, samples=list(seen.samples)), frame) if len(batch.samples)]
-    known = dict(zip((sample.id for sample in seen.samples), seen.scores, strict=True))
+def view_pixels(seen: Seen) -> View:
+    """Where the images themselves lie, pixel by pixel, in the detector's `small_frame`."""
+    frame = small_frame(seen.detector.frame_)
+    batches = [batch for batch in stream(seen.images, frame) if len(batch.samples)]
     samples = tuple(sample for batch in batches for sample in batch.samples)
     pixels = np.concatenate([batch.pixels for batch in batches])
-    scores = np.array([known[sample.id] for sample in samples])
-    return View("images", samples, scores, pixels.reshape(len(pixels), -1)), pixels
+    return View("images", samples, _scores_of(samples, seen), pixels.reshape(len(pixels), -1))
 
 
-def share_rows(views: Sequence[View]) -> list[Rows]:
-    """The rows of each view that show the images which all views have, in the order of the first.
+def _scores_of(samples: Sequence[Sample], seen: Seen) -> Floats:
+    known = dict(zip((sample.id for sample in seen.samples), seen.scores, strict=True))
+    return np.array([known[sample.id] for sample in samples])
+
+
+def keep_shared(several: Sequence[Several]) -> list[Several]:
+    """Each with the images that all of them have, in the order of the first; a DataError where there is none.
 
     >>> a = View("a", (Sample("x"), Sample("y")), np.zeros(2), np.zeros((2, 1)))
     >>> b = View("b", (Sample("y"), Sample("z")), np.zeros(2), np.zeros((2, 1)))
-    >>> share_rows([a, b])
-    [array([1]), array([0])]
+    >>> [[sample.id for sample in view.samples] for view in keep_shared([a, b])]
+    [['y'], ['y']]
     """
-    places = [{sample.id: row for row, sample in enumerate(view.samples)} for view in views]
+    places = [{sample.id: row for row, sample in enumerate(one.samples)} for one in several]
     names = [name for name in places[0] if all(name in place for place in places)]
     if not names:
         raise DataError("no image can be read by all of these detectors; take detectors of the same kind of images")
-    return [np.array([place[name] for name in names], np.intp) for place in places]
+    return [one.take(np.array([place[name] for name in names])) for one, place in zip(several, places, strict=True)]
 
 
 def flatten(grids: Floats) -> Floats:
@@ -198,7 +239,7 @@ def _draw(figure: Figure, form: str) -> bytes:
     metadata = {"Software": None} if form == "png" else {"Creator": None, "Date": None, "Format": None, "Type": None}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of an image's name: a box stands for it
-        figure.savefig(content, format=form, dpi=DOTS_PER_INCH, facecolor="white", metadata=metadata)
+        figure.savefig(content, format=form, dpi=SHARP, facecolor="white", metadata=metadata)
     return content.getvalue()
 
 

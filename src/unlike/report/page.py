@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import jinja2
@@ -21,6 +22,7 @@ import unlike
 from unlike.artifacts import write_file
 from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample, printable
 from unlike.report import codespace, figures, gallery, wording
+from unlike.report.latent import Encoder, Notify
 
 MOST_NAMED = 12  # images that a caution lists
 KIND_COLUMNS = ("image.detection_rate", "image.auroc", "image.average_precision", "pixel.auroc", "pixel.aupro")
@@ -59,24 +61,38 @@ class Picture:
     alt: str
 
 
-def write_report(detector: Describable, evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
+def write_report(
+    detector: Describable,
+    evaluation: Evaluation,
+    path: str | os.PathLike[str],
+    beside: Mapping[str, Encoder] = MappingProxyType({}),
+    notify: Notify | None = None,
+) -> None:
     """Write one self-contained HTML page that shows how good a detector is, where it errs and what it was made of.
 
-    An OutputError says why it could not be written; an older page is then left as it was.
+    Other detectors, `beside` it by name, score the same images and are compared with it; `notify` is called with the number
+    of images done and of all. An OutputError says why the page could not be written; an older page is then left as it was.
     """
-    write_file(Path(path), render(detector, evaluation).encode())
+    write_file(Path(path), render(detector, evaluation, beside, notify).encode())
 
 
-def render(detector: Describable, evaluation: Evaluation) -> str:
+def render(
+    detector: Describable,
+    evaluation: Evaluation,
+    beside: Mapping[str, Encoder] = MappingProxyType({}),
+    notify: Notify | None = None,
+) -> str:
     """The page as HTML; whatever comes from a file name or a setting is escaped."""
     shelves = gallery.choose(evaluation)
     pictures = gallery.picture(partial(detector.explain, evaluation.source), evaluation, list(gallery.flat(shelves)))
+    seen, absent = codespace.look(detector, evaluation, beside, notify)
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             cautions=list(wording.cautions(evaluation)),
-            code_space=_code_space(detector, evaluation),
+            code_space=list(codespace.explore(seen)),
+            compared=codespace.compare(seen, absent),
             evaluated=str(getattr(evaluation.source, "source", "")),
             curves=list(_curves(detector, evaluation)),
             evaluation=evaluation,
@@ -218,15 +234,6 @@ def _curves(detector: Describable, evaluation: Evaluation) -> Iterator[Picture]:
         text = f"Training and validation loss over {len(detector.history_)} epochs; "
         text += "nothing was validated." if kept is None else f"epoch {kept} was kept."
         yield Picture(figures.svg(figures.losses(detector.history_)), text)
-
-
-def _code_space(detector: Describable, evaluation: Evaluation) -> dict[str, Any] | None:
-    found = codespace.sketch(detector, evaluation)
-    if found is None:
-        return None
-    alt = f"Codes of {wording.count(found.shown, 'image')} on a plane by PCA, coloured by label and by score."
-    picture = None if found.figure is None else Picture(figures.svg(found.figure), alt)
-    return {"picture": picture, "shown": found.shown, "numbers": found.numbers, "reason": found.reason}
 
 
 def _key(pictures: gallery.Gallery) -> Picture:

@@ -29,6 +29,7 @@ MOST_BESIDE = 3  # panels in a row; more of them make a square
 RING = 5  # pictures along each edge of a panel, 16 round it
 PICTURE = 0.15  # of a panel's side
 INNER = (0.2, 0.8)  # where the dots are, within a panel; the ring of pictures is round it
+MOST_DRAWN = 400  # dots of a panel that an SVG draws one by one; more of them are one image, a fifth of the size
 PRINCIPAL = 50  # components of which t-SNE and UMAP measure distances: less noise, and quicker
 MOST_NUMBERS, CONDENSED = 2048, 256  # of a code that is clustered; what a larger one is condensed to
 LOOKS = {NORMAL: "o", ANOMALOUS: "^", "#009E73": "s", "#CC79A7": "D", "#E69F00": "v", "#56B4E9": "P", INK: "X"}
@@ -287,7 +288,13 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]], 
 def _draw_dots(axes: Axes, dots: Floats, panel: Panel, looks: Mapping[str, tuple[str, str]]) -> None:
     """The rare kinds on top; where colours are ranks, chance decides, so that neither end hides the other."""
     size = float(np.clip(6000 / len(dots), 7, 34))
-    style: dict[str, Any] = {"s": size, "alpha": 0.8, "linewidths": 0, "zorder": 3}
+    style: dict[str, Any] = {
+        "s": size,
+        "alpha": 0.8,
+        "linewidths": 0,
+        "zorder": 3,
+        "rasterized": len(dots) > MOST_DRAWN,
+    }
     if panel.kinds is None:
         ranks = _ranks(panel)
         order = np.random.default_rng(0).permutation(len(ranks))

@@ -92,7 +92,10 @@ class CodeScorer(Scorer):
         )  # plain cosines: from 0
         self.mean = torch.from_numpy(around.astype(np.float32))
         self.basis = None if basis is None else torch.from_numpy(basis.astype(np.float32))
-        kept = self._prepare(torch.from_numpy(sample.rows(moments.width))).numpy()
+        rows = torch.from_numpy(sample.rows(moments.width))
+        del sample  # its rows are many: no more than two copies at a time
+        kept = self._prepare(rows).numpy()
+        del rows
         prepared = moments_of(kept, covariance=wants_covariance) if self.config.unit else moments.through(basis)
         found = self.learn(kept, prepared, seed)
         self.learned = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in found.items()}

@@ -13,7 +13,7 @@ from unlike.records import Floats
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
 
-BLOCK = 64  # codes at once
+BLOCK = 16  # codes at once
 
 
 class Remembered(Model):
@@ -37,14 +37,20 @@ def score_out_of_fold(
 
     `folds` are rows, together all of them once.
     """
-    model = Remembered()
     scores, peaks = np.empty(len(codes)), np.empty(len(codes))
     for fold in folds:
-        others = torch.ones(len(codes), dtype=torch.bool)
-        others[fold] = False
-        scorer = make_scorer().fit(model, torch.split(codes[others], BLOCK), (), seed)
-        for rows in torch.split(fold, BLOCK):
-            maps = smooth(scorer.maps(model, codes[rows]), config)
-            scores[rows] = reduce_maps(maps, config).cpu().double().numpy()
-            peaks[rows] = maps.amax(dim=(1, 2)).cpu().numpy()
+        scores[fold], peaks[fold] = _score_fold(make_scorer(), codes, fold, config, seed)
     return scores, peaks
+
+
+def _score_fold(
+    scorer: Scorer, codes: Tensor, fold: Tensor, config: MapConfig, seed: int
+) -> tuple[Floats, Floats]:  # (n,), (n,)
+    """Learn from the other folds and score this one; the scorer, which may be large, is gone before the next one learns."""
+    model = Remembered()
+    others = torch.ones(len(codes), dtype=torch.bool)
+    others[fold] = False
+    known = others.nonzero()[:, 0]
+    scorer.fit(model, (codes[rows] for rows in torch.split(known, BLOCK)), (), seed)
+    maps = torch.cat([smooth(scorer.maps(model, codes[rows]), config) for rows in torch.split(fold, BLOCK)])
+    return reduce_maps(maps, config).cpu().double().numpy(), maps.amax(dim=(1, 2)).cpu().numpy()

@@ -17,7 +17,8 @@ from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_varied
 from unlike.scoring.moments import Moments, moments_of, shrink
 
-MOST_BYTES = 2_000_000_000  # of covariances, one a position
+MOST_BYTES = 2_000_000_000  # of covariances, one a position, and of the matrices that are learned from them
+BLOCK_BYTES = 16_000_000  # of the covariances that are inverted at a time, several copies of which are made
 FLOOR = 1e-6  # share of a sphere in every covariance, so that each can be inverted
 
 
@@ -66,13 +67,8 @@ class GaussianScorer(CodeScorer):
                 "the code of a normal image is not finite: fit the model with a smaller training.learning_rate"
             )
         check_varied(moments)
-        share = (
-            moments.shrinkage()
-            if self.config.shrinkage == "auto"
-            else np.full(len(moments.mean), self.config.shrinkage)
-        )
         self.mean = torch.from_numpy(moments.mean.astype(np.float32))  # (P, D)
-        self.learned = {"whitening": torch.from_numpy(_whitening(moments.covariance, share).astype(np.float32))}
+        self.learned = {"whitening": torch.from_numpy(_whiten_each(moments, self.config.shrinkage))}
         return self
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
@@ -87,25 +83,51 @@ class GaussianScorer(CodeScorer):
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         auto = self.config.shrinkage == "auto"
         share = moments_of(rows).shrinkage() if auto else np.array(self.config.shrinkage)
-        return {"whitening": _whitening(moments.covariance, share).astype(np.float32)}
+        whitening = _whiten(moments.covariance, share, _floors(moments))
+        return {"whitening": whitening.astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
         distances: Tensor = torch.linalg.vector_norm(rows @ self.learned["whitening"], dim=1)
         return distances
 
 
-def _whitening(covariance: Floats, share: Floats) -> Floats:
+def _whiten_each(moments: Moments, shrinkage: float | Literal["auto"]) -> Floats:
+    """Matrices (P, D, D), one for each position, made some positions at a time: beside the sums there is little else."""
+    count, width = moments.mean.shape
+    floors = _floors(moments)
+    whitening = np.empty((count, width, width), np.float32)
+    for block in blocks(count, width):
+        part = moments.at(block)
+        share = part.shrinkage() if shrinkage == "auto" else np.array(shrinkage)
+        whitening[block] = _whiten(part.covariance, share, floors[block])
+    return whitening
+
+
+def blocks(positions: int, width: int) -> list[slice]:
+    """Positions whose covariances of `width` numbers a side are no more than BLOCK_BYTES together, or one at a time.
+
+    >>> blocks(5, 1000)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
+    """
+    step = max(1, BLOCK_BYTES // (8 * width * width))
+    return [slice(start, start + step) for start in range(0, positions, step)]
+
+
+def _floors(moments: Moments) -> Floats:
+    """What is added to every variance of a position, () or (P,); where none varies, as much as where most does."""
+    sizes = moments.variances.mean(axis=-1)
+    return np.asarray(FLOOR * np.where(sizes > 0, sizes, sizes.max() if sizes.max() > 0 else 1.0))
+
+
+def _whiten(covariance: Floats, share: Floats, floors: Floats) -> Floats:
     """Matrices (..., D, D) after which shrunk covariances (..., D, D) are spheres of radius 1."""
-    width = covariance.shape[-1]
-    size = np.trace(covariance, axis1=-2, axis2=-1) / width
-    least = np.where(size > 0, size, size.max() if size.max() > 0 else 1.0)  # a position that never varies
-    shrunk = shrink(covariance, share) + (FLOOR * least)[..., None, None] * np.eye(width)
+    shrunk = shrink(covariance, share) + floors[..., None, None] * np.eye(covariance.shape[-1])
     roots = np.linalg.cholesky(shrunk)  # L L^T
     return np.asarray(np.linalg.inv(roots).swapaxes(-1, -2))
 
 
 def _check_size(positions: int, width: int) -> None:
-    size = 8 * positions * width * width
+    size = (8 + 4) * positions * width * width  # sums in double precision, and what is learned
     if size > MOST_BYTES:
         raise ConfigError(
             f"{positions:,} positions with a covariance of {width:,} x {width:,} each take {size / 1e9:,.1f} GB, more than "

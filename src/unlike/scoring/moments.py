@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,8 +48,9 @@ class Moments:
         if not self._with_covariance:
             self._squares += values.square().sum(dim=0)
             return
-        by_cloud = values.movedim(0, -2)  # (..., B, D)
-        self._squares += by_cloud.mT @ by_cloud
+        clouds = values[:, None] if values.ndim == 2 else values  # (B, P, D)
+        clouds = clouds.transpose(0, 1)  # (P, B, D)
+        self._squares.view(-1, self.width, self.width).baddbmm_(clouds.mT, clouds)  # in place: it may be large
         lengths = values.square().sum(dim=-1, keepdim=True)  # (B, ..., 1)
         self._lengths_by_row += (lengths * values).sum(dim=0)
         self._lengths_squared += lengths[..., 0].square().sum(dim=0)
@@ -66,12 +69,25 @@ class Moments:
         return np.asarray((self._squares / self.count - shift[..., :, None] * shift[..., None, :]).numpy())
 
     @property
-    def variance(self) -> float:
-        """The mean squared distance of a row from the mean, of all clouds together."""
+    def variances(self) -> Floats:
+        """(D,) or (P, D), of each number by itself."""
         total = self._squares
         if self._with_covariance:
             total = torch.diagonal(self._squares, dim1=-2, dim2=-1)
-        return float((total / self.count - self._shift.square()).sum())
+        return np.asarray((total / self.count - self._shift.square()).numpy())
+
+    @property
+    def variance(self) -> float:
+        """The mean squared distance of a row from the mean, of all clouds together."""
+        return float(self.variances.sum())
+
+    def at(self, positions: slice) -> Moments:
+        """The moments of some of the clouds, without a copy."""
+        assert self._origin is not None, "no rows yet"
+        part = copy.copy(self)
+        for name in ("_origin", "_sum", "_squares", "_lengths_by_row", "_lengths_squared"):
+            setattr(part, name, getattr(self, name)[positions])
+        return part
 
     def through(self, basis: Floats | None) -> Moments:
         """Mean and covariance of (rows - mean) @ basis, of (D, d); `shrinkage` needs more than that."""

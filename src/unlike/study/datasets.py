@@ -12,6 +12,7 @@ import numpy as np
 
 from unlike.config import check_range
 from unlike.data.arrays import ImageArray
+from unlike.data.cells import load_cells
 from unlike.data.classes import choose_part, find_classes
 from unlike.data.index import Index, find_images
 from unlike.errors import ConfigError, DataError, unknown
@@ -184,11 +185,7 @@ def digits() -> Index:
 @functools.cache
 def cells() -> Index:
     """Monocrystalline solar cells (ELPV), 300 x 300 grey, from PyPI: certainly good ones, and certainly defective ones."""
-    try:
-        from elpv_dataset.utils import load_dataset
-    except ImportError:
-        raise ConfigError("the solar cells are not installed: pip install 'unlike[demo]'") from None
-    images, probability, kind = load_dataset()
+    images, probability, kind = load_cells()
     mono = kind == "mono"
     normal = np.random.default_rng(0).permutation(np.flatnonzero(mono & (probability == 0)))
     parts = {

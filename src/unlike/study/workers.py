@@ -61,10 +61,13 @@ class Worker:
 
     def _lock_is_free(self, name: str) -> bool | None:
         """None where the lock tells nothing: of a worker elsewhere."""
-        path = self._folder / name
-        if fcntl is None or not name.startswith(f"{platform.node()}-") or not path.exists():
+        if fcntl is None or not name.startswith(f"{platform.node()}-"):
             return None
-        with path.open("r+") as file:
+        try:
+            opened = (self._folder / name).open("r+")
+        except FileNotFoundError:  # it has left, perhaps this moment
+            return None
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

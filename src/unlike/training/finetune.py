@@ -119,8 +119,8 @@ class LabelModel(Model):
         return functional.adaptive_avg_pool2d(code, (height, width)).flatten(1)  # (B, D * height * width)
 
     def _example(self) -> Tensor:
-        weight = next(iter(self.model.state_dict().values()))
-        return torch.zeros(2, self.shape.channels, self.shape.height, self.shape.width, device=weight.device)
+        device = next((value.device for value in self.model.state_dict().values()), None)  # pixels have no weights
+        return torch.zeros(2, self.shape.channels, self.shape.height, self.shape.width, device=device)
 
     @torch.no_grad()
     def _measure_code(self) -> int:

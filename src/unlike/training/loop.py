@@ -24,7 +24,7 @@ from unlike.data.tensors import to_tensor
 from unlike.errors import ConfigError, DataError
 from unlike.models.base import Model
 from unlike.models.measures import OBJECTIVES
-from unlike.records import Pixels
+from unlike.records import Bools, Pixels
 from unlike.training.checkpoints import Checkpoint, State, copy_weights
 from unlike.training.corruption import spoil
 from unlike.training.schedules import OPTIMISERS, SCHEDULES
@@ -97,17 +97,26 @@ class _Spoiler:
     value_range: tuple[float, float]
     random: np.random.Generator
 
-    def spoil(self, pixels: Pixels, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    def spoil(self, images: ImageSet, rows: Rows, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Images (B, C, H, W) as the model is to see them, and as they were where they were spoilt on purpose."""
-        if self.augmentation is not None:
-            pixels = augment(pixels, self.augmentation, self.random, value_range=self.value_range)
+        damages = self.corruption is not None and self.corruption.defect_share > 0
+        pixels, inside = self._augment(images.take(rows), images.inside(rows) if damages else None)
         clean = spoilt = to_tensor(pixels, self.value_range, device)
         if self.corruption is not None:
-            if self.corruption.defect_share > 0:
-                damaged, _ = add_defects(pixels, self.corruption.damage, self.random, value_range=self.value_range)
+            if damages:
+                damage = self.corruption.damage
+                damaged, _ = add_defects(pixels, damage, self.random, value_range=self.value_range, inside=inside)
                 spoilt = to_tensor(damaged, self.value_range, device)
             spoilt = spoil(spoilt, self.corruption)
         return spoilt, None if spoilt is clean else clean
+
+    def _augment(self, pixels: Pixels, inside: Bools | None) -> tuple[Pixels, Bools | None]:
+        """The images (B, H, W, C), and where in their frames they are (B, H, W), changed alike."""
+        if self.augmentation is None:
+            return pixels, inside
+        if inside is None:
+            return augment(pixels, self.augmentation, self.random, value_range=self.value_range), None
+        return augment(pixels, self.augmentation, self.random, inside, value_range=self.value_range)
 
 
 def _only_defects(corruption: CorruptionConfig | None) -> CorruptionConfig | None:
@@ -146,7 +155,7 @@ class _Run:
         for rows in batches:
             shares = _shares(rows, fabric.global_rank, fabric.world_size, config.accumulate)
             for number, (part, weight) in enumerate(shares, 1):
-                spoilt, clean = spoiler.spoil(images.take(part), fabric.device)
+                spoilt, clean = spoiler.spoil(images, part, fabric.device)
                 # a marked method runs in the precision's own context only where there are several processes
                 with fabric.no_backward_sync(self.wrapped, enabled=number < len(shares)), fabric.autocast():
                     loss = weight * self.loss(spoilt, self.objective, clean, *self.labels_of(part))
@@ -171,7 +180,7 @@ class _Run:
         total, loss_of = 0.0, cast(Callable[..., Tensor], self.model.loss)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
-            batch, clean = spoiler.spoil(images.take(chosen), self.fabric.device)
+            batch, clean = spoiler.spoil(images, chosen, self.fabric.device)
             total += float(loss_of(batch, self.objective, clean, *self.labels_of(chosen))) * len(chosen)
         loss = float(self.fabric.broadcast(total / len(rows)))  # all must stop, and cut their rates, together
         if isinstance(self.schedule, ReduceLROnPlateau):

@@ -11,6 +11,7 @@ from unlike.data.index import Index
 from unlike.detector import Detector
 from unlike.errors import ConfigError, unknown
 from unlike.evaluation import evaluate
+from unlike.fitting import kept_epoch
 from unlike.records import Evaluation, Metrics
 from unlike.settings import Sections, Settings
 from unlike.study.datasets import DataSource
@@ -143,9 +144,9 @@ def _figures(metrics: Metrics) -> dict[str, float]:
     return {f"{part}.{name}": estimate.value for part, found in parts.items() for name, estimate in found.items()}
 
 
-def read_losses(history: History) -> dict[str, float]:
-    """How long was trained, and the losses of the epoch with the lowest validation loss."""
+def read_losses(history: History, keep: str) -> dict[str, float]:
+    """How long was trained, and the losses of the epoch whose weights were kept, by `training.keep`."""
     if not history:
         return {}
-    best = min(history, key=lambda row: row["validation"])
-    return {"epochs": float(len(history)), "loss.train": best["train"], "loss.validation": best["validation"]}
+    kept = kept_epoch(history, keep)
+    return {"epochs": float(len(history)), "loss.train": kept["train"], "loss.validation": kept["validation"]}

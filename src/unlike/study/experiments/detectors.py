@@ -20,7 +20,10 @@ def fit_and_evaluate(task: Task) -> Outcome:
     """Fit on the normal images, measure on the labelled ones: together, and each category by itself."""
     train, test = open_images(task.source)
     detector = task.detector().fit(train)
-    metrics = {**read_metrics(evaluate_one(task, detector, test)), **read_losses(detector.history_)}
+    metrics = {
+        **read_metrics(evaluate_one(task, detector, test)),
+        **read_losses(detector.history_, detector.settings.training.keep),
+    }
     histories = {"": detector.history_} if detector.history_ else {}
     return Outcome(metrics, histories)
 

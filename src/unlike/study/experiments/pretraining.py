@@ -53,7 +53,7 @@ def pretrain_and_finetune(task: Task) -> Outcome:
         "accuracy": found.accuracy.value,
         "accuracy_largest_class": found.accuracy_largest_class.value,
         "lowest_recall": min(recalls),
-        **read_losses(classifier.history_),
+        **read_losses(classifier.history_, classifier.settings.training.keep),
     }
     histories = {"fine-tuning": classifier.history_}
     if detector.history_ and task.options.start != "scratch":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from unlike.detector import Detector
 from unlike.errors import DataError
 from unlike.evaluation.metrics import accuracy, best_accuracy, best_f1, detection_rate, false_alarm_rate, sweep
-from unlike.records import Bools, Floats
+from unlike.records import Bools, Floats, Sample
 from unlike.study.datasets import open_images
 from unlike.study.experiments.base import Experiment, Outcome, Task
 
@@ -24,18 +26,24 @@ class ThresholdOptions:
 
 
 def draw_the_line(task: Task) -> Outcome:
-    """Draw the line with one half of the test images and their labels, or with none of them; check it on the other half."""
+    """Draw the line with one half of the test images and their labels, or with none of them; check it on the other half.
+
+    What the conformal rule promises of the other half is the mean, over its normal images, of what their lines promise.
+    """
     train, test = open_images(task.source)
     detector = task.detector().fit(train)
     batches = list(detector.stream(test))
     scores = np.concatenate([batch.image for batch in batches])
-    anomalous = np.array([bool(sample.anomalous) for batch in batches for sample in batch.samples])
+    samples = [sample for batch in batches for sample in batch.samples]
+    anomalous = np.array([bool(sample.anomalous) for sample in samples])
     known = _half(anomalous, task.seed)
-    threshold = choose_threshold(task.options.rule, scores[known], anomalous[known], detector.threshold_)
-    delivered = _measure(scores[~known], anomalous[~known], threshold)
-    promised = {"false_alarm_rate": detector.false_alarms_}
-    if task.options.rule != "conformal":
-        promised = _measure(scores[known], anomalous[known], threshold)
+    if task.options.rule == "conformal":
+        lines, shares = lines_of(detector, samples)
+        promised = {"false_alarm_rate": float(shares[~known & ~anomalous].mean())}
+    else:
+        lines = np.full(len(scores), choose_threshold(task.options.rule, scores[known], anomalous[known]))
+        promised = _measure(scores[known], anomalous[known], lines[known])
+    delivered = _measure(scores[~known], anomalous[~known], lines[~known])
     metrics = {f"delivered.{name}": value for name, value in delivered.items()}
     metrics |= {f"promised.{name}": value for name, value in promised.items()}
     metrics |= {f"surprise.{name}": delivered[name] - value for name, value in promised.items()}
@@ -43,15 +51,20 @@ def draw_the_line(task: Task) -> Outcome:
     return Outcome(metrics, {"": detector.history_} if detector.history_ else {})
 
 
-def choose_threshold(rule: str, scores: Floats, anomalous: Bools, conformal: float) -> float:
-    """The line that a rule draws from scores (n,) and labels (n,), or the one that came from normal images alone.
+def lines_of(detector: Detector, samples: Sequence[Sample]) -> tuple[Floats, Floats]:
+    """The line (N,) that judges each image, of its category where that has one, and the false alarms (N,) it promises."""
+    facts = detector.describe()["fitted"]
+    of_all = {name: facts[name] for name in ("threshold", "false_alarms")}
+    own = [facts.get("categories", {}).get(sample.category, of_all) for sample in samples]
+    return np.array([line["threshold"] for line in own]), np.array([line["false_alarms"] for line in own])
 
-    >>> scores, anomalous = np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True])
-    >>> choose_threshold("sweep", scores, anomalous, 9.0), choose_threshold("conformal", scores, anomalous, 9.0)
-    (2.0, 9.0)
+
+def choose_threshold(rule: str, scores: Floats, anomalous: Bools) -> float:
+    """The line that a rule draws from scores (n,) and labels (n,).
+
+    >>> choose_threshold("sweep", np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True]))
+    2.0
     """
-    if rule == "conformal":
-        return conformal
     if rule == "ternary":
         return ternary_search(scores, anomalous)
     swept = sweep(scores, anomalous)
@@ -89,14 +102,14 @@ def _half(anomalous: Bools, seed: int) -> Bools:
     return chosen
 
 
-def _measure(scores: Floats, anomalous: Bools, threshold: float) -> dict[str, float]:
-    alarms = np.asarray(scores, np.float64) > threshold
+def _measure(scores: Floats, anomalous: Bools, lines: Floats) -> dict[str, float]:
+    alarms = np.asarray(scores, np.float64) > lines
     right = int((alarms & anomalous).sum())
     return {
-        "accuracy": accuracy(scores, anomalous, threshold),
+        "accuracy": accuracy(scores, anomalous, lines),
         "f1": 2 * right / (int(alarms.sum()) + int(anomalous.sum())),
-        "false_alarm_rate": false_alarm_rate(scores, anomalous, threshold),
-        "detection_rate": detection_rate(scores, anomalous, threshold),
+        "false_alarm_rate": false_alarm_rate(scores, anomalous, lines),
+        "detection_rate": detection_rate(scores, anomalous, lines),
     }
 
 
