@@ -12,7 +12,10 @@ from unlike.artifacts import check_writable, output_errors
 from unlike.data.cells import load_cells
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from unlike.cli.console import Console
+    from unlike.detector import Detector
 
 TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test
 # name of its part of the output -> preset, promise of false alarms
@@ -26,16 +29,23 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
     """Write the cells as images; fit on good ones, evaluate on the rest, and report, by two methods."""
     check_writable(folder / "report.html")
     images = write_cells(folder / "cells", seed)
+    shown: dict[Path, Detector] = {}
     for part, (preset, false_alarms) in DETECTORS.items():
         if part:
-            console.say(f"\nBeside it, for comparison, an {part} that learns to rebuild good cells from their pixels:")
-        _show(images, folder / part, preset, false_alarms, seed, console)
+            console.say(f"\nFor comparison, an {part} that learns to rebuild good cells from their pixels:")
+        shown |= _show(images, folder / part, preset, false_alarms, seed, console, shown)
 
 
 def _show(
-    images: Path, folder: Path, preset: str, false_alarms: float | Literal["auto"], seed: int, console: Console
-) -> None:
-    """Fit one detector, evaluate it, and say which commands would have done so."""
+    images: Path,
+    folder: Path,
+    preset: str,
+    false_alarms: float | Literal["auto"],
+    seed: int,
+    console: Console,
+    beside: Mapping[Path, Detector],
+) -> dict[Path, Detector]:
+    """Fit one detector, evaluate it beside those there are, and say which commands would have done so."""
     from unlike.detector import Detector
     from unlike.evaluation import evaluate
     from unlike.report import write_evaluation
@@ -47,11 +57,13 @@ def _show(
         detector = Detector(preset=preset, false_alarms=false_alarms, seed=seed).fit(images, notify=notify)
     detector.save(detector_path)
     console.say_fit(detector, detector_path)
-    console.say(f"$ unlike evaluate {detector_path} {images} -o {folder}")
+    others = "".join(f" --beside {path}" for path in beside)
+    console.say(f"$ unlike evaluate {detector_path} {images} -o {folder}{others}")
     with console.progress() as notify:
         found = evaluate(detector, images, notify=lambda done, total: notify("score", done, total, {}))
-    write_evaluation(detector, found, folder)
+    write_evaluation(detector, found, folder, {known.settings.model_name: known for known in beside.values()})
     console.say_evaluation(found, folder)
+    return {detector_path: detector}
 
 
 def write_cells(folder: Path, seed: int) -> Path:
