@@ -19,16 +19,19 @@ check: $(VENV)/dev.stamp          ## what to run before a commit
 	$(BIN)/python docs/make_reference.py --check
 	$(BIN)/python docs/make_measured.py --check
 	$(BIN)/python docs/make_metrics.py --check
+	$(BIN)/python docs/make_reports.py --check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/dev.stamp           ## write docs/reference.md, docs/measured.md and docs/metrics.md
+docs: $(VENV)/dev.stamp           ## write the pages and pictures that are made from code and results
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_measured.py
 	$(BIN)/python docs/make_metrics.py
+	$(BIN)/python docs/make_reports.py
+	$(BIN)/python docs/make_growth.py
 
 $(VENV)/demo.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
