@@ -268,6 +268,14 @@ PRESETS: dict[str, Sections] = {
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
+    # frozen features, rebuilt from 200 numbers an image. Stages, averaging, scale, code and training were chosen as for padim
+    "feature-autoencoder": {
+        "model": {"name": "feature-linear", "stages": [2, 3], "cell": 16, "averaging": 1, "code": 200},
+        "scorer": {"name": "residual"},
+        "map": {"reduction": "max"},
+        "data": {"size": 256},
+        "training": {"epochs": 40, "learning_rate": 1e-3},
+    },
     # no pretrained weights: learned by repairing and marking synthetic defects, then a Gaussian at each position
     "repair": {
         "model": {"name": "repair"},

@@ -19,8 +19,12 @@ from unlike.scoring import SCORERS
 from unlike.scoring.residual import ResidualConfig, ResidualScorer
 from unlike.testing import assert_close, check_model, check_scorer, check_threshold, example_images
 
+TINY_FEATURES = {"backbone": "test_efficientnet", "pretrained": False}
 SMALL = {  # settings that make a heavy model or scorer quick; tests/models has the sizes of the reports
-    "features": {"backbone": "test_efficientnet", "pretrained": False},
+    "feature-attention": TINY_FEATURES | {"width": 16},
+    "feature-conv": TINY_FEATURES | {"widths": (16, 32)},
+    "feature-linear": TINY_FEATURES | {"code": 16},
+    "features": TINY_FEATURES,
     "equilibrium": {"clusters": 2},
     "fusion": {"settings": {"kmeans": {"clusters": 2}}},
     "kmeans": {"clusters": 2},
@@ -34,6 +38,9 @@ BY_HEART = {  # settings with which a family should remember sixteen images: wid
     "conv": {"widths": (64, 32, 16)},
     "conv-dense": {"dropout": 0.0},
     "fcn": {"widths": (64, 32, 16)},
+    "feature-attention": TINY_FEATURES | {"dropout": 0.0},
+    "feature-conv": TINY_FEATURES,
+    "feature-linear": TINY_FEATURES | {"code": 16},
     "multi-encoder": {"conv_widths": ((64, 32, 16),)},
     "residual-unet": {"widths": (8, 16), "bottleneck": 32},
     "vae": {"widths": (64, 32), "latent": 32},

@@ -6,6 +6,9 @@ from unlike.models.base import Autoencoder, ImageShape, Model, Objective
 from unlike.models.conv import ConvAutoencoder
 from unlike.models.conv_dense import ConvDenseAutoencoder
 from unlike.models.dense import DenseAutoencoder
+from unlike.models.feature_attention import AttentionFeatureAutoencoder
+from unlike.models.feature_conv import ConvFeatureAutoencoder
+from unlike.models.feature_linear import LinearFeatureAutoencoder
 from unlike.models.features import Features
 from unlike.models.multi import MultiEncoder
 from unlike.models.pixels import Pixels
@@ -18,6 +21,9 @@ MODELS: dict[str, type[Model]] = {
     "conv": ConvAutoencoder,
     "conv-dense": ConvDenseAutoencoder,
     "fcn": DenseAutoencoder,
+    "feature-attention": AttentionFeatureAutoencoder,
+    "feature-conv": ConvFeatureAutoencoder,
+    "feature-linear": LinearFeatureAutoencoder,
     "features": Features,
     "multi-encoder": MultiEncoder,
     "pixels": Pixels,

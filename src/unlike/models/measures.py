@@ -41,6 +41,14 @@ def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
     return ((1 - light * structure) / 2).clamp(0, 1).mean(dim=1)
 
 
+def cosine(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """1 less the cosine of the angle between the channels of a place: (B, C, H, W) twice -> (B, H, W), 0 to 2.
+
+    For features, whose direction says what is there. A single channel has no direction but its sign.
+    """
+    return (1 - functional.cosine_similarity(reconstruction, target, dim=1)).clamp_min(0)
+
+
 def _similarity(reconstruction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The two factors of SSIM, luminance and contrast-structure: (B, C, H, W) each."""
     mean_x, mean_y = blur(reconstruction), blur(target)
@@ -79,6 +87,14 @@ def ssim_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
     return ssim(reconstruction, target).mean()
 
 
+def cosine_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """1 less the cosine of the angle between whole images, all places and channels in one, a scalar.
+
+    Global cosine similarity (Guo et al. 2023, ReContrast; Dinomaly, Guo et al. 2024).
+    """
+    return (1 - functional.cosine_similarity(reconstruction.flatten(1), target.flatten(1), dim=1)).mean()
+
+
 def ms_ssim_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
     """1 - multi-scale SSIM, a scalar (Wang, Simoncelli & Bovik 2003): structure at up to five scales, light at the last.
 
@@ -111,12 +127,19 @@ def frequency_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-MEASURES = {"squared": squared, "absolute": absolute, "charbonnier": charbonnier, "ssim": ssim}  # to (B, H, W)
+MEASURES = {  # to (B, H, W)
+    "squared": squared,
+    "absolute": absolute,
+    "charbonnier": charbonnier,
+    "ssim": ssim,
+    "cosine": cosine,
+}
 OBJECTIVES: dict[str, Objective] = {  # to a scalar
     "squared": functional.mse_loss,
     "absolute": functional.l1_loss,
     "charbonnier": charbonnier_loss,
     "ssim": ssim_loss,
+    "cosine": cosine_loss,
     "ms-ssim": ms_ssim_loss,
     "frequency": frequency_loss,
 }

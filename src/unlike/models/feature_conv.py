@@ -1,0 +1,69 @@
+"""feature-conv: a convolutional autoencoder of frozen features, with a linear bottleneck if wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from unlike.errors import ConfigError
+from unlike.models.base import ImageShape
+from unlike.models.blocks import BatchNorm, check_widths
+from unlike.models.rebuilt import FeatureAutoencoder, RebuiltConfig
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureConvConfig(RebuiltConfig):
+    """Sizes of a ConvFeatureAutoencoder, and the features that it rebuilds."""
+
+    widths: tuple[int, ...] = (64, 96, 128)  # of each block; the first keeps the grid, each other halves it
+    code: int = 16  # channels of the code
+    bottleneck: int | None = None  # length of a linear code in the place of that grid; none keeps the grid
+
+    def __post_init__(self) -> None:
+        RebuiltConfig.__post_init__(self)
+        check_widths("widths", self.widths)
+        check_widths("code", (self.code,))
+        if self.bottleneck is not None and self.bottleneck < 1:
+            raise ConfigError(f"model.bottleneck: expected 1 or more, or none, came {self.bottleneck}")
+
+
+class ConvFeatureAutoencoder(FeatureAutoencoder):
+    """Squeeze the grid of features until it is coarse and narrow, and make it grow again.
+
+    The same network as `conv`, of features instead of pixels; their differences mean more (DFR, Yang et al., 2020, who
+    rebuild each place by itself). Grids of any size: what is odd is rounded up on the way down, and the way up knows.
+    """
+
+    Config = FeatureConvConfig
+
+    def __init__(self, config: FeatureConvConfig, shape: ImageShape) -> None:
+        super().__init__(config, shape)
+        widths, grids = config.widths, [self.grid]
+        down = _convolve(self.width, widths[0], 1)
+        for inputs, outputs in pairwise(widths):
+            down += _convolve(inputs, outputs, 3, stride=2)
+            grids.append((-(-grids[-1][0] // 2), -(-grids[-1][1] // 2)))
+        down += [nn.Conv2d(widths[-1], config.code, 1)]
+        up: list[nn.Module] = [nn.Dropout(config.dropout)]
+        if config.bottleneck is not None:
+            cells = config.code * grids[-1][0] * grids[-1][1]
+            down += [nn.Flatten(), nn.Linear(cells, config.bottleneck), nn.Unflatten(1, (config.bottleneck, 1, 1))]
+            up += [nn.Flatten(), nn.Linear(config.bottleneck, cells), nn.Unflatten(1, (config.code, *grids[-1]))]
+        up += _convolve(config.code, widths[-1], 1)
+        for (inputs, outputs), grid in zip(pairwise(widths[::-1]), grids[-2::-1], strict=True):
+            up += [nn.Upsample(grid, mode="bilinear"), *_convolve(inputs, outputs, 3)]
+        self.encoder = nn.Sequential(*down)
+        self.decoder = nn.Sequential(*up, nn.Conv2d(widths[0], self.width, 1))
+
+    def squeeze(self, features: Tensor) -> Tensor:  # (B, D, h, w)
+        return self.encoder(features)  # type: ignore[no-any-return]  # (B, code, h / 2^n, w / 2^n)
+
+    def decode(self, code: Tensor) -> Tensor:  # (B, code, h / 2^n, w / 2^n)
+        return self.decoder(code)  # type: ignore[no-any-return]  # (B, D, h, w)
+
+
+def _convolve(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return [convolution, BatchNorm(outputs), nn.ReLU(inplace=True)]
