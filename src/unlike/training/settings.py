@@ -31,7 +31,7 @@ class TrainingConfig:
     clip_norm: float | None = None  # longest gradient that is followed as it is; none: any
     schedule: Literal["one-cycle", "cosine", "constant", "plateau"] = "one-cycle"  # or cosine, constant, plateau
     t_max: int | None = None  # epochs of half a cosine; none: all
-    objective: str = "squared"  # what is lowered: squared, absolute, charbonnier, ssim, ms-ssim, frequency
+    objective: str = "squared"  # what is lowered: squared, absolute, charbonnier, ssim, ms-ssim, cosine, frequency
     initialisation: str = "default"  # of the weights; kaiming-xavier: as for VAEs on products
     keep: Literal["validation", "train", "last"] = "validation"  # which weights: of the lowest such loss, or the last
     patience: int | None = None  # stop after this many epochs without a better loss; none: never
