@@ -241,8 +241,9 @@ def test_features_of_a_scoring_suit_a_training():
     with torch.inference_mode():
         frozen(noise())
     head(frozen(noise())).sum().backward()
+    assert head.weight.grad.abs().sum() > 0
     with torch.inference_mode():
-        frozen(noise(3))
+        torch.testing.assert_close(frozen(noise(3)), frozen.module(noise(3)), rtol=1e-4, atol=1e-5)
 
 
 def test_mixed_precision_of_a_training_does_not_reach_the_features():

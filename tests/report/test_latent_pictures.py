@@ -62,6 +62,7 @@ def test_a_page_says_what_it_shows_and_escapes_what_it_says(tmp_path):
 
 def test_a_letter_that_no_font_has_is_a_box_not_a_warning(tmp_path):
     latent.write_picture(figure_of("\U0001f9a4"), tmp_path / "a.png", "title", "words")
+    assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.png.txt"])

@@ -6,8 +6,6 @@ records; `plates` makes them of what is here.
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +21,7 @@ from unlike.data.images import Frame
 from unlike.data.index import Index
 from unlike.errors import ConfigError, DataError, OutputError
 from unlike.records import Codes, Explanation, Floats, Pixels, Sample, ScoredBatch, Unreadable
-from unlike.report.figures import SHARP, styled, svg
+from unlike.report.figures import SHARP, file_of, svg
 from unlike.report.tiles import SMALL_SIDE
 
 FORMATS = (".png", ".svg", ".html")
@@ -230,17 +228,11 @@ def check_picture(path: Path) -> None:
 def write_picture(figure: Figure, path: Path, title: str, words: str) -> None:
     """Write a figure as a PNG, an SVG or a page, by the name's ending; a page also says what it shows, in `words`."""
     suffix = path.suffix.lower()
-    write_file(path, _render_page(figure, title, words) if suffix == ".html" else _draw(figure, suffix[1:]))
-
-
-@styled
-def _draw(figure: Figure, form: str) -> bytes:
-    content = io.BytesIO()
-    metadata = {"Software": None} if form == "png" else {"Creator": None, "Date": None, "Format": None, "Type": None}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # of an image's name: a box stands for it
-        figure.savefig(content, format=form, dpi=SHARP, facecolor="white", metadata=metadata)
-    return content.getvalue()
+    if suffix == ".html":
+        content = _render_page(figure, title, words)
+    else:
+        content = file_of(figure, "png" if suffix == ".png" else "svg", dpi=SHARP, facecolor="white")
+    write_file(path, content)
 
 
 def _render_page(figure: Figure, title: str, words: str) -> bytes:
