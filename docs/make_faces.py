@@ -40,7 +40,8 @@ def main() -> None:
         normal = [int(row["ID"]) for row in csv.DictReader(file) if row["anomaly"] == "0"]
     faces = np.asarray(np.load(folder / "testingset.npy", mmap_mode="r")[normal[:8]])
     rows = [np.concatenate(list(faces), axis=1)]
-    for name in (name for name, kind in MODELS.items() if issubclass(kind, Autoencoder)):
+    drawn = [name for name, kind in MODELS.items() if issubclass(kind, Autoencoder) and kind.rebuilds_images]
+    for name in drawn:
         settings = {"training": {"batch_size": 16 if name in HEAVY else 32}}
         seen = images[:600] if name in HEAVY else images[:3000]
         epochs = max(1, round(options.seconds / (epoch_seconds(name, images[:300], settings) * len(seen) / 300)))
