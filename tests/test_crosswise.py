@@ -13,7 +13,8 @@ from conftest import stripes
 from unlike import Detector
 from unlike.errors import ConfigError, DataError
 from unlike.scoring import SCORERS
-from unlike.scoring.crosswise import Remembered, score_out_of_fold
+from unlike.scoring.apart import Remembered
+from unlike.scoring.crosswise import score_out_of_fold
 from unlike.scoring.maps import MapConfig
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
 
@@ -24,9 +25,11 @@ def noise(count: int, seed: int) -> np.ndarray:
 
 def test_scores_out_of_fold_are_those_of_scorers_of_the_others():
     codes = torch.tensor(np.random.default_rng(0).normal(size=(10, 3, 2, 2)), dtype=torch.float32)
-    folds = [torch.arange(0, 5), torch.arange(5, 10)]
+    folds, one_category = [np.arange(0, 5), np.arange(5, 10)], np.zeros(10, int)
     config = MapConfig()
-    scores, peaks = score_out_of_fold(lambda: NeighboursScorer(NeighboursConfig()), codes, folds, config, seed=0)
+    scores, peaks = score_out_of_fold(
+        lambda: NeighboursScorer(NeighboursConfig()), codes, folds, one_category, config, seed=0
+    )
     first = NeighboursScorer(NeighboursConfig()).fit(Remembered(), [codes[5:]], [], 0)
     maps = first.maps(Remembered(), codes[:5])
     np.testing.assert_allclose(scores[:5], maps.mean(dim=(1, 2)), rtol=1e-6)

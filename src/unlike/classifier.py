@@ -15,7 +15,6 @@ import numpy.typing as npt
 import tomli_w
 from safetensors.torch import load as load_tensors
 
-from unlike.allocation import kept_memory
 from unlike.artifacts import CLASSIFIER, is_first_process, read_folder, write_folder
 from unlike.data.batches import ImageSet, digest, stream
 from unlike.data.cache import Cache, iterate, load_images
@@ -140,7 +139,6 @@ class Classifier:
         origin = Origin(source, detector.frame_, detector.value_range_, detector.model_)
         return cls(chosen, origin, seed=seed, device=device, cache=cache)
 
-    @kept_memory()
     def fit(
         self,
         labelled: Images | Index,

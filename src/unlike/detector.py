@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from unlike.allocation import kept_memory
 from unlike.artifacts import is_first_process
 from unlike.data.batches import Batch, digest, stream
 from unlike.data.cache import Cache, load_images, range_of
@@ -95,7 +94,6 @@ class Detector:
         state = "not fitted" if self._fitted is None else f"fitted on {self._fitted.source}"
         return f"Detector(model={self.settings.model_name!r}, scorer={self.settings.scorer_name!r}; {state})"
 
-    @kept_memory()
     def fit(
         self,
         images: Images | Index,
@@ -119,9 +117,10 @@ class Detector:
         frame = frame_for(index, settings.data)
         model = build_model(settings, frame, self.seed) if model is None else check_suits(model, settings, frame)
         scorer = make_scorer(settings, model)
+        device = place(model, self.device)
         cache = Cache.default() if self.cache else None
         loaded = load_images(index, frame, cache, lambda done, total: notify("read", done, total, {}))
-        cross = crosses(model, scorer, settings, len(loaded.samples))
+        cross = crosses(model, scorer, settings, loaded)
         split, rule = split_images(loaded, settings.decision, self.seed, cross=cross)
         loaded.value_range = range_of(loaded, split.train, frame)  # held-out images must not choose the scale either
         pieces = Pieces.of(loaded, split, frame, settings.data.tiling(frame))
@@ -143,11 +142,13 @@ class Detector:
                 resume=resume,
                 notify=lambda epoch, epochs, row: notify("train", epoch, epochs, row),
             )
-        device = place(model, self.device)
+        place(model, self.device)  # where the training may have left it elsewhere
+        numbers = pieces.numbers()
+        scorer = make_scorer(settings, model, categories=int(numbers.max()) + 1)
         if cross:
-            decision = fit_crosswise(scorer, model, pieces, settings, rule, self.seed, device)
+            decision = fit_crosswise(scorer, model, pieces, numbers, settings, rule, self.seed, device)
         else:
-            fit_scorer(scorer, model, pieces, self.seed, device)
+            fit_scorer(scorer, model, pieces, numbers, self.seed, device)
             decision = calibrate(model, scorer, loaded, split, frame, settings, rule)
         self._fitted = Fitted(
             model,

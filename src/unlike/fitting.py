@@ -34,13 +34,14 @@ from unlike.errors import ConfigError, DataError
 from unlike.models import MODELS, Autoencoder, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.scoring import SCORERS, Scorer
-from unlike.scoring.crosswise import BLOCK, Remembered, score_out_of_fold
+from unlike.scoring.apart import Apart, Remembered, Remembering, learn, number_categories
+from unlike.scoring.crosswise import score_out_of_fold
 from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
 from unlike.training import History
 
-CROSS_MOST = 500  # images up to which none is held back where that can be
+CROSS_MOST = 500  # images, of a category on average, up to which none is held back where that can be
 CROSS_BYTES = 1_000_000_000  # of their codes
 FOLDS = 5  # of which each is scored by a scorer of the others
 FILE_SIDE = 256  # pixels: the default size for images in files
@@ -117,8 +118,14 @@ def check_suits(model: Model, settings: Settings, frame: Frame) -> Model:
     return model
 
 
-def make_scorer(settings: Settings, model: Model) -> Scorer:
-    """A fresh scorer, or a ConfigError where it cannot work with that model, or with tiles where there are some."""
+def make_scorer(settings: Settings, model: Model, categories: int = 1) -> Scorer:
+    """A fresh scorer, or a ConfigError where it cannot work with that model, or with tiles where there are some.
+
+    One of codes learns several categories apart, unless `scorer.per_category` is off.
+    """
+    if categories > 1:
+        members = [make_scorer(settings, model) for _ in range(categories)]
+        return Apart(members) if getattr(settings.scorer, "per_category", False) else members[0]
     scorer = SCORERS[settings.scorer_name](settings.scorer)
     scorer.check(model)
     parts = (scorer, *getattr(scorer, "members", ()))
@@ -130,7 +137,7 @@ def make_scorer(settings: Settings, model: Model) -> Scorer:
     return scorer
 
 
-def crosses(model: Model, scorer: Scorer, settings: Settings, count: int) -> bool:
+def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) -> bool:
     """Whether normal images calibrate crosswise: each scored by a scorer of the others, none held back for good.
 
     That takes a model that was not trained on them, and codes of all of them in memory. A ConfigError says why it
@@ -147,7 +154,9 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, count: int) -> boo
     shared = settings.decision.calibration_share != "auto"
     if asked == "cross" and shared:
         raise ConfigError("decision.calibration = 'cross' holds no image back: leave decision.calibration_share out")
-    if not possible or asked == "held-out" or shared or (asked == "auto" and not 2 < count <= CROSS_MOST):
+    count = len(images.samples)
+    many = count > CROSS_MOST * max(1, len(wants_lines(images, settings.decision)))
+    if not possible or asked == "held-out" or shared or (asked == "auto" and (count < 3 or many)):
         return False
     shape = model.shape
     with torch.inference_mode():
@@ -211,12 +220,15 @@ class Pieces:
             return cls(images, split, frame)
         return cls(TiledImages(images, tiling), cut_split(split, tiling), tiling.frame_of(frame))
 
+    def numbers(self) -> Rows:
+        """(N,) in which part each is learned, where categories are learned apart."""
+        return number_categories(categories_of(self.images.samples), self.split.train)
 
-def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, seed: int, device: torch.device) -> None:
+
+def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, numbers: Rows, seed: int, device: torch.device) -> None:
     """Let the scorer learn from what the model was trained on, and from what it was not."""
     known, others = _rows_to_learn(model, scorer, pieces.split)
-    known_batches, other_batches = (_Batches(pieces, rows, device) for rows in (known, others))
-    scorer.fit(model, known_batches, other_batches, seed)
+    learn(scorer, model, partial(_Batches, pieces, device), known, others, numbers, seed)
 
 
 def calibrate(
@@ -246,6 +258,7 @@ def fit_crosswise(
     scorer: Scorer,
     model: Model,
     pieces: Pieces,
+    numbers: Rows,
     settings: Settings,
     rule: QuantileThreshold,
     seed: int,
@@ -263,19 +276,20 @@ def fit_crosswise(
     """
     rows = pieces.split.train
     with torch.inference_mode():
-        codes = _collect((model.encode(batch) for batch in _Batches(pieces, rows, device)), len(rows))
-    learn = partial(scorer.fit, Remembered(), torch.split(codes, BLOCK), (), seed)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows)))
-    folds = order.tensor_split(min(FOLDS, len(rows)))
+        codes = _collect((model.encode(batch) for batch in _Batches(pieces, device, rows)), len(rows))
+    numbers, whole = numbers[rows], np.arange(len(rows))
+    learn_all = partial(learn, scorer, Remembered(), Remembering(codes), whole, whole[:0], numbers, seed)
+    folds = np.array_split(np.random.default_rng(seed).permutation(len(rows)), min(FOLDS, len(rows)))
+    fresh = partial(make_scorer, settings, model, len(scorer.members) if isinstance(scorer, Apart) else 1)
     try:
-        scores, peaks = score_out_of_fold(lambda: make_scorer(settings, model), codes, folds, settings.map, seed)
+        scores, peaks = score_out_of_fold(fresh, codes, folds, numbers, settings.map, seed)
     except DataError as error:
-        learn()  # where all are too few as well, it says so
+        learn_all()  # where all are too few as well, it says so
         fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
         raise DataError(f"{error} ({fifths})") from None
-    learn()  # now that the scorers of the folds, which may be large, are gone
-    categories = categories_of([pieces.images.samples[row] for row in rows])
-    return draw_lines(scores, peaks, categories, rule, wants_lines(pieces.images, settings.decision))
+    learn_all()  # now that the scorers of the folds, which may be large, are gone
+    names = categories_of([pieces.images.samples[row] for row in rows])
+    return draw_lines(scores, peaks, names, rule, wants_lines(pieces.images, settings.decision))
 
 
 def _collect(parts: Iterable[Tensor], count: int) -> Tensor:
@@ -342,8 +356,8 @@ class _Batches:
     """Batches of some pieces for a scorer to learn from, as often as it goes through them."""
 
     pieces: Pieces
-    rows: Rows
     device: torch.device
+    rows: Rows
 
     def __iter__(self) -> Iterator[Tensor]:
         for batch in iterate(self.pieces.images, self.rows, self.pieces.frame):

@@ -31,6 +31,7 @@ from unlike.errors import ArtifactError, ConfigError
 from unlike.models import MODELS, ImageShape, Model
 from unlike.records import Unreadable
 from unlike.scoring import SCORERS, Scorer
+from unlike.scoring.apart import restore_scorer
 from unlike.settings import SECTIONS, Settings
 from unlike.training import History
 
@@ -180,9 +181,9 @@ def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str
     model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, frame))
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     arrays = unpack_arrays(contents[ARRAYS])
-    scorer = SCORERS[settings.scorer_name](settings.scorer)
-    scorer.restore(
-        {name.removeprefix(SCORER_PREFIX): arrays[name] for name in arrays if name.startswith(SCORER_PREFIX)}
+    scorer = restore_scorer(
+        lambda: SCORERS[settings.scorer_name](settings.scorer),
+        {name.removeprefix(SCORER_PREFIX): arrays[name] for name in arrays if name.startswith(SCORER_PREFIX)},
     )
     return Fitted(
         model.eval(),

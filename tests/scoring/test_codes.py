@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from unlike.errors import ConfigError, DataError
 from unlike.models import ImageShape, Model
-from unlike.scoring import SCORERS, gaussian
+from unlike.scoring import SCORERS, gaussian, neighbours
 from unlike.scoring.codes import CodeConfig, _RowSample, nearest
 from unlike.scoring.fusion import FusionConfig, FusionScorer, stretch
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
@@ -178,6 +178,23 @@ def test_coreset_is_the_greedy_one():
         expected.append(int(gaps[:, expected].min(axis=1).argmax()))
     assert chosen.tolist() == sorted(expected)
     assert choose_coreset(rows[:5], 20, seed=0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_coreset_of_more_rows_than_are_looked_at_together_is_the_greedy_one(monkeypatch):
+    monkeypatch.setattr(neighbours, "FAR", 30)
+    monkeypatch.setattr(neighbours, "BLOCK", 900)
+    random = np.random.default_rng(1)
+    for width, copies in ((2, 1), (12, 1), (2, 3)):
+        rows = torch.tensor(np.repeat(random.normal(size=(400, width)), copies, axis=0), dtype=torch.float32)
+        few, gaps = choose_coreset(rows, 150, seed=3), cdist(rows.double().numpy(), rows.double().numpy())
+        expected = [int(np.random.default_rng(3).integers(len(rows)))]
+        while len(expected) < 150:
+            expected.append(int(gaps[:, expected].min(axis=1).argmax()))
+        radius, best = gaps[:, few].min(axis=1).max(), gaps[:, expected].min(axis=1).max()
+        assert radius == pytest.approx(best, rel=1e-3)  # of copies either may be picked
+        assert len(np.unique(rows[few].numpy(), axis=0)) == 150
+        if copies == 1:
+            assert few.tolist() == sorted(expected)
 
 
 def test_bank_has_the_size_that_was_asked_for(normal):

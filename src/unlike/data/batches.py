@@ -20,7 +20,7 @@ from unlike.errors import DataError, ImageError
 from unlike.records import Bools, Pixels, Sample, Unreadable
 
 Rows = npt.NDArray[np.intp]
-BLOCK_BYTES = 32 * 1024 * 1024  # of decoded images in flight at a time
+BLOCK_BYTES = 8 * 1024 * 1024  # of decoded images in flight at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,6 +23,7 @@ from unlike.scoring.base import Arrays, Scorer
 from unlike.scoring.moments import Moments, moments_of
 
 WIDEST = 8192  # numbers a row whose covariance is computed: 0.5 GB
+BLOCK = 4096  # rows at a time
 SAMPLE_BYTES = 400_000_000  # of rows that are kept at most, whatever was asked for
 
 
@@ -35,6 +36,9 @@ class CodeConfig:
     )
     scale: Literal["none", "standardise", "whiten"] = "none"  # the numbers of a row, by what normal images show
     reduce: int | None = None  # principal components to keep, before anything else is learned
+    per_category: bool = (
+        True  # of several categories each learned by itself; an image is held against that it looks like
+    )
     unit: bool = False  # only where a row points to counts, not how far: contrast and complexity go
 
     def __post_init__(self) -> None:
@@ -94,7 +98,7 @@ class CodeScorer(Scorer):
         self.basis = None if basis is None else torch.from_numpy(basis.astype(np.float32))
         rows = torch.from_numpy(sample.rows(moments.width))
         del sample  # its rows are many: no more than two copies at a time
-        kept = self._prepare(rows).numpy()
+        kept = self._prepare_all(rows).numpy()
         del rows
         prepared = moments_of(kept, covariance=wants_covariance) if self.config.unit else moments.through(basis)
         found = self.learn(kept, prepared, seed)
@@ -136,6 +140,13 @@ class CodeScorer(Scorer):
         centred = rows - self.mean
         scaled = centred if self.basis is None else centred @ self.basis
         return functional.normalize(scaled, dim=1) if self.config.unit else scaled
+
+    def _prepare_all(self, rows: Tensor) -> Tensor:
+        """The same for many rows, which are overwritten where what comes out is as wide."""
+        prepared = rows if self.basis is None else rows.new_empty(len(rows), self.basis.shape[1])
+        for start in range(0, len(rows), BLOCK):
+            prepared[start : start + BLOCK] = self._prepare(rows[start : start + BLOCK])
+        return prepared
 
     def _move(self, device: torch.device) -> None:
         assert self.mean is not None, "fit or restore comes first"
@@ -213,7 +224,7 @@ def nearest(rows: Tensor, points: Tensor, count: int = 1) -> Tensor:
     depend on the block, and a row that is a point is at distance 0.
     """
     lengths = points.square().sum(dim=1)
-    block = max(1, min(4096, 16_000_000 // max(len(points), 1)))
+    block = max(1, min(BLOCK, 16_000_000 // max(len(points), 1)))
     found = []
     for start in range(0, len(rows), block):
         part = rows[start : start + block]

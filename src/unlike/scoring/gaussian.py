@@ -122,8 +122,9 @@ def _floors(moments: Moments) -> Floats:
 def _whiten(covariance: Floats, share: Floats, floors: Floats) -> Floats:
     """Matrices (..., D, D) after which shrunk covariances (..., D, D) are spheres of radius 1."""
     shrunk = shrink(covariance, share) + floors[..., None, None] * np.eye(covariance.shape[-1])
-    roots = np.linalg.cholesky(shrunk)  # L L^T
-    return np.asarray(np.linalg.inv(roots).swapaxes(-1, -2))
+    roots = torch.linalg.cholesky(torch.from_numpy(shrunk))  # L L^T
+    inverse = torch.linalg.solve_triangular(roots, torch.eye(shrunk.shape[-1], dtype=roots.dtype), upper=False)
+    return np.asarray(inverse.mT)
 
 
 def _check_size(positions: int, width: int) -> None:

@@ -27,7 +27,6 @@ class Moments:
     def __init__(self, width: int, *, positions: int | None = None, covariance: bool = True) -> None:
         self.width = width
         self.count = 0
-        self.finite = True
         self._shape = (width,) if positions is None else (positions, width)
         self._with_covariance = covariance
         self._origin: Tensor | None = None  # (..., D)
@@ -42,7 +41,6 @@ class Moments:
         if self._origin is None:
             self._origin = rows.cpu().double().mean(dim=0)  # some accelerators know no doubles
         values = rows.cpu().double() - self._origin
-        self.finite = self.finite and bool(torch.isfinite(values).all())
         self.count += len(values)
         self._sum += values.sum(dim=0)
         if not self._with_covariance:
@@ -54,6 +52,11 @@ class Moments:
         lengths = values.square().sum(dim=-1, keepdim=True)  # (B, ..., 1)
         self._lengths_by_row += (lengths * values).sum(dim=0)
         self._lengths_squared += lengths[..., 0].square().sum(dim=0)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number was: a sum with one that is not is not either."""
+        return bool(torch.isfinite(self._sum).all())
 
     @property
     def mean(self) -> Floats:

@@ -14,6 +14,8 @@ from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, nearest
 from unlike.scoring.moments import Moments
 
+FAR = 1024  # rows among which picks are made before all are looked at again
+BLOCK = 4_000_000  # distances computed at once
 NARROW = 32  # numbers a code, while it is chosen or not: 128 choose no better, and cost four times as much
 
 
@@ -41,7 +43,7 @@ class NeighboursScorer(CodeScorer):
     """The distance to the nearest normal codes, out of a coreset that covers them all.
 
     The coreset is PatchCore's (Roth et al., 2022): greedily, the code farthest from those chosen, as seen in 32 random
-    directions, which keep distances well enough for that. A pick costs one product of a matrix and a vector.
+    directions, which keep distances well enough for that.
     """
 
     Config = NeighboursConfig
@@ -72,7 +74,9 @@ def _narrow(rows: Tensor, seed: int) -> Tensor:
 def choose_coreset(rows: Tensor, size: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Which `size` of the rows (N, D) cover them best: each pick is the row farthest from all before it.
 
-    The greedy k-centre rule is within twice the best radius (Gonzalez, 1985). The first pick is random.
+    The greedy k-centre rule is within twice the best radius (Gonzalez, 1985). The first pick is random. Distances to the
+    picks only shrink, so while the farthest of a few FAR rows is farther than all others were, none but those need be
+    looked at: the picks are the same, and all rows are gone through some ten times, not once a pick.
 
     >>> choose_coreset(torch.tensor([[0.0], [0.1], [9.0], [9.1], [5.0]]), 3, seed=0).tolist()
     [0, 3, 4]
@@ -81,12 +85,35 @@ def choose_coreset(rows: Tensor, size: int, seed: int) -> np.ndarray[tuple[int],
         return np.arange(len(rows))
     lengths = rows.square().sum(dim=1)
     gaps = torch.full_like(lengths, torch.inf)  # squared, to the nearest pick
-    latest = int(np.random.default_rng(seed).integers(len(rows)))
-    chosen = [latest]
+    chosen = np.random.default_rng(seed).integers(len(rows), size=1)
+    latest = torch.from_numpy(chosen)
     while len(chosen) < size:
+        _shrink(gaps, rows, lengths, latest)
+        far = gaps.topk(min(FAR, len(rows))).indices
+        latest = far[_pick(rows[far], lengths[far], gaps[far], size - len(chosen))]
+        chosen = np.concatenate([chosen, latest.numpy()])
+    return np.sort(chosen)
+
+
+def _shrink(gaps: Tensor, rows: Tensor, lengths: Tensor, picks: Tensor) -> None:
+    """Bring the gaps (N,) of rows (N, D) up to date after some picks."""
+    block = max(1, BLOCK // len(picks))
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
+        to_picks = torch.addmm(lengths[picks], rows[part], rows[picks].T, alpha=-2).amin(dim=1) + lengths[part]
+        torch.minimum(gaps[part], to_picks, out=gaps[part])
+    gaps[picks] = -torch.inf
+
+
+def _pick(rows: Tensor, lengths: Tensor, gaps: Tensor, most: int) -> list[int]:
+    """Greedily up to `most` of the rows (n, D), as long as the farthest is no nearer than the nearest was at first."""
+    least = float(gaps.min())
+    chosen: list[int] = []
+    latest = int(gaps.argmax())
+    while len(chosen) < most and float(gaps[latest]) >= least:
+        chosen.append(latest)
         to_latest = torch.addmv(lengths, rows, rows[latest], alpha=-2).add_(lengths[latest])
         torch.minimum(gaps, to_latest, out=gaps)
         gaps[latest] = -torch.inf
         latest = int(gaps.argmax())
-        chosen.append(latest)
-    return np.sort(np.array(chosen))
+    return chosen

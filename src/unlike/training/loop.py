@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from unlike.allocation import kept_memory
 from unlike.data.augment import AugmentConfig, augment
 from unlike.data.batches import ImageSet, Rows
 from unlike.data.defects import add_defects
@@ -30,11 +30,15 @@ from unlike.training.corruption import spoil
 from unlike.training.schedules import OPTIMISERS, SCHEDULES
 from unlike.training.settings import CorruptionConfig, TrainingConfig
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # imported where a training starts: a second and 150 MB for those that train
+
 History = list[dict[str, float]]
 Notify = Callable[[int, int, dict[str, float]], None]  # epoch from 1, epochs, its row of the history
 Labels = npt.NDArray[np.intp]  # (N,) of all images, not only of those that train
 
 
+@kept_memory()
 def train(
     model: Model,
     images: ImageSet,
@@ -247,6 +251,8 @@ def _shares(rows: Rows, rank: int, processes: int, parts: int) -> list[tuple[Row
 
 
 def _start_fabric(config: TrainingConfig, device: str) -> Fabric:
+    from lightning_fabric import Fabric
+
     name, _, number = device.partition(":")
     chosen = config.precision if config.precision != "auto" else ("bf16" if _gains_by_bf16(name) else "32")
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[chosen]
