@@ -42,7 +42,7 @@ def measure_ours(preset: str, folder: Path) -> dict:
 
 
 def measure_coreset() -> dict:
-    """CPU seconds a pick, from two sizes each, so that what stands before the first pick cancels."""
+    """CPU seconds a pick of 1 %: ours all in all, theirs from two small sizes, so that what stands before the first cancels."""
     import torch
     from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy
 
@@ -56,8 +56,7 @@ def measure_coreset() -> dict:
             cpu_seconds(lambda picks=picks: KCenterGreedy(rows, picks / ROWS).select_coreset_idxs()) for picks in PICKS
         )
         theirs.append((many - few) / (PICKS[1] - PICKS[0]))
-        few, many = (cpu_seconds(lambda picks=picks: choose_coreset(rows, 5 * picks, 0)) for picks in PICKS)
-        ours.append((many - few) / (5 * (PICKS[1] - PICKS[0])))
+        ours.append(cpu_seconds(lambda: choose_coreset(rows, ROWS // 100, 0)) / (ROWS // 100))
     ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
     return {
         "rows": f"{ROWS} x {NUMBERS}",

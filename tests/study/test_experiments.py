@@ -110,6 +110,23 @@ def test_pretraining_starts_where_it_is_told():
     assert found["fine-tuned"].histories["fine-tuning"] != found["scratch"].histories["fine-tuning"]
 
 
+def test_pretraining_compares_residuals_of_normal_and_damaged_images_before_and_after():
+    parts = {"experiment__labels": 5, "experiment__finetune_epochs": 2, "finetune__head_width": 16, "data__size": 16}
+    parts |= {"training__epochs": 8}
+    before, after = (
+        run("pretraining", digits(), experiment__start=start, **parts) for start in ("frozen", "fine-tuned")
+    )
+    for figure in ("residual_normal", "residual_anomalous", "auroc"):
+        assert before.metrics[f"pretrained.{figure}"] == after.metrics[f"pretrained.{figure}"]
+        assert before.metrics[f"finetuned.{figure}"] == pytest.approx(before.metrics[f"pretrained.{figure}"], rel=1e-4)
+        assert after.metrics[f"finetuned.{figure}"] != pytest.approx(after.metrics[f"pretrained.{figure}"], rel=1e-4)
+    assert after.metrics["pretrained.residual_anomalous"] > after.metrics["pretrained.residual_normal"]
+    assert all(picture.startswith("data:image/jpeg;base64,") for picture in after.pictures.values())
+    assert len(after.pictures) == 1
+    scratch = run("pretraining", digits(), experiment__start="scratch", **parts)
+    assert {name.partition(".")[0] for name in scratch.metrics if "auroc" in name} == {"finetuned"}
+
+
 def test_labels_that_are_not_there():
     with pytest.raises(DataError, match="80 labelled images of each class are wanted; 0 has 20"):
         run("pretraining", digits(), experiment__labels=80, data__size=16)

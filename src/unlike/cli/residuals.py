@@ -116,9 +116,7 @@ def _make_stage(
     from unlike.detector import choose_device
     from unlike.models import Autoencoder
     from unlike.report.residuals import Stage
-    from unlike.scoring import MapConfig
-    from unlike.scoring.residual import ResidualConfig, ResidualScorer
-    from unlike.scoring.score import rebuild_pixels, score_pixels
+    from unlike.scoring.score import rebuild_pixels, residual_maps
 
     if loaded.settings.data.tile is not None:
         raise ConfigError(f"{folder}: sees images in tiles, whose residuals are not shown; take one without data.tile")
@@ -128,10 +126,10 @@ def _make_stage(
             "take a model that has one, such as conv or vae"
         )
     model.to(choose_device(loaded.device)).eval()  # a batch norm that still learns would measure something else
-    values, scorer = loaded.value_range_, ResidualScorer(ResidualConfig())
+    values = loaded.value_range_
 
     def find_maps(pixels: Pixels) -> Floats:
-        return score_pixels(pixels, values, model, scorer, MapConfig())[0]
+        return residual_maps(pixels, values, model)
 
     def rebuild(pixels: Pixels) -> Pixels:
         images = rebuild_pixels(pixels, values, model)

@@ -17,6 +17,7 @@ from unlike.models import Autoencoder, Model
 from unlike.records import Floats, Pixels
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
+from unlike.scoring.residual import ResidualConfig, ResidualScorer
 
 BLOCK = 64  # images through the model at once
 
@@ -51,6 +52,11 @@ def rebuild_pixels(
         return None
     blocks = _see(pixels, value_range, model.rebuild, device_of(model), tiling)
     return np.concatenate([to_pixels(block, value_range, pixels.dtype) for block in blocks])
+
+
+def residual_maps(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Floats:
+    """Pixels (B, H, W, C) -> how far each place is from what the model rebuilds of it (B, h, w)."""
+    return score_pixels(pixels, value_range, model, ResidualScorer(ResidualConfig()), MapConfig())[0]
 
 
 @torch.inference_mode()

@@ -190,6 +190,8 @@ def _sections(plan: Plan, results: Sequence[Result]) -> Iterator[Section]:
     yield Section("curves", "Training", how, list(_curves(results)))
     how = "The first seed, in the plane of the first two principal components; the sizes of the groups stand below each panel."
     yield Section("points", "Clusters", how, list(_scatters(results)))
+    how = "What the runs of the first seed drew, a picture for each cell."
+    yield Section("pictures", "Pictures", how, list(_drawn(results)))
 
 
 def _bars(results: Sequence[Result], metric: str) -> Picture:
@@ -260,6 +262,12 @@ def _scatters(results: Sequence[Result]) -> Iterator[Picture]:
             points.setdefault(result.arm.label, result.points)
     if points:
         yield Picture(svg(figures.scatters(points)), "Points by group, a panel for each cell.")
+
+
+def _drawn(results: Sequence[Result]) -> Iterator[Picture]:
+    for result in results:
+        for caption, picture in result.pictures.items():
+            yield Picture(picture, f"{result.arm.label}; {result.data}: {caption}")
 
 
 def _described(plan: Plan) -> dict[str, dict[str, Any]]:

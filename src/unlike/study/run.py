@@ -59,6 +59,7 @@ class Result:
     error: str = ""
     histories: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     points: Sequence[Sequence[float]] = ()
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_study(plan: Plan, folder: Path, running: Running | None = None, notify: Notify | None = None) -> list[Result]:
@@ -185,6 +186,7 @@ def run_one(plan: Plan, run: int, arm: Arm, device: str) -> dict[str, Any]:
         _need_first_metric(plan, outcome.metrics)
         found = {"metrics": dict(outcome.metrics), "histories": dict(outcome.histories)}
         found["points"] = [list(point) for point in outcome.points]
+        found["pictures"] = dict(outcome.pictures) if place.seed == 0 else {}
     except Exception as error:  # noqa: BLE001 - a study outlives whatever happens to one of its runs
         found["error"] = _describe(error)
     return found | meter.read() | {"versions": versions()}

@@ -88,6 +88,7 @@ class Outcome:
     metrics: Mapping[str, float]
     histories: Mapping[str, History] = field(default_factory=dict)  # of what was trained: a row an epoch
     points: Sequence[Sequence[float]] = ()  # x, y, group: to be drawn as a scatter plot
+    pictures: Mapping[str, str] = field(default_factory=dict)  # caption -> data URI, to be shown of the first seed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,13 @@
-"""pretraining: is an encoder that learned to rebuild images worth anything when labels are few? (D2)"""
+"""pretraining: is an encoder that learned to rebuild images worth anything when labels are few? (D2)
+
+Also whether damaged images are rebuilt worse than normal ones, before and after the fine-tuning (D5).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,11 +15,22 @@ import numpy as np
 from unlike.classifier import Classifier
 from unlike.config import check_range
 from unlike.data.index import Index
+from unlike.detector import Detector
 from unlike.errors import DataError
 from unlike.evaluation.classes import evaluate_classifier
+from unlike.evaluation.synthetic import make_synthetic
+from unlike.models import Autoencoder, Model
+from unlike.records import Pixels
+from unlike.report.figures import jpeg
+from unlike.report.residuals import Stage, choose_examples, hold_out, residual_page, show_examples
+from unlike.scoring.score import rebuild_pixels, residual_maps
 from unlike.study.datasets import open_classes
 from unlike.study.experiments.base import Experiment, Outcome, Task, read_losses
 
+TITLES = {"pretrained": "the pretrained model", "finetuned": "the fine-tuned model"}
+RESIDUALS = tuple(
+    f"{name}.{figure}" for name in TITLES for figure in ("residual_normal", "residual_anomalous", "auroc")
+)
 STARTS: dict[str, dict[str, Any]] = {"fine-tuned": {}, "frozen": {"freeze_encoder": True}, "scratch": {"scratch": True}}
 
 
@@ -55,10 +71,11 @@ def pretrain_and_finetune(task: Task) -> Outcome:
         "lowest_recall": min(recalls),
         **read_losses(classifier.history_, classifier.settings.training.keep),
     }
+    checks, pictures = _check_rebuilding(detector, classifier, test, task)
     histories = {"fine-tuning": classifier.history_}
     if detector.history_ and task.options.start != "scratch":
         histories = {"pretraining": detector.history_, **histories}
-    return Outcome(metrics, histories)
+    return Outcome({**metrics, **checks}, histories, pictures=pictures)
 
 
 def without_labels(index: Index) -> Index:
@@ -68,6 +85,49 @@ def without_labels(index: Index) -> Index:
 
 def _without_split(index: Index) -> Index:
     return replace(index, samples=[replace(s, anomalous=None, split="") for s in index.samples])
+
+
+def _check_rebuilding(
+    detector: Detector, classifier: Classifier, test: Index, task: Task
+) -> tuple[dict[str, float], Mapping[str, str]]:
+    """How badly test images and damaged copies of them are rebuilt at each stage, in figures and in a picture.
+
+    There are none of a model that rebuilds no images.
+    """
+    tuned = classifier.model_.model
+    if not isinstance(tuned, Autoencoder) or not tuned.rebuilds_images:
+        return {}, {}
+    models: dict[str, Model] = {"finetuned": tuned}
+    if task.options.start != "scratch":
+        models = {"pretrained": detector.model_, **models}
+    stages = [
+        Stage(
+            TITLES[name],
+            partial(residual_maps, value_range=detector.value_range_, model=model),
+            partial(_rebuild, value_range=detector.value_range_, model=model),
+            np.zeros(0, np.uint64),
+        )
+        for name, model in models.items()
+    ]
+    index, _ = make_synthetic(_without_split(test), detector.frame_, task.seed)
+    held_out = hold_out(index, detector.frame_, stages)
+    gaps = held_out.measure()
+    metrics = {}
+    for name, gap in zip(models, gaps, strict=True):
+        metrics[f"{name}.residual_normal"] = gap.normal.value
+        metrics[f"{name}.residual_anomalous"] = gap.anomalous.value
+        metrics[f"{name}.auroc"] = gap.auroc.value
+    examples = show_examples(index, detector.frame_, stages, choose_examples(held_out))
+    figure = residual_page(held_out, gaps, stages, examples)
+    return metrics, {
+        "residuals of test images and of copies with synthetic defects, and typical examples": jpeg(figure)
+    }
+
+
+def _rebuild(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Pixels:
+    rebuilt = rebuild_pixels(pixels, value_range, model)
+    assert rebuilt is not None, "it rebuilds images"
+    return rebuilt
 
 
 def _draw_labelled(index: Index, each: int, seed: int) -> Index:
@@ -85,7 +145,15 @@ def _draw_labelled(index: Index, each: int, seed: int) -> Index:
 PRETRAINING = Experiment(
     pretrain_and_finetune,
     metrics=("accuracy", "lowest_recall"),
-    known=("accuracy", "accuracy_largest_class", "lowest_recall", "epochs", "loss.train", "loss.validation"),
+    known=(
+        "accuracy",
+        "accuracy_largest_class",
+        "lowest_recall",
+        "epochs",
+        "loss.train",
+        "loss.validation",
+        *RESIDUALS,
+    ),
     options=PretrainingOptions,
     finetunes=True,
 )
