@@ -55,6 +55,7 @@ def test_every_run_is_run_once_and_found_again(tmp_path):
     assert results[0].metrics["score"] == pytest.approx(0.9)
     assert results[0].histories[""][0]["validation"] == 1.1
     assert results[0].points == [[0, 0, 0], [1, 1, 1]]
+    assert [bool(result.pictures) for result in results] == [True, False] * 6  # of the first seed
     assert results[0].versions["unlike"]
     assert results[0].peak_megabytes > 10
     again = run_study(plan, tmp_path / "s")

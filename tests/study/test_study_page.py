@@ -39,13 +39,22 @@ def test_a_page_has_every_part(tmp_path):
     ):
         assert title in said
     assert "Improvement over calling all anomalous" in said
-    assert page.count("<img") == page.count("data:image/svg+xml;base64,")
+    assert page.count("<img") == page.count("data:image/svg+xml;base64,") + page.count("data:image/jpeg;base64,")
     assert not re.search(r"(src|href)=\"(http|//)", page)
     assert (
         (tmp_path / "results.csv")
         .read_text()
         .startswith("cell,experiment.level,experiment.other,data,seed,state,score")
     )
+
+
+def test_pictures_of_runs_are_shown_with_the_cell_they_are_of():
+    plan = plan_of(seeds=2)
+    result = result_of(plan, {"experiment.level": 1})
+    page = render_study(plan, [replace(result, pictures={"before <and> after": "data:image/jpeg;base64,AAAA"})])
+    assert re.search(r"<img [^>]*data:image/jpeg;base64,AAAA[^>]*alt=.1; textures: before &lt;and&gt; after.", page)
+    assert "<figcaption>1; textures: before &lt;and&gt; after</figcaption>" in page
+    assert "Pictures" not in words(render_study(plan, [result]))
 
 
 def test_what_failed_and_what_was_not_run_is_said():

@@ -32,6 +32,7 @@ class Section:
     title: str
     how: str
     pictures: Sequence[Picture]
+    captions: bool = False  # written below the pictures too
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ def _sections(plan: Plan, results: Sequence[Result]) -> Iterator[Section]:
     how = "The first seed, in the plane of the first two principal components; the sizes of the groups stand below each panel."
     yield Section("points", "Clusters", how, list(_scatters(results)))
     how = "What the runs of the first seed drew, a picture for each cell."
-    yield Section("pictures", "Pictures", how, list(_drawn(results)))
+    yield Section("pictures", "Pictures", how, list(_drawn(results)), captions=True)
 
 
 def _bars(results: Sequence[Result], metric: str) -> Picture:
@@ -267,7 +268,7 @@ def _scatters(results: Sequence[Result]) -> Iterator[Picture]:
 def _drawn(results: Sequence[Result]) -> Iterator[Picture]:
     for result in results:
         for caption, picture in result.pictures.items():
-            yield Picture(picture, f"{result.arm.label}; {result.data}: {caption}")
+            yield Picture(picture, printable(f"{result.arm.label}; {result.data}: {caption}"))
 
 
 def _described(plan: Plan) -> dict[str, dict[str, Any]]:
