@@ -29,7 +29,7 @@ COMMANDS = {
     "thresholds": "unlike study thresholds --full --seeds 5",
     "real-or-fake": "unlike study real-or-fake --full --seeds 3",
     "augmentation": "unlike study augmentation --full --seeds 3",
-    "pretraining": "unlike study pretraining --full",
+    "pretraining": "unlike study pretraining --full --seeds 3",
     "equilibrium": "unlike study equilibrium --full",
     "encoders": "unlike study encoders --full --seeds 3 --set data.size=64 --set training.epochs=10",
 }
@@ -206,18 +206,91 @@ def learning_rates() -> str:
 
 def thresholds() -> str:
     name = "thresholds"
-    results = results_of(name)
-    known = {key for result in results for key in result.metrics}
-    columns = {key: (key, None) for key in known if "promised" in key or "delivered" in key or key == "image.accuracy"}
+    columns = {
+        "accuracy promised": ("promised.accuracy", None),
+        "accuracy delivered": ("delivered.accuracy", None),
+        "false alarms promised": ("promised.false_alarm_rate", None),
+        "false alarms delivered": ("delivered.false_alarm_rate", None),
+        "detected": ("delivered.detection_rate", None),
+    }
+    surprises = [f"{rule}: {written(surprise(name, rule))}" for rule in ("sweep", "ternary", "f1-max")]
     return claim(
         "Where to draw the line (C9)",
         "The threshold is searched for by ternary search, first for the highest accuracy, then for the highest F1, on the test set "
         "itself, and its accuracy is reported as the model's.",
         name,
-        [table(name, dict(sorted(columns.items())))],
-        "What is searched for on labels promises more than it delivers on fresh images; ternary search is for functions with one "
-        "peak, which accuracy is not. A line from normal images alone promises a rate of false alarms, and keeps it.",
+        [
+            (
+                "Solar cells, residual of an autoencoder; promised is what holds on the half of the labelled images on which the line was "
+                "drawn, or, for `conformal`, what it says without a label; delivered what holds on the other half:"
+            ),
+            table(name, columns),
+            (
+                f"Accuracy delivered less promised: {'; '.join(surprises)}. Promised by the sweep less by ternary search: "
+                f"{difference(name, 'sweep', 'ternary', 'promised.accuracy')}."
+            ),
+        ],
+        "The fault is in the design more than in the figures found here. With 230 labelled images to search on, what a search promises "
+        "is higher than what it delivers in every row, by about a point, which five seeds cannot tell from chance; a set of 83 images, as "
+        "in the report, has a third of that. Ternary search finds less than trying every threshold, but little less. What shows is what "
+        "such a line buys: two thirds of these images are defective, so the highest accuracy calls about a third of the good cells "
+        "defective, and the highest F1 more. The line from normal images alone promised 5 % and kept it.",
     )
+
+
+def surprise(name: str, arm: str) -> Estimate:
+    """How much more accuracy a rule delivers than it promised, over seeds."""
+    return mean_over_seeds(list(values_of(results_of(name), "surprise.accuracy", arm, None).values()))
+
+
+def real_or_fake() -> str:
+    name = "real-or-fake"
+    pairs = [
+        f"{kind} noise of {size}: {difference(name, f'{kind} noise of {size}', 'residual', 'image.auroc')}"
+        for kind in ("gaussian", "uniform")
+        for size in ("0.3", "1", "3")
+    ]
+    return claim(
+        "Real or fake (A7)",
+        "A small network that tells reconstructions of training images from reconstructions of noisy codes scores anomalies by the "
+        "chance that their reconstruction is fake. No figure against the residual of the same autoencoder is given.",
+        name,
+        ["Solar cells:", table(name, by_data(name)), f"AUROC less that of the residual: {'; '.join(pairs)}."],
+        VERDICTS[name],
+    )
+
+
+def pretraining() -> str:
+    name = "pretraining"
+    columns = {
+        "accuracy": ("accuracy", None),
+        "residual of normal images": ("finetuned.residual_normal", None),
+        "of damaged ones": ("finetuned.residual_anomalous", None),
+        "AUROC of the residual": ("finetuned.auroc", None),
+    }
+    pairs = [
+        f"{labels} labels: {difference(name, f'fine-tuned, {labels}', f'scratch, {labels}', 'accuracy')}"
+        for labels in (5, 20, 80)
+    ]
+    before = summary(results_of(name), "pretrained.auroc", None)["fine-tuned, 5"]
+    return claim(
+        "Pretrained, then fine-tuned (D2, D5)",
+        "An encoder that was pretrained by reconstruction is a better start for a classifier. After fine-tuning the anomaly check "
+        "still works: mean residual .00022 of normal images, .00192 of anomalous ones.",
+        name,
+        [
+            (
+                "Handwritten digits, by where the encoder starts and how many labelled images of each class there are; accuracy on images that "
+                "nobody has seen, and the residual of the fine-tuned model, of test images and of copies with synthetic defects:"
+            ),
+            table(name, columns),
+            f"Accuracy of fine-tuned less from scratch: {'; '.join(pairs)}. AUROC of the residual before fine-tuning: {written(before)}.",
+        ],
+        VERDICTS[name],
+    )
+
+
+VERDICTS = {"real-or-fake": "", "pretraining": ""}
 
 
 def equilibrium() -> str:
@@ -253,8 +326,10 @@ SECTIONS = {
     "code-scorers": code_scorers,
     "joint-or-separate": joint_or_separate,
     "learning-rates": learning_rates,
+    "real-or-fake": real_or_fake,
     "thresholds": thresholds,
     "augmentation": augmentation,
+    "pretraining": pretraining,
     "equilibrium": equilibrium,
 }
 
