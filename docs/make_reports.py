@@ -102,6 +102,7 @@ def made_by(name: str) -> str:
 
 def claim(title: str, claimed: str, name: str, found: Sequence[str], holds: str) -> str:
     """One claim: what was said, what the recipe finds, and what is left of it."""
+    assert holds, f"{title}: the results are there, and nobody has said what they mean"
     parts = [
         f"## {title}",
         f"**Claimed.** {claimed}",

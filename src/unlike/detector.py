@@ -34,6 +34,7 @@ from unlike.fitting import (
     fit_scorer,
     frame_for,
     make_scorer,
+    part_categories,
     place,
     split_images,
 )
@@ -106,7 +107,8 @@ class Detector:
         """Learn from normal images: train the model, fit the scorer, and draw the line on images held out for it.
 
         `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used.
-        Of several categories all train the one model, and each has a line of its own (`thresholds_`).
+        Of several categories all train the one model, a scorer of codes learns each by itself, and each has a line of its
+        own (`thresholds_`).
         A `model` that another detector trained (its `model_`) is taken as it is, to try other scorers on the same codes.
         `checkpoint` names a file in which the training keeps its state, to go on from after a kill with `resume=True`.
         Images that cannot be read are left out and named in `unreadable_`. Raises DataError where too few remain.
@@ -123,7 +125,8 @@ class Detector:
         cross = crosses(model, scorer, settings, loaded)
         split, rule = split_images(loaded, settings.decision, self.seed, cross=cross)
         loaded.value_range = range_of(loaded, split.train, frame)  # held-out images must not choose the scale either
-        pieces = Pieces.of(loaded, split, frame, settings.data.tiling(frame))
+        numbers, parts = part_categories(loaded, split, scorer)
+        pieces = Pieces.of(loaded, split, frame, settings.data.tiling(frame), numbers)
         state = None
         if checkpoint is not None:
             state = Checkpoint(Path(checkpoint), fingerprint(settings, self.seed, loaded))
@@ -143,13 +146,12 @@ class Detector:
                 notify=lambda epoch, epochs, row: notify("train", epoch, epochs, row),
             )
         place(model, self.device)  # where the training may have left it elsewhere
-        numbers = pieces.numbers()
-        scorer = make_scorer(settings, model, categories=int(numbers.max()) + 1)
+        scorer = make_scorer(settings, model, parts)
         if cross:
-            decision = fit_crosswise(scorer, model, pieces, numbers, settings, rule, self.seed, device)
+            decision = fit_crosswise(scorer, model, pieces, settings, rule, self.seed, device)
         else:
-            fit_scorer(scorer, model, pieces, numbers, self.seed, device)
-            decision = calibrate(model, scorer, loaded, split, frame, settings, rule)
+            fit_scorer(scorer, model, pieces, self.seed, device)
+            decision = calibrate(model, scorer, loaded, numbers, split, frame, settings, rule)
         self._fitted = Fitted(
             model,
             scorer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,7 +41,7 @@ from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
 from unlike.training import History
 
-CROSS_MOST = 500  # images, of a category on average, up to which none is held back where that can be
+CROSS_MOST = 500  # images of each category up to which none is held back where that can be
 CROSS_BYTES = 1_000_000_000  # of their codes
 FOLDS = 5  # of which each is scored by a scorer of the others
 FILE_SIDE = 256  # pixels: the default size for images in files
@@ -118,18 +118,17 @@ def check_suits(model: Model, settings: Settings, frame: Frame) -> Model:
     return model
 
 
-def make_scorer(settings: Settings, model: Model, categories: int = 1) -> Scorer:
+def make_scorer(settings: Settings, model: Model, parts: Sequence[Sequence[str]] = ()) -> Scorer:
     """A fresh scorer, or a ConfigError where it cannot work with that model, or with tiles where there are some.
 
-    One of codes learns several categories apart, unless `scorer.per_category` is off.
+    `parts` are the categories that it is to learn apart, if there are several.
     """
-    if categories > 1:
-        members = [make_scorer(settings, model) for _ in range(categories)]
-        return Apart(members) if getattr(settings.scorer, "per_category", False) else members[0]
+    if len(parts) > 1:
+        return Apart(partial(make_scorer, settings, model), parts)
     scorer = SCORERS[settings.scorer_name](settings.scorer)
     scorer.check(model)
-    parts = (scorer, *getattr(scorer, "members", ()))
-    if settings.data.tile is not None and any(getattr(part.config, "positions", "") == "each" for part in parts):
+    members = (scorer, *getattr(scorer, "members", ()))
+    if settings.data.tile is not None and any(getattr(part.config, "positions", "") == "each" for part in members):
         raise ConfigError(
             "scorer.positions = 'each' learns every place of an image by itself, and a tile may come from any place; "
             "take positions = 'pooled', another preset, such as patchcore, or leave data.tile out"
@@ -155,7 +154,7 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) 
     if asked == "cross" and shared:
         raise ConfigError("decision.calibration = 'cross' holds no image back: leave decision.calibration_share out")
     count = len(images.samples)
-    many = count > CROSS_MOST * max(1, len(wants_lines(images, settings.decision)))
+    many = np.unique(categories_of(images.samples), return_counts=True)[1].max(initial=0) > CROSS_MOST
     if not possible or asked == "held-out" or shared or (asked == "auto" and (count < 3 or many)):
         return False
     shape = model.shape
@@ -212,29 +211,37 @@ class Pieces:
     images: ImageSet
     split: Split
     frame: Frame
+    numbers: Rows  # (N,) of the part of the categories that each is learned with
 
     @classmethod
-    def of(cls, images: ImageSet, split: Split, frame: Frame, tiling: Tiling | None) -> Pieces:
+    def of(cls, images: ImageSet, split: Split, frame: Frame, tiling: Tiling | None, numbers: Rows) -> Pieces:
         """The tiles, where there is a tiling; all those of an image are in the same part of the split."""
         if tiling is None:
-            return cls(images, split, frame)
-        return cls(TiledImages(images, tiling), cut_split(split, tiling), tiling.frame_of(frame))
-
-    def numbers(self) -> Rows:
-        """(N,) in which part each is learned, where categories are learned apart."""
-        return number_categories(categories_of(self.images.samples), self.split.train)
+            return cls(images, split, frame, numbers)
+        tiles, cut = TiledImages(images, tiling), cut_split(split, tiling)
+        return cls(tiles, cut, tiling.frame_of(frame), np.repeat(numbers, len(tiling)))
 
 
-def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, numbers: Rows, seed: int, device: torch.device) -> None:
+def part_categories(images: ImageSet, split: Split, scorer: Scorer) -> tuple[Rows, list[tuple[str, ...]]]:
+    """(N,) the number of the part of the categories that each image is learned with, and the categories of each part."""
+    names = categories_of(images.samples)
+    if not getattr(scorer.config, "per_category", False):
+        return np.zeros(len(names), np.intp), []
+    numbers = number_categories(names, np.unique(np.concatenate([split.train, split.validation, split.calibration])))
+    return numbers, [tuple(np.unique(names[numbers == part]).tolist()) for part in range(int(numbers.max()) + 1)]
+
+
+def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, seed: int, device: torch.device) -> None:
     """Let the scorer learn from what the model was trained on, and from what it was not."""
     known, others = _rows_to_learn(model, scorer, pieces.split)
-    learn(scorer, model, partial(_Batches, pieces, device), known, others, numbers, seed)
+    learn(scorer, model, partial(_Batches, pieces, device), known, others, pieces.numbers, seed)
 
 
 def calibrate(
     model: Model,
     scorer: Scorer,
     images: ImageSet,
+    numbers: Rows,
     split: Split,
     frame: Frame,
     settings: Settings,
@@ -251,14 +258,16 @@ def calibrate(
         peaks.append(maps.max(axis=(1, 2)))
     categories = categories_of([images.samples[row] for row in rows])
     apart = wants_lines(images, settings.decision)
-    return draw_lines(np.concatenate(scores), np.concatenate(peaks), categories, rule, apart)
+    usual, highest = np.concatenate(scores), np.concatenate(peaks)
+    if isinstance(scorer, Apart):
+        usual, highest = scorer.rescale(usual, highest, numbers[rows])
+    return draw_lines(usual, highest, categories, rule, apart)
 
 
 def fit_crosswise(
     scorer: Scorer,
     model: Model,
     pieces: Pieces,
-    numbers: Rows,
     settings: Settings,
     rule: QuantileThreshold,
     seed: int,
@@ -277,10 +286,10 @@ def fit_crosswise(
     rows = pieces.split.train
     with torch.inference_mode():
         codes = _collect((model.encode(batch) for batch in _Batches(pieces, device, rows)), len(rows))
-    numbers, whole = numbers[rows], np.arange(len(rows))
+    numbers, whole = pieces.numbers[rows], np.arange(len(rows))
     learn_all = partial(learn, scorer, Remembered(), Remembering(codes), whole, whole[:0], numbers, seed)
     folds = np.array_split(np.random.default_rng(seed).permutation(len(rows)), min(FOLDS, len(rows)))
-    fresh = partial(make_scorer, settings, model, len(scorer.members) if isinstance(scorer, Apart) else 1)
+    fresh = partial(make_scorer, settings, model, scorer.parts if isinstance(scorer, Apart) else ())
     try:
         scores, peaks = score_out_of_fold(fresh, codes, folds, numbers, settings.map, seed)
     except DataError as error:
@@ -288,6 +297,8 @@ def fit_crosswise(
         fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
         raise DataError(f"{error} ({fifths})") from None
     learn_all()  # now that the scorers of the folds, which may be large, are gone
+    if isinstance(scorer, Apart):
+        scores, peaks = scorer.rescale(scores, peaks, numbers)
     names = categories_of([pieces.images.samples[row] for row in rows])
     return draw_lines(scores, peaks, names, rule, wants_lines(pieces.images, settings.decision))
 

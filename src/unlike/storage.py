@@ -31,11 +31,13 @@ from unlike.errors import ArtifactError, ConfigError
 from unlike.models import MODELS, ImageShape, Model
 from unlike.records import Unreadable
 from unlike.scoring import SCORERS, Scorer
-from unlike.scoring.apart import restore_scorer
+from unlike.scoring.apart import Apart, restore_scorer
 from unlike.settings import SECTIONS, Settings
 from unlike.training import History
 
-FORMAT = 2  # of the folder; a higher one is from a newer version. 2: a line for each category
+FORMAT = (
+    3  # of the folder; a higher one is from a newer version. 2: a line for each category; 3: categories learned apart
+)
 WEIGHTS, ARRAYS = "weights.safetensors", "calibration.npz"
 SCORER_PREFIX = "scorer."
 MAX_ARRAY_BYTES = 4_000_000_000
@@ -71,6 +73,8 @@ class Fitted:
         facts |= lines.pop(ALL)
         if lines:
             facts["categories"] = lines
+        if isinstance(self.scorer, Apart):
+            facts["learned_apart"] = [list(names) for names in self.scorer.parts]
         if self.decision.too_few:
             facts["too_few"] = dict(self.decision.too_few)
         return facts
@@ -107,7 +111,11 @@ def load_detector(folder: Path) -> tuple[Settings, int, Fitted]:
     facts = read_facts(folder, DETECTOR, FORMAT)
     contents = read_folder(folder, (WEIGHTS, ARRAYS))
     with misfits_refused(folder, DETECTOR):
-        settings = Settings.from_sections({name: facts[name] for name in SECTIONS})
+        sections = {name: dict(facts[name]) for name in SECTIONS}
+        settings = Settings.from_sections(sections)
+        if facts["format"] < 3 and hasattr(settings.scorer, "per_category"):  # what those did
+            sections["scorer"]["per_category"] = False
+            settings = Settings.from_sections(sections)
         return settings, int(facts["seed"]), _rebuild(settings, facts, contents)
 
 

@@ -146,9 +146,11 @@ def test_positions_are_whitened_some_at_a_time_and_come_out_the_same(monkeypatch
             config = GaussianConfig(positions="each", shrinkage=shrinkage)
             yield fit(GaussianScorer(config), grids, batch=7).learned["whitening"]
 
-    together, largest, whiten = list(whitenings()), [], gaussian._whiten
+    together, largest, whiten = list(whitenings()), [], gaussian.whitening_of
     monkeypatch.setattr(gaussian, "BLOCK_BYTES", 3 * 8 * 6 * 6)
-    monkeypatch.setattr(gaussian, "_whiten", lambda *parts: (largest.append(len(parts[0])), whiten(*parts))[1])
+    monkeypatch.setattr(
+        gaussian, "whitening_of", lambda *parts: (largest.append(len(parts[0].mean)), whiten(*parts))[1]
+    )
     for found, expected in zip(whitenings(), together, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert largest == [3, 3, 3, 3, 3, 3, 2] * 2

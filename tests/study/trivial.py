@@ -37,10 +37,8 @@ def run_trivial(task):
         os.kill(os.getpid(), signal.SIGKILL)
     history = [{"epoch": epoch, "train": 1 / epoch, "validation": 1.1 / epoch} for epoch in (1, 2, 3)]
     score = options.level - (options.level - 2) ** 2 * 0.1 * options.level + 0.01 * task.seed * (1 + options.level % 2)
-    metrics, pictures = (
-        {"score": score, "image.improvement": 0.1 * options.level},
-        {"it": "data:image/jpeg;base64,AA=="},
-    )
+    metrics = {"score": score, "image.improvement": 0.1 * options.level}
+    pictures = {"it": "data:image/jpeg;base64,AA=="}
     return Outcome(metrics, {"": history}, [(0, 0, 0), (1, 1, 1)], pictures)
 
 

@@ -86,6 +86,9 @@ class Console:
             f"anomalous ({plural(facts['images']['calibration'], kind)}); "
             + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
         )
+        if apart := facts.get("learned_apart"):
+            named = "; ".join(_list([*map(printable, names)]) for names in apart)
+            self.say(f"Learned apart: {named}. An image is held against the part that it looks like.")
         if few := facts.get("too_few"):
             counted = [f"{printable(name)} ({count:,})" for name, count in few.items()]
             self.say(

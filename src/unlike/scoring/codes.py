@@ -36,9 +36,7 @@ class CodeConfig:
     )
     scale: Literal["none", "standardise", "whiten"] = "none"  # the numbers of a row, by what normal images show
     reduce: int | None = None  # principal components to keep, before anything else is learned
-    per_category: bool = (
-        True  # of several categories each learned by itself; an image is held against that it looks like
-    )
+    per_category: bool = True  # several categories are learned apart; an image is held against the one it looks like
     unit: bool = False  # only where a row points to counts, not how far: contrast and complexity go
 
     def __post_init__(self) -> None:
@@ -49,7 +47,7 @@ class CodeConfig:
 class CodeScorer(Scorer):
     """A distance from the codes of normal images: of each position of a grid, or of a whole image.
 
-    A subclass learns from rows of numbers and measures others; how rows come out of images, and how they are scaled, is
+    A subclass learns from rows of numbers and measures others, and asks a model for nothing but `encode`; how rows come out of images, and how they are scaled, is
     the same for all. One pass over the normal images, in memory that does not grow with their number.
     """
 

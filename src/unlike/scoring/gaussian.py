@@ -15,11 +15,10 @@ from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_varied
-from unlike.scoring.moments import Moments, moments_of, shrink
+from unlike.scoring.moments import Moments, floors_of, moments_of, whitening_of
 
 MOST_BYTES = 2_000_000_000  # of covariances, one a position, and of the matrices that are learned from them
 BLOCK_BYTES = 16_000_000  # of the covariances that are inverted at a time, several copies of which are made
-FLOOR = 1e-6  # share of a sphere in every covariance, so that each can be inverted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,7 @@ class GaussianScorer(CodeScorer):
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         auto = self.config.shrinkage == "auto"
         share = moments_of(rows).shrinkage() if auto else np.array(self.config.shrinkage)
-        whitening = _whiten(moments.covariance, share, _floors(moments))
+        whitening = whitening_of(moments, share)
         return {"whitening": whitening.astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
@@ -94,12 +93,12 @@ class GaussianScorer(CodeScorer):
 def _whiten_each(moments: Moments, shrinkage: float | Literal["auto"]) -> Floats:
     """Matrices (P, D, D), one for each position, made some positions at a time: beside the sums there is little else."""
     count, width = moments.mean.shape
-    floors = _floors(moments)
+    floors = floors_of(moments)
     whitening = np.empty((count, width, width), np.float32)
     for block in blocks(count, width):
         part = moments.at(block)
         share = part.shrinkage() if shrinkage == "auto" else np.array(shrinkage)
-        whitening[block] = _whiten(part.covariance, share, floors[block])
+        whitening[block] = whitening_of(part, share, floors[block])
     return whitening
 
 
@@ -111,20 +110,6 @@ def blocks(positions: int, width: int) -> list[slice]:
     """
     step = max(1, BLOCK_BYTES // (8 * width * width))
     return [slice(start, start + step) for start in range(0, positions, step)]
-
-
-def _floors(moments: Moments) -> Floats:
-    """What is added to every variance of a position, () or (P,); where none varies, as much as where most does."""
-    sizes = moments.variances.mean(axis=-1)
-    return np.asarray(FLOOR * np.where(sizes > 0, sizes, sizes.max() if sizes.max() > 0 else 1.0))
-
-
-def _whiten(covariance: Floats, share: Floats, floors: Floats) -> Floats:
-    """Matrices (..., D, D) after which shrunk covariances (..., D, D) are spheres of radius 1."""
-    shrunk = shrink(covariance, share) + floors[..., None, None] * np.eye(covariance.shape[-1])
-    roots = torch.linalg.cholesky(torch.from_numpy(shrunk))  # L L^T
-    inverse = torch.linalg.solve_triangular(roots, torch.eye(shrunk.shape[-1], dtype=roots.dtype), upper=False)
-    return np.asarray(inverse.mT)
 
 
 def _check_size(positions: int, width: int) -> None:

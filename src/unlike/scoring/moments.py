@@ -10,6 +10,8 @@ from torch import Tensor
 
 from unlike.records import Floats
 
+FLOOR = 1e-6  # share of a sphere in every covariance, so that each can be inverted
+
 
 class Moments:
     """Count, mean and covariance of rows (N, D) that come a batch at a time, in double precision.
@@ -137,6 +139,25 @@ def moments_of(rows: Floats, *, covariance: bool = True) -> Moments:
     moments = Moments(rows.shape[1], covariance=covariance)
     moments.add(torch.from_numpy(rows))
     return moments
+
+
+def whitening_of(moments: Moments, share: Floats, floors: Floats | None = None) -> Floats:
+    """Matrices (..., D, D) after which the covariances, each shrunk by its share (...), are spheres of radius 1.
+
+    `floors` (...) are added to every variance, so that each can be inverted: a millionth of their mean, if none are given.
+    """
+    shrunk = shrink(moments.covariance, share)
+    width = shrunk.shape[-1]
+    floors = floors_of(moments) if floors is None else floors
+    roots = torch.linalg.cholesky(torch.from_numpy(shrunk + floors[..., None, None] * np.eye(width)))  # L L^T
+    inverse = torch.linalg.solve_triangular(roots, torch.eye(width, dtype=roots.dtype), upper=False)
+    return np.asarray(inverse.mT)
+
+
+def floors_of(moments: Moments) -> Floats:
+    """A millionth of the mean variance, () or (P,); where nothing varies, of that where most does."""
+    sizes = moments.variances.mean(axis=-1)
+    return np.asarray(FLOOR * np.where(sizes > 0, sizes, sizes.max() if sizes.max() > 0 else 1.0))
 
 
 def shrink(covariance: Floats, share: Floats) -> Floats:

@@ -76,7 +76,7 @@ def choose_coreset(rows: Tensor, size: int, seed: int) -> np.ndarray[tuple[int],
 
     The greedy k-centre rule is within twice the best radius (Gonzalez, 1985). The first pick is random. Distances to the
     picks only shrink, so while the farthest of a few FAR rows is farther than all others were, none but those need be
-    looked at: the picks are the same, and all rows are gone through some ten times, not once a pick.
+    looked at: the picks are the same but for ties and rounding, and all rows are gone through now and then, not once a pick.
 
     >>> choose_coreset(torch.tensor([[0.0], [0.1], [9.0], [9.1], [5.0]]), 3, seed=0).tolist()
     [0, 3, 4]

@@ -34,8 +34,7 @@ WORDS = {
     "lowest_recall": Word("Lowest recall of a class", share=True),
 }
 LINES = {"accuracy": "accuracy", "f1": "F1", "false_alarm_rate": "false-alarm rate", "detection_rate": "detection rate"}
-for _stage in ("pretrained", "finetuned"):
-    _model = f"{'pre-trained' if _stage == 'pretrained' else 'fine-tuned'} model"
+for _stage, _model in {"pretrained": "pretrained model", "finetuned": "fine-tuned model"}.items():
     WORDS[f"{_stage}.residual_normal"] = Word(f"Residual of normal images, {_model}", high=math.inf)
     WORDS[f"{_stage}.residual_anomalous"] = Word(f"Residual of damaged images, {_model}", high=math.inf)
     WORDS[f"{_stage}.auroc"] = Word(f"AUROC of the residual, {_model}")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from unlike.classifier import Classifier
 from unlike.config import check_range
@@ -31,6 +32,7 @@ TITLES = {"pretrained": "the pretrained model", "finetuned": "the fine-tuned mod
 RESIDUALS = tuple(
     f"{name}.{figure}" for name in TITLES for figure in ("residual_normal", "residual_anomalous", "auroc")
 )
+Digests = npt.NDArray[np.uint64]
 STARTS: dict[str, dict[str, Any]] = {"fine-tuned": {}, "frozen": {"freeze_encoder": True}, "scratch": {"scratch": True}}
 
 
@@ -97,17 +99,17 @@ def _check_rebuilding(
     tuned = classifier.model_.model
     if not isinstance(tuned, Autoencoder) or not tuned.rebuilds_images:
         return {}, {}
-    models: dict[str, Model] = {"finetuned": tuned}
+    models: dict[str, tuple[Model, Digests]] = {"finetuned": (tuned, classifier.digests_)}
     if task.options.start != "scratch":
-        models = {"pretrained": detector.model_, **models}
+        models = {"pretrained": (detector.model_, detector.digests_), **models}
     stages = [
         Stage(
             TITLES[name],
             partial(residual_maps, value_range=detector.value_range_, model=model),
             partial(_rebuild, value_range=detector.value_range_, model=model),
-            np.zeros(0, np.uint64),
+            digests,
         )
-        for name, model in models.items()
+        for name, (model, digests) in models.items()
     ]
     index, _ = make_synthetic(_without_split(test), detector.frame_, task.seed)
     held_out = hold_out(index, detector.frame_, stages)
