@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from unlike import Detector
+from unlike.cli.console import Console
 from unlike.data.arrays import ImageArray
 from unlike.data.index import Index
 from unlike.errors import ConfigError, DataError
@@ -171,7 +174,7 @@ def test_what_lies_between_two_categories_is_of_neither(calibration, tmp_path):
     assert found[False].mean() < 0.1
 
 
-def test_defects_of_rare_categories_are_found_though_a_large_one_is_harder():
+def test_defects_of_rare_categories_are_found_though_a_large_one_is_harder(capsys):
     random = np.random.default_rng(0)
     levels = {"calm": 60, "wild": 200}
     rare = {"one": 20, "two": 100, "three": 140}
@@ -190,6 +193,9 @@ def test_defects_of_rare_categories_are_found_though_a_large_one_is_harder():
     detector = Detector("pixels", "neighbours", settings=settings, device="cpu").fit(index(60, 8))
     assert detector.describe()["fitted"]["learned_apart"] == [["calm"], ["wild"], ["one", "three", "two"]]
     assert set(detector.thresholds_) == {"", "calm", "wild"}
+    Console().say_fit(detector, Path("d"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Learned 2 categories, each by itself; together: one, three, two. An image is held against what" in said
     odd = index(0, 8, shift=15, anomalous=True)
     assert np.mean([verdict.anomalous for verdict in detector.judge(odd, regions=False)]) > 0.9
     good = index(0, 8)

@@ -87,8 +87,10 @@ class Console:
             + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
         )
         if apart := facts.get("learned_apart"):
-            named = "; ".join(_list([*map(printable, names)]) for names in apart)
-            self.say(f"Learned apart: {named}. An image is held against the part that it looks like.")
+            together = [_list([*map(printable, names)]) for names in apart if len(names) > 1]
+            alone = f"{plural(len(apart) - len(together), 'category', 'categories')}, each by itself"
+            shared = "".join(f"; together: {names}" for names in together)
+            self.say(f"Learned {alone}{shared}. An image is held against what it looks like.")
         if few := facts.get("too_few"):
             counted = [f"{printable(name)} ({count:,})" for name, count in few.items()]
             self.say(
@@ -197,13 +199,13 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def plural(count: int, word: str) -> str:
+def plural(count: int, word: str, words: str = "") -> str:
     """A count with its word.
 
-    >>> plural(1, "image"), plural(2000, "image")
-    ('1 image', '2,000 images')
+    >>> plural(1, "image"), plural(2000, "image"), plural(2, "category", "categories")
+    ('1 image', '2,000 images', '2 categories')
     """
-    return f"{count:,} {word}{'s' * (count != 1)}"
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
 def fail(message: str, code: int) -> int:
