@@ -172,7 +172,8 @@ def _to_openvino(module: nn.Module, example: Tensor) -> Any:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     reader = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(module, example_input=example)  # which must outlive the reading
+    once = {"check_trace": False}  # what came out is compared with the module anyway
+    decoder = TorchScriptPythonDecoder(module, example_input=example, trace_kwargs=once)  # must outlive the reading
     return reader.convert(reader.load(decoder))
 
 
