@@ -301,7 +301,7 @@ VERDICTS = {
     "residual of the very same autoencoders finds as much each time.",
     "pretraining": "The better start it may be with five labels a class (.873 against .807), and three seeds do not make that clear; with eighty "
     "there is nothing between them, and keeping the encoder as it is does as well. The anomaly check survives fine-tuning, a little "
-    "weakened: damaged digits are rebuilt worse, at a ratio of the means of 1.7 to 1.8 where it was 2.1 before, not the 8.7 that follows from the "
+    "weakened: damaged digits are rebuilt worse, at a ratio of the means of 1.7 to 1.9 where it was 2.2 before, not the 8.7 that follows from the "
     "report's two figures, whose anomalous images were of another kind altogether.",
 }
 
