@@ -269,7 +269,7 @@ def peer() -> str:
     coreset = results["coreset"]
     words = (
         "anomalib 2.7.0 with the same weights, images and one thread, in turns; its coreset is replaced by a faster one, and its "
-        "scores are the raw ones of the model, without maps at full size. Features and grids differ: these are the presets of "
+        "scores are the raw ones of the model, without maps at full size. Imports count on neither side. Features and grids differ: these are the presets of "
         f"both. Medians (and range) of {results['rounds']} rounds."
     )
     picks = (
