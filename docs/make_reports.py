@@ -379,7 +379,7 @@ def page() -> str:
     intro = """# What the reports claimed, and what is left of it
 
 `unlike` grew out of five reports. Each compared its models by one run, most of them on data that is not at hand. Their
-comparisons are recipes of [`unlike study`](studies.md) now; here is what those that have run at full size find on the data we have: several seeds, intervals of
+comparisons are recipes of [`unlike study`](studies.md) now; here is what they find at full size on the data we have: several seeds, intervals of
 Student's t over seeds, differences seed by seed. An interval over seeds says nothing of other test images. Letters and numbers
 are those of the systems in the reports: A faces, B objects, C products, D pretraining and clusters.
 
