@@ -187,8 +187,7 @@ def joint_or_separate() -> str:
         ],
         "For the autoencoder joint and separate cannot be told apart, as in the report. Where codes of frozen features are scored, one "
         "detector learns each category by itself and holds an image against the one it looks like, so it is as good as separate ones by "
-        "design; learned as one, `scorer.per_category = false`, it lost .014 to .021 (an earlier run, which also held images back to "
-        "calibrate). Accuracy at an honest threshold, from normal images alone, is far below the "
+        "design. Accuracy at an honest threshold, from normal images alone, is far below the "
         "best one that test labels allow; the autoencoder's is below that of calling everything defective.",
     )
 
