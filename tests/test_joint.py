@@ -135,6 +135,7 @@ def test_a_folder_of_format_1_is_read_with_its_one_line(joint, tmp_path):
     rewrite(tmp_path / "d", as_in_format_1, lambda arrays: arrays.pop("categories"))
     old = Detector.load(tmp_path / "d")
     assert old.thresholds_ == {"": joint.threshold_}
+    assert not old.settings.scorer.per_category  # nobody learned categories apart then
     assert old.calibration_categories_.tolist() == [""] * len(joint.calibration_)
     fresh = several({"calm": 5, "wild": 5}, 7)
     assert {verdict.threshold for verdict in old.judge(fresh)} == {joint.threshold_}

@@ -47,8 +47,9 @@ class CodeConfig:
 class CodeScorer(Scorer):
     """A distance from the codes of normal images: of each position of a grid, or of a whole image.
 
-    A subclass learns from rows of numbers and measures others, and asks a model for nothing but `encode`; how rows come out of images, and how they are scaled, is
-    the same for all. One pass over the normal images, in memory that does not grow with their number.
+    A subclass learns from rows of numbers and measures others; how rows come out of images, and how they are scaled, is
+    the same for all. A model is asked for nothing but `encode`. One pass over the normal images, in memory that does not
+    grow with their number.
     """
 
     Config: ClassVar[type[Any]] = CodeConfig
