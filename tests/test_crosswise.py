@@ -13,10 +13,10 @@ from conftest import stripes
 from unlike import Detector
 from unlike.errors import ConfigError, DataError
 from unlike.scoring import SCORERS
-from unlike.scoring.apart import Remembered
 from unlike.scoring.crosswise import score_out_of_fold
 from unlike.scoring.maps import MapConfig
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
+from unlike.scoring.remembered import Remembered
 
 
 def noise(count: int, seed: int) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_a_scorer_is_chosen_to_suit_the_model():
     assert Detector(model="conv").settings.scorer_name == "residual"
     assert Detector(scorer="pca").settings.model_name == "conv"
     assert Detector(epochs=3).settings.model_name == "conv"
-    assert Detector(size=64, false_alarms=0.1).settings.scorer_name == "gaussian"
+    assert Detector(size=64, false_alarms=0.1).settings.scorer_name == "fusion"
 
 
 def glaring(count: int, seed: int) -> np.ndarray:

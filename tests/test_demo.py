@@ -10,7 +10,7 @@ import pytest
 from conftest import scratched, stripes
 from unlike import demo
 from unlike.cli.console import Console
-from unlike.settings import DEFAULT_PRESET, PRESETS
+from unlike.settings import PRESETS
 
 
 def test_cells_are_split_as_promised(tmp_path):
@@ -57,5 +57,5 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
         metrics = json.loads((tmp_path / "out" / part / "metrics.json").read_text())
         assert metrics["counts"] == {"normal": 10, "anomalous": 20, "unreadable": 0}
         assert metrics["promised_false_alarms"] == promise
-    assert demo.DETECTORS[""][0] == DEFAULT_PRESET
+    assert demo.DETECTORS[""][0] is None  # what `unlike fit` does without a choice
     assert (tmp_path / "out/cells.unlike/detector.toml").exists()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test
 # name of its part of the output -> preset, promise of false alarms
-DETECTORS: dict[str, tuple[str, float | Literal["auto"]]] = {
-    "": ("padim", "auto"),  # what `unlike fit` does without a choice
+DETECTORS: dict[str, tuple[str | None, float | Literal["auto"]]] = {
+    "": (None, "auto"),  # what `unlike fit` does without a choice
     "autoencoder": ("textbook", 0.05),  # 1 % would rest on the strangest alone of some 110 held-out cells
 }
 
@@ -39,7 +39,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
 def _show(
     images: Path,
     folder: Path,
-    preset: str,
+    preset: str | None,
     false_alarms: float | Literal["auto"],
     seed: int,
     console: Console,

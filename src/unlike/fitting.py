@@ -34,8 +34,9 @@ from unlike.errors import ConfigError, DataError
 from unlike.models import MODELS, Autoencoder, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.scoring import SCORERS, Scorer
-from unlike.scoring.apart import Apart, Remembered, Remembering, learn, number_categories
+from unlike.scoring.apart import Apart, learn, number_categories
 from unlike.scoring.crosswise import score_out_of_fold
+from unlike.scoring.remembered import Remembered, Remembering
 from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
@@ -225,7 +226,7 @@ class Pieces:
 def part_categories(images: ImageSet, split: Split, scorer: Scorer) -> tuple[Rows, list[tuple[str, ...]]]:
     """(N,) the number of the part of the categories that each image is learned with, and the categories of each part."""
     names = categories_of(images.samples)
-    if not getattr(scorer.config, "per_category", False):
+    if not scorer.learns_apart:
         return np.zeros(len(names), np.intp), []
     numbers = number_categories(names, np.unique(np.concatenate([split.train, split.validation, split.calibration])))
     return numbers, [tuple(np.unique(names[numbers == part]).tolist()) for part in range(int(numbers.max()) + 1)]
@@ -355,11 +356,11 @@ def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:
 
 
 def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Rows]:
-    """What the scorer learns from: the images the model knows, and others; all of them where no model was trained."""
+    """What the scorer learns from: the images the model knows, and others; where no model was trained, from all and none."""
     if scorer.needs_held_out or any(parameter.requires_grad for parameter in model.parameters()):
         return split.train, split.validation
     both = np.sort(np.concatenate([split.train, split.validation]))
-    return both, both
+    return both, both[:0]
 
 
 @dataclass(frozen=True, slots=True)

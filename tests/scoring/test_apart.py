@@ -15,10 +15,11 @@ from unlike.data.index import Index
 from unlike.errors import ConfigError, DataError
 from unlike.records import Sample
 from unlike.scoring import apart
-from unlike.scoring.apart import LEAST, Apart, Remembered, Remembering, learn, number_categories, restore_scorer
+from unlike.scoring.apart import LEAST, Apart, learn, number_categories, restore_scorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.kmeans import KMeansConfig, KMeansScorer
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
+from unlike.scoring.remembered import Remembered, Remembering
 
 PLACES = (0.0, 8.0, -8.0)  # of the three categories
 

@@ -17,7 +17,7 @@ from unlike.errors import ConfigError, DataError
 from unlike.models import ImageShape, Model
 from unlike.scoring import SCORERS, gaussian, neighbours
 from unlike.scoring.codes import CodeConfig, _RowSample, nearest
-from unlike.scoring.fusion import FusionConfig, FusionScorer, stretch
+from unlike.scoring.fusion import FusionConfig, FusionScorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.kmeans import EquilibriumConfig, EquilibriumScorer, KMeansConfig, KMeansScorer
 from unlike.scoring.mixture import MixtureConfig, MixtureScorer
@@ -305,28 +305,6 @@ def test_nearest_is_exact_far_from_the_origin():
     np.testing.assert_allclose(distances[:, 1].max(), 0.5 * math.sqrt(8), rtol=1e-5)
 
 
-def test_fusion_brings_scorers_to_one_scale(normal, others):
-    held_out = vectors(200, seed=0)[100:]
-    config = FusionConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"clusters": 2}})
-    fused = fit(FusionScorer(config), normal, held_out)
-    parts = np.stack([scores(member, others) for member in fused.members])
-    for member, (middle, high) in zip(fused.members, fused.levels, strict=True):
-        np.testing.assert_allclose(np.quantile(scores(member, held_out), [0.5, 0.95]), [middle, high], rtol=1e-5)
-    stretched = [stretch(torch.tensor(part), *levels).numpy() for part, levels in zip(parts, fused.levels, strict=True)]
-    np.testing.assert_allclose(scores(fused, others), np.mean(stretched, axis=0), rtol=1e-4)
-    highest = fit(
-        FusionScorer(FusionConfig(scorers=config.scorers, settings=config.settings, combine="max")), normal, held_out
-    )
-    np.testing.assert_allclose(scores(highest, others), np.max(stretched, axis=0), rtol=1e-4)
-
-
-def test_fusion_of_maps_and_vectors_has_the_finest_map():
-    grids = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 4, 4)), dtype=torch.float32)
-    config = FusionConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"code": "mean"}})
-    fused = fit(FusionScorer(config), grids, grids[:20])
-    assert fused.maps(model_of(grids), grids).shape == (40, 4, 4)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -427,8 +405,6 @@ def test_nothing_to_learn_from_and_codes_that_are_too_wide(normal):
         fit(PCAScorer(PCAConfig()), wide)
     with pytest.raises(ConfigError, match="take code = 'mean'"):
         fit(PCAScorer(PCAConfig(code="vector")), wide)
-    with pytest.raises(DataError, match="fusion needs normal images that the model was not trained on"):
-        fit(FusionScorer(FusionConfig(scorers=("pca", "kmeans"))), normal)
 
 
 def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_at():
@@ -440,8 +416,3 @@ def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_
     radius, best = (cdist(rows - mean, points).min(axis=1).max() for points in (bank, exact - mean))
     assert bank.shape == (40, 300)
     assert radius < 1.1 * best
-
-
-def test_fusion_of_few_held_out_images_keeps_its_scale(normal):
-    fused = fit(FusionScorer(FusionConfig(scorers=("gaussian", "pca"))), normal, normal[:1])
-    assert (fused.levels[:, 1] / fused.levels[:, 0] >= 1.05 - 1e-9).all()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from unlike.errors import ConfigError, DataError
-from unlike.models import ImageShape, Model, Objective
+from unlike.models import Model
 from unlike.records import Bools, Floats
 from unlike.scoring.base import Arrays, Scorer
 from unlike.scoring.moments import moments_of, whitening_of
+from unlike.scoring.remembered import Remembered, Rows
 
 LEAST = 20  # images of a category that is learned by itself; those of rarer ones are learned together
 CONFUSED = 0.05  # share of a category that looks like another one, up to which the two are told apart
@@ -25,43 +25,7 @@ MOST_LOOKS = 300  # normal images of a part whose looks are remembered
 MOST_BYTES = 3_500_000_000  # that all members may learn: a folder holds no more
 NOTHING = 1e-6  # of the mean square: a distance of rounding
 
-Rows = npt.NDArray[np.intp]
 Batches = Callable[[Rows], Iterable[Tensor]]  # of the images of those rows, as often as one likes
-
-
-class Remembered(Model):
-    """Stands for a model whose codes are known already: they come in the place of images."""
-
-    def __init__(self) -> None:
-        super().__init__(None, ImageShape(0, 0, 0))
-
-    def encode(self, images: Tensor) -> Tensor:
-        return images
-
-    def loss(self, images: Tensor, objective: Objective, clean: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        return images.new_zeros(())  # there is nothing to train
-
-
-@dataclass(frozen=True, slots=True)
-class Remembering:
-    """Codes (N, D, h, w) that are known already, as batches of chosen rows."""
-
-    codes: Tensor
-    size: int = 16  # codes at once
-
-    def __call__(self, rows: Rows) -> Iterable[Tensor]:
-        return _Blocks(self.codes, torch.from_numpy(rows), self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    codes: Tensor
-    rows: Tensor
-    size: int
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for rows in torch.split(self.rows, self.size):
-            yield self.codes[rows]
 
 
 class Apart(Scorer):

@@ -21,10 +21,15 @@ class Scorer(ABC):
     """
 
     Config: ClassVar[type[Any]]
-    needs_held_out: ClassVar[bool] = False  # False: where no model is trained, the held-out images may teach too
+    needs_held_out: bool = False  # False: where no model is trained, the held-out images teach too
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @property
+    def learns_apart(self) -> bool:
+        """Whether several categories are learned each by itself."""
+        return False
 
     def check(self, model: Model) -> None:  # noqa: B027 - most scorers suit every model
         """Raise ConfigError if this scorer cannot work with that model."""
@@ -33,7 +38,8 @@ class Scorer(ABC):
         """Learn what normal looks like from batches of normal images (B, C, H, W); some learn nothing.
 
         `train` are the images the model was trained on, `held_out` others, for what must not be learned from images the
-        model knows by heart, such as a scale. Both may be gone through more than once. `seed` is of every random choice.
+        model knows by heart, such as a scale; there are none where no model was trained. Both may be gone through more
+        than once. `seed` is of every random choice.
         """
         return self
 

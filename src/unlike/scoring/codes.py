@@ -110,6 +110,10 @@ class CodeScorer(Scorer):
         return self.distances(self._prepare(rows)).view(len(images), *grid)
 
     @property
+    def learns_apart(self) -> bool:
+        return bool(self.config.per_category)
+
+    @property
     def most_rows(self) -> int:
         """How many rows are kept to learn from: all of a small set, a random sample of a large one."""
         return 200_000

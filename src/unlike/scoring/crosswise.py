@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from unlike.records import Floats
-from unlike.scoring.apart import Remembered, Remembering, Rows, learn
+from unlike.scoring.apart import learn
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
+from unlike.scoring.remembered import Remembered, Remembering, Rows
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -16,9 +17,12 @@ from unlike.config import from_mapping
 from unlike.errors import ConfigError, DataError, unknown
 from unlike.models import Model
 from unlike.scoring.base import Arrays, Scorer
+from unlike.scoring.codes import CodeScorer
+from unlike.scoring.remembered import Remembered, Remembering
 
 LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
 LEVELS = (0.5, 0.95)  # of the scores of held-out normal images: they become 1 and 2
+FEW = 128  # images that are enough to learn the levels from, where none are held out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class FusionConfig:
     scorers: tuple[str, ...] = ("residual", "kmeans")
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by scorer: {kmeans = {clusters = 3}}
     combine: Literal["mean", "max"] = "mean"
+    scale: Literal["levels", "line"] = "levels"  # of each: by the two levels, or by the first alone, in a straight line
+    per_category: bool = True  # as of scorers of codes, where all of them are such
 
     def __post_init__(self) -> None:
         if len(self.scorers) < 2 or len(set(self.scorers)) < len(self.scorers) or "fusion" in self.scorers:
@@ -43,11 +49,14 @@ class FusionScorer(Scorer):
     """The mean, or the highest, of several scorers, each brought to a scale on which normal images look alike.
 
     A scorer's values are stretched so that 0 stays 0, the median score of held-out normal images becomes 1, and what
-    all but one in twenty of them stay below becomes 2; beyond that a straight line. Maps are brought to the finest grid.
+    all but one in twenty of them stay below becomes 2; beyond that a straight line. `scale = "line"` only makes the
+    median 1, which leaves the places of a map to each other as they were. Maps are brought to the finest grid.
+
+    Where no image is held out, as with frozen features, the scorers learn the levels from every other image and the rest,
+    and then everything else from all of them.
     """
 
     Config = FusionConfig
-    needs_held_out = True
 
     def __init__(self, config: FusionConfig, kinds: Callable[[], Mapping[str, type[Scorer]]] | None = None) -> None:
         super().__init__(config)
@@ -59,25 +68,34 @@ class FusionScorer(Scorer):
             known[name](from_mapping(known[name].Config, config.settings.get(name, {}), f"scorer.settings.{name}"))
             for name in config.scorers
         ]
+        self.only_codes = all(isinstance(member, CodeScorer) for member in self.members)
+        self.needs_held_out = not self.only_codes
         self.levels: npt.NDArray[np.float64] = np.empty((0, 2))  # of each member
+
+    @property
+    def learns_apart(self) -> bool:
+        return bool(self.config.per_category) and self.only_codes
 
     def check(self, model: Model) -> None:
         for member in self.members:
             member.check(model)
 
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> FusionScorer:
-        for member in self.members:
-            member.fit(model, train, held_out, seed)
-        with torch.no_grad():
-            scores = [[member.maps(model, images).mean(dim=(1, 2)) for images in held_out] for member in self.members]
-        if not scores[0]:
-            raise DataError("fusion needs normal images that the model was not trained on, for its scales; add images")
-        self.levels = np.array([_levels(torch.cat(values).cpu().double().numpy()) for values in scores])
+        others = iter(held_out)
+        first = next(others, None)
+        if first is None:
+            self._learn_levels(model, train, seed)
+            self._fit_members(model, train, held_out, seed)
+        else:
+            self._fit_members(model, train, held_out, seed)
+            self.levels = self._measure(model, chain([first], others))
         return self
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
-        pairs = zip(self.members, self.levels.tolist(), strict=True)
-        maps = [stretch(member.maps(model, images), *levels) for member, levels in pairs]
+        maps = [
+            self._scale(map_, *levels)
+            for map_, levels in zip(self._maps_of_members(model, images), self.levels.tolist(), strict=True)
+        ]
         height, width = (max(map_.shape[side] for map_ in maps) for side in (1, 2))
         resized = torch.stack([_resize(map_, height, width) for map_ in maps])
         return resized.mean(dim=0) if self.config.combine == "mean" else resized.amax(dim=0)
@@ -94,6 +112,46 @@ class FusionScorer(Scorer):
             start = f"{name}."
             member.restore({key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)})
 
+    def _fit_members(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> None:
+        for member in self.members:
+            member.fit(model, train, held_out, seed)
+
+    def _learn_levels(self, model: Model, train: Iterable[Tensor], seed: int) -> None:
+        """Learn from one half of some images what the other half scores."""
+        if not self.only_codes:
+            raise DataError("fusion needs normal images that the model was not trained on, for its scales; add images")
+        codes = _collect_few(model, train)
+        if len(codes) < 3:
+            raise DataError(
+                f"fusion learns its scales from one half of the normal images and the other: expected 3 or more, came {len(codes)}; "
+                "add images, or take one scorer alone, such as gaussian"
+            )
+        batches = Remembering(codes)
+        rows = np.arange(len(codes))
+        self._fit_members(Remembered(), batches(rows[::2]), [], seed)
+        self.levels = self._measure(Remembered(), batches(rows[1::2]))
+
+    def _measure(self, model: Model, held_out: Iterable[Tensor]) -> npt.NDArray[np.float64]:
+        """(M, 2) the levels of each member."""
+        with torch.no_grad():
+            scores = [
+                torch.stack([map_.mean(dim=(1, 2)) for map_ in self._maps_of_members(model, images)])
+                for images in held_out
+            ]
+        return np.array([_levels(values) for values in torch.cat(scores, dim=1).cpu().double().numpy()])
+
+    def _maps_of_members(self, model: Model, images: Tensor) -> list[Tensor]:
+        """The maps (B, h, w) of each member; those that want codes alone get them from one look."""
+        wanted = [isinstance(member, CodeScorer) for member in self.members]
+        codes, known = model.encode(images) if any(wanted) else images, Remembered()
+        return [
+            member.maps(known, codes) if wants else member.maps(model, images)
+            for member, wants in zip(self.members, wanted, strict=True)
+        ]
+
+    def _scale(self, values: Tensor, middle: float, high: float) -> Tensor:
+        return values / middle if self.config.scale == "line" else stretch(values, middle, high)
+
 
 def stretch(values: Tensor, middle: float, high: float) -> Tensor:
     """Values >= 0 so that 0 stays 0, `middle` becomes 1 and `high` 2, in straight lines.
@@ -102,6 +160,20 @@ def stretch(values: Tensor, middle: float, high: float) -> Tensor:
     [0.0, 1.0, 2.0, 4.0]
     """
     return torch.where(values < middle, values / middle, 1 + (values - middle) / (high - middle))
+
+
+def _collect_few(model: Model, train: Iterable[Tensor]) -> Tensor:
+    """The codes (n, D, h, w) of all images, or of between FEW / 2 and FEW of them, evenly spaced."""
+    kept: list[Tensor] = []
+    step, seen = 1, 0
+    with torch.no_grad():
+        for images in train:
+            chosen = images[-seen % step :: step]
+            seen += len(images)
+            kept += list(model.encode(chosen)) if len(chosen) else []
+            while len(kept) > FEW:
+                kept, step = kept[::2], 2 * step
+    return torch.stack(kept) if kept else torch.empty(0)
 
 
 def _levels(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
