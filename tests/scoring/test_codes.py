@@ -298,6 +298,18 @@ def test_sample_of_rows_is_uniform_and_bounded():
     assert _RowSample(np.random.default_rng(0), 10).rows(3).shape == (0, 3)
 
 
+def test_sample_of_rows_keeps_those_of_the_smallest_keys_and_holds_them_once():
+    random = np.random.default_rng(3)
+    keys = np.concatenate([random.random(size) for size in [64] * 7 + [52]])
+    sample = _RowSample(np.random.default_rng(3), 100)
+    for part in torch.arange(500.0)[:, None].split(64):
+        sample.add(part)
+    np.testing.assert_array_equal(sample.rows(1)[:, 0], np.sort(np.argsort(keys)[:100]))
+    few = _RowSample(np.random.default_rng(3), 1000)
+    few.add(torch.arange(10.0)[:, None])
+    assert np.shares_memory(few.rows(1), few._rows)
+
+
 def test_nearest_is_exact_far_from_the_origin():
     rows = torch.tensor(np.random.default_rng(0).normal(size=(50, 8)), dtype=torch.float32)
     distances = nearest(rows, torch.cat([rows, rows + 0.5]), count=2)

@@ -238,38 +238,51 @@ def nearest(rows: Tensor, points: Tensor, count: int = 1) -> Tensor:
 
 
 class _RowSample:
-    """A uniform random sample of all rows that came, as many as are wanted: each keeps the rows of the smallest keys."""
+    """A uniform random sample of all rows that came, as many as are wanted: those of the smallest keys, held once."""
 
     def __init__(self, random: np.random.Generator, most: int) -> None:
         self._random, self._most = random, most
-        self._rows: list[Floats] = []
-        self._keys: list[Floats] = []
-        self._count = 0
+        self._rows: Floats = np.empty((0, 0), np.float32)
+        self._keys: Floats = np.empty(0)
+        self._numbers = np.empty(0, np.intp)  # of the rows, in the order in which they came
+        self._seen = self._count = 0
 
     def add(self, rows: Tensor) -> None:  # (B, D)
         if not self._most:
             return
-        most = max(1, min(self._most, SAMPLE_BYTES // (4 * rows.shape[1])))
-        keys = self._random.random(len(rows))
-        self._rows.append(rows.float().cpu().numpy())
-        self._keys.append(keys)
-        self._count += len(rows)
-        if self._count > 2 * most:
-            self._shrink(most)
+        if not len(self._rows):
+            most = max(1, min(self._most, SAMPLE_BYTES // (4 * rows.shape[1])))
+            self._rows = np.empty((most, rows.shape[1]), np.float32)  # memory is taken as it is filled
+            self._keys, self._numbers = np.empty(most), np.empty(most, np.intp)
+        values, keys = rows.float().cpu().numpy(), self._random.random(len(rows))
+        numbers = np.arange(self._seen, self._seen + len(rows))
+        self._seen += len(rows)
+        free = min(len(self._rows) - self._count, len(rows))
+        self._put(slice(self._count, self._count + free), values[:free], keys[:free], numbers[:free])
+        self._count += free
+        if free < len(rows):
+            self._replace(values[free:], keys[free:], numbers[free:])
 
     def rows(self, width: int) -> Floats:
         """(N, D), in the order in which they came."""
-        if not self._rows:
+        if not self._count:
             return np.empty((0, width), np.float32)
-        self._shrink(max(1, min(self._most, SAMPLE_BYTES // (4 * width))))
-        return self._rows[0]
+        numbers = self._numbers[: self._count]
+        in_order = bool((numbers[1:] > numbers[:-1]).all())
+        return self._rows[: self._count] if in_order else self._rows[np.argsort(numbers)]
 
-    def _shrink(self, most: int) -> None:
-        rows, keys = np.concatenate(self._rows), np.concatenate(self._keys)
-        if len(rows) > most:
-            chosen = np.sort(np.argpartition(keys, most)[:most])
-            rows, keys = rows[chosen], keys[chosen]
-        self._rows, self._keys, self._count = [rows], [keys], len(rows)
+    def _replace(self, values: Floats, keys: Floats, numbers: npt.NDArray[np.intp]) -> None:
+        """Of those that are there and these, as many as there are places for stay."""
+        places = len(self._rows)
+        stays = np.zeros(places + len(keys), np.bool_)
+        stays[np.argpartition(np.concatenate([self._keys, keys]), places - 1)[:places]] = True
+        new = stays[places:]
+        self._put(np.flatnonzero(~stays[:places]), values[new], keys[new], numbers[new])
+
+    def _put(
+        self, where: slice | npt.NDArray[np.intp], values: Floats, keys: Floats, numbers: npt.NDArray[np.intp]
+    ) -> None:
+        self._rows[where], self._keys[where], self._numbers[where] = values, keys, numbers
 
 
 def _check_width(width: int, config: CodeConfig, covariance: bool) -> None:
