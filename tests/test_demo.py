@@ -48,7 +48,7 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
     probability = np.repeat([0.0, 1.0], [70, 20])
     monkeypatch.setattr(demo, "load_cells", lambda: (good, probability, np.full(90, "mono")))
     monkeypatch.setattr(demo, "TEST_NORMALS", 10)
-    monkeypatch.setitem(PRESETS, "textbook", {**PRESETS["textbook"], "training": {"epochs": 4}})
+    monkeypatch.setitem(PRESETS, "autoencoder", {**PRESETS["autoencoder"], "training": {"epochs": 4}})
     demo.run_demo(tmp_path / "out", 0, Console())
     captured = capsys.readouterr()
     assert f"Report: {tmp_path / 'out/report.html'}" in captured.err

@@ -154,6 +154,7 @@ def test_tiles_larger_than_the_images(normal, tmp_path, capsys):
     ("scorer", "config"),
     [
         ("gaussian", {"positions": "each"}),
+        ("residual", {"positions": "each"}),
         ("fusion", {"scorers": ["residual", "gaussian"], "settings": {"gaussian": {"positions": "each"}}}),
     ],
 )

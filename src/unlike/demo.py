@@ -21,7 +21,7 @@ TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the 
 # name of its part of the output -> preset, promise of false alarms
 DETECTORS: dict[str, tuple[str | None, float | Literal["auto"]]] = {
     "": (None, "auto"),  # what `unlike fit` does without a choice
-    "autoencoder": ("textbook", 0.05),  # 1 % would rest on the strangest alone of some 110 held-out cells
+    "autoencoder": ("autoencoder", 0.05),  # 1 % would rest on the strangest alone of some 110 held-out cells
 }
 
 

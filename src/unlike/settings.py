@@ -223,6 +223,13 @@ class ClassifierSettings:
 PRESETS: dict[str, Sections] = {
     # an autoencoder with a linear bottleneck, and what it cannot rebuild: the sizes did best on faces of 64 x 64
     "textbook": {"model": {"name": "conv", "bottleneck": 128}, "scorer": {"name": "residual"}, "data": {"size": 64}},
+    # the same, of which each position is held against what is usual there: better on things that lie the same way
+    "autoencoder": {
+        "model": {"name": "conv", "bottleneck": 128},
+        "scorer": {"name": "residual", "positions": "each"},
+        "map": {"reduction": "max", "blur_pixels": 1.5},
+        "data": {"size": 64},
+    },
     # several encoders and one decoder, as published for faces of 64 x 64: three mixes, and one variant layer by layer
     "three-fcn": {
         "model": {"name": "multi-encoder", "encoders": ["fcn", "fcn", "fcn"], "decoder": "fcn"},

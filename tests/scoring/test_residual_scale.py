@@ -77,13 +77,47 @@ def test_a_faint_defect_beside_a_busy_channel(model, held_out, scale):
     assert rank(scaled) > 0.95
 
 
+@pytest.mark.parametrize("positions", ["pooled", "each"])
 @pytest.mark.parametrize("scale", ["none", "channel", "whitened"])
-def test_what_was_learned_survives(model, held_out, scale):
-    scorer = fit(model, held_out, scale=scale)
+def test_what_was_learned_survives(model, held_out, scale, positions):
+    scorer = fit(model, held_out, scale=scale, positions=positions)
     twin = ResidualScorer(scorer.config)
     twin.restore(scorer.state())
     torch.testing.assert_close(twin.maps(model, held_out), scorer.maps(model, held_out))
-    assert sorted(scorer.state()) == ([] if scale == "none" else ["mean", "scaling"])
+    learned = ([] if scale == "none" else ["mean", "scaling"]) + (["usual"] if positions == "each" else [])
+    assert sorted(scorer.state()) == learned
+    again = scorer.fit(model, [], held_out.split(15), seed=0)  # what was learned before has no part in it
+    torch.testing.assert_close(twin.maps(model, held_out), again.maps(model, held_out))
+
+
+@pytest.mark.parametrize("difference", ["absolute", "ssim"])
+def test_each_position_is_divided_by_what_is_usual_there(model, held_out, difference):
+    held_out[:, :, :, 6:] *= 20
+    plain = fit(model, held_out, difference=difference).maps(model, held_out).double()
+    usual = plain.mean(dim=0)
+    scorer = fit(model, held_out, difference=difference, positions="each")
+    expected = plain / (usual + 0.1 * usual.mean())
+    torch.testing.assert_close(scorer.maps(model, held_out).double(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_faint_defect_beside_a_busy_edge(model, held_out):
+    """Pooled, the busy half of the image drowns it."""
+    held_out[:, :, :, :6] *= 3
+    spoilt = held_out.clone()
+    spoilt[:, :, 4, 9] = 4 * held_out[:, :, 4, 9].abs() + 10
+    pooled, each = (fit(model, held_out, positions=kind).maps(model, spoilt) for kind in ("pooled", "each"))
+    highest = [(maps.flatten(1).argmax(dim=1) == 4 * 12 + 9).float().mean().item() for maps in (pooled, each)]
+    assert highest[0] < 0.3
+    assert highest[1] > 0.5
+
+
+def test_positions_where_nothing_is_ever_left_over_do_not_blow_up(model, held_out):
+    for still in (slice(0, 5), slice(0, 10)):
+        images = held_out.clone()
+        images[:, :, still] = 0.0
+        maps = fit(model, images, positions="each").maps(model, images)
+        assert maps.isfinite().all()
+        assert (maps[:, still] == 0).all()
 
 
 @pytest.mark.parametrize("scale", ["channel", "whitened"])
@@ -99,12 +133,15 @@ def test_channels_that_never_vary_do_not_blow_up(model, held_out, scale):
 def test_scales_need_images_that_the_model_has_not_seen(model):
     with pytest.raises(DataError, match=r"scorer\.scale = 'channel' needs normal images .* was not trained on; add"):
         ResidualScorer(ResidualConfig(scale="channel")).fit(model, [], [], seed=0)
+    with pytest.raises(DataError, match=r"scorer\.positions = 'each' needs normal images .* was not trained on; add"):
+        ResidualScorer(ResidualConfig(positions="each")).fit(model, [], [], seed=0)
 
 
-def test_scales_need_finite_differences(model, held_out):
+@pytest.mark.parametrize("settings", [{"scale": "channel"}, {"positions": "each"}])
+def test_scales_need_finite_differences(model, held_out, settings):
     held_out[3, 0, 0, 0] = torch.inf
     with pytest.raises(DataError, match=r"not finite: fit it with a smaller training\.learning_rate"):
-        fit(model, held_out, scale="channel")
+        fit(model, held_out, **settings)
 
 
 def test_too_many_channels_for_a_covariance(model, held_out, monkeypatch):

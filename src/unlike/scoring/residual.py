@@ -23,6 +23,8 @@ from unlike.scoring.moments import Moments
 SCALABLE = ("squared", "absolute", "charbonnier")  # measures that a difference alone decides
 STILL = 1e-6  # of the largest deviation: a channel that varies less does not vary
 SHRINKAGE = 0.1  # of the correlations of channels to none: few images show only so much
+NOT_FINITE = "what the model rebuilds of a normal image is not finite: fit it with a smaller training.learning_rate"
+LEAST_USUAL = 0.1  # of the mean over all positions: no position's usual residual counts as less
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class ResidualConfig:
 
     difference: str = "squared"  # or absolute, charbonnier, ssim, cosine
     scale: Literal["none", "channel", "whitened"] = "none"  # of the difference, by that of held-out normal images
+    positions: Literal["pooled", "each"] = "pooled"  # each: divided by what is usual there in held-out normal images
 
     def __post_init__(self) -> None:
         if self.difference not in MEASURES:
@@ -49,6 +52,10 @@ class ResidualScorer(Scorer):
     its standard deviation over all places of held-out normal images; `whitened` also takes apart what channels do
     together, which with the squared difference is a Mahalanobis distance, its correlations shrunk by a tenth. A busy
     texture then no longer drowns a faint defect; but a defect in the busy channels counts less too.
+
+    `positions = "each"` divides the residual at each position by its mean there over held-out normal images (and a tenth of
+    the mean over all positions). Edges of things that always lie the same way are rebuilt badly in every image; they
+    then no longer drown what is strange in this one.
     """
 
     Config = ResidualConfig
@@ -58,6 +65,7 @@ class ResidualScorer(Scorer):
         super().__init__(config)
         self.mean: Tensor | None = None  # (C,) of the differences of normal images
         self.scaling: Tensor | None = None  # (C,) or (C, C): times it, they vary alike in all channels
+        self.usual: Tensor | None = None  # (h, w) of the residuals of normal images
 
     def check(self, model: Model) -> None:
         if not isinstance(model, Autoencoder):
@@ -71,8 +79,31 @@ class ResidualScorer(Scorer):
             )
 
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> ResidualScorer:  # noqa: ARG002
-        if self.config.scale == "none":
-            return self
+        self.mean = self.scaling = self.usual = None
+        if self.config.scale != "none":
+            self._learn_scale(model, held_out)
+        if self.config.positions == "each":
+            self._learn_usual(model, held_out)
+        return self
+
+    def maps(self, model: Model, images: Tensor) -> Tensor:
+        rebuilt, target = _compare(model, images)
+        if self.scaling is not None:
+            rebuilt, target = self._scale(rebuilt - target), torch.zeros_like(target)
+        maps = MEASURES[self.config.difference](rebuilt, target)  # (B, h, w)
+        return maps if self.usual is None else maps / self.usual.to(maps.device)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        learned = {"mean": self.mean, "scaling": self.scaling, "usual": self.usual}
+        return {name: value.cpu().numpy() for name, value in learned.items() if value is not None}
+
+    def restore(self, arrays: Arrays) -> None:
+        names = ("mean", "scaling") if self.config.scale != "none" else ()
+        for name in (*names, "usual") if self.config.positions == "each" else names:
+            setattr(self, name, torch.from_numpy(np.ascontiguousarray(arrays[name])))
+
+    def _learn_scale(self, model: Model, held_out: Iterable[Tensor]) -> None:
+        """What differences of channels are divided by."""
         moments: Moments | None = None
         with torch.no_grad():
             for images in held_out:
@@ -80,33 +111,25 @@ class ResidualScorer(Scorer):
                 moments = moments or _start(target.shape[1])
                 moments.add((rebuilt - target).movedim(1, -1).flatten(0, -2))  # (B h w, C)
         if moments is None:
-            raise DataError(
-                f"scorer.scale = {self.config.scale!r} needs normal images that the model was not trained on; add images"
-            )
+            raise _need_others("scale", self.config.scale)
         if not moments.finite:
-            raise DataError(
-                "what the model rebuilds of a normal image is not finite: fit it with a smaller training.learning_rate"
-            )
+            raise DataError(NOT_FINITE)
         scaling = _by_channel(moments) if self.config.scale == "channel" else _whitening(moments)
         self.mean, self.scaling = (torch.from_numpy(array.astype(np.float32)) for array in (moments.mean, scaling))
-        return self
 
-    def maps(self, model: Model, images: Tensor) -> Tensor:
-        rebuilt, target = _compare(model, images)
-        if self.scaling is not None:
-            rebuilt, target = self._scale(rebuilt - target), torch.zeros_like(target)
-        return MEASURES[self.config.difference](rebuilt, target)  # (B, h, w)
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        if self.mean is None or self.scaling is None:
-            return {}
-        return {"mean": self.mean.cpu().numpy(), "scaling": self.scaling.cpu().numpy()}
-
-    def restore(self, arrays: Arrays) -> None:
-        if self.config.scale != "none":
-            self.mean, self.scaling = (
-                torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in ("mean", "scaling")
-            )
+    def _learn_usual(self, model: Model, held_out: Iterable[Tensor]) -> None:
+        """The mean residual at each position."""
+        total, count = torch.zeros(()), 0
+        with torch.no_grad():
+            for images in held_out:
+                total, count = total + self.maps(model, images).double().sum(dim=0).cpu(), count + len(images)
+        if not count:
+            raise _need_others("positions", self.config.positions)
+        usual = total / count
+        if not torch.isfinite(usual).all():
+            raise DataError(NOT_FINITE)
+        least = LEAST_USUAL * usual.mean()
+        self.usual = (usual + least).float() if least > 0 else torch.ones_like(usual).float()
 
     def _scale(self, differences: Tensor) -> Tensor:  # (B, C, h, w)
         assert self.mean is not None
@@ -117,6 +140,10 @@ class ResidualScorer(Scorer):
         if self.scaling.ndim == 1:
             return centred * self.scaling[:, None, None]
         return torch.einsum("bchw,cd->bdhw", centred, self.scaling)  # (B, C, h, w)
+
+
+def _need_others(name: str, value: str) -> DataError:
+    return DataError(f"scorer.{name} = {value!r} needs normal images that the model was not trained on; add images")
 
 
 def _compare(model: Model, images: Tensor) -> tuple[Tensor, Tensor]:
