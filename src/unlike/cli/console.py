@@ -66,7 +66,7 @@ class Console:
         if images["train"] == images["calibration"]:
             parts = f"{plural(images['train'], 'image')}, none held back: each calibrates by what the others show"
         self.say(
-            f"Fitted {detector.settings.model_name} by {detector.settings.scorer_name} at {frame.height} x {frame.width} x "
+            f"Fitted {detector.settings.model_name} by {_name_scorer(detector)} at {frame.height} x {frame.width} x "
             f"{frame.channels}: {parts}" + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
         )
         if history:
@@ -248,3 +248,10 @@ def _bars() -> Iterator[Notify]:
 def _figures(figures: Mapping[str, float]) -> str:
     shown = [f"{name} {figures[name]:.4g}" for name in ("train", "validation") if name in figures]
     return f" loss: {', '.join(shown)}" if shown else ""
+
+
+def _name_scorer(detector: Detector) -> str:
+    """Its name; of several at once, theirs too."""
+    settings = detector.settings
+    members = getattr(settings.scorer, "scorers", ())
+    return f"{settings.scorer_name} of {' and '.join(members)}" if members else settings.scorer_name
