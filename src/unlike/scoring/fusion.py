@@ -124,7 +124,7 @@ class FusionScorer(Scorer):
         if len(codes) < 3:
             raise DataError(
                 f"fusion learns its scales from one half of the normal images and the other: expected 3 or more, came {len(codes)}; "
-                "add images, or take one scorer alone, such as gaussian"
+                "add images, or take one scorer alone, as the presets padim and patchcore do"
             )
         batches = Remembering(codes)
         rows = np.arange(len(codes))
