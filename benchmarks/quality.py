@@ -66,7 +66,8 @@ def measure_seeds(train: Path, test: Path, labels: Path | None, choice: dict, se
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--cells", nargs="+", help="set/cell, of those in CELLS; else all")
+    names = [f"{name}/{cell}" for name, cells in CELLS.items() for cell in cells]
+    parser.add_argument("--cells", nargs="+", choices=names, help="else all")
     options = parser.parse_args()
     sets = json.loads(FILE.read_text())["sets"] if FILE.exists() else {}
     for name, cells in CELLS.items():

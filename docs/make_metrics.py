@@ -20,8 +20,8 @@ def opening(results: dict) -> str:
     return f"""# Which metric, and why
 
 A detector gives every image a score. Metrics say how well the scores tell anomalous images from normal ones, and they
-do not agree. This page shows what each of them says of the *same* scores: those that the detector of `unlike demo`
-gives to {normal} normal and {anomalous} defective solar cells, none of which it was fitted on. It saw {results["fitted_on"]} normal cells in training
+do not agree. This page shows what each of them says of the *same* scores: those that an autoencoder
+(preset `textbook`) gives to {normal} normal and {anomalous} defective solar cells, none of which it was fitted on. It saw {results["fitted_on"]} normal cells in training
 and {results["held_out_normals"]} more to draw its threshold, at a promise of {percent(results["promised_false_alarms"])} false alarms.
 
 ![ROC curve, precision-recall curves and F1 by threshold of the same scores](pictures/metrics.svg)

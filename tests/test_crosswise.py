@@ -13,10 +13,11 @@ from conftest import stripes
 from unlike import Detector
 from unlike.errors import ConfigError, DataError
 from unlike.scoring import SCORERS
-from unlike.scoring.crosswise import score_out_of_fold
+from unlike.scoring.crosswise import score_views, view_out_of_fold
 from unlike.scoring.maps import MapConfig
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
 from unlike.scoring.remembered import Remembered
+from unlike.settings import PRESETS
 
 
 def noise(count: int, seed: int) -> np.ndarray:
@@ -26,20 +27,22 @@ def noise(count: int, seed: int) -> np.ndarray:
 def test_scores_out_of_fold_are_those_of_scorers_of_the_others():
     codes = torch.tensor(np.random.default_rng(0).normal(size=(10, 3, 2, 2)), dtype=torch.float32)
     folds, one_category = [np.arange(0, 5), np.arange(5, 10)], np.zeros(10, int)
-    config = MapConfig()
-    scores, peaks = score_out_of_fold(
-        lambda: NeighboursScorer(NeighboursConfig()), codes, folds, one_category, config, seed=0
-    )
+    views = view_out_of_fold(lambda: NeighboursScorer(NeighboursConfig()), codes, folds, one_category, seed=0)
+    scores, peaks = score_views(NeighboursScorer(NeighboursConfig()), views, one_category, MapConfig())
     first = NeighboursScorer(NeighboursConfig()).fit(Remembered(), [codes[5:]], [], 0)
     maps = first.maps(Remembered(), codes[:5])
     np.testing.assert_allclose(scores[:5], maps.mean(dim=(1, 2)), rtol=1e-6)
     np.testing.assert_allclose(peaks[:5], maps.amax(dim=(1, 2)), rtol=1e-6)
 
 
-def test_the_promise_is_kept_on_average():
+@pytest.mark.parametrize(("scorer", "count"), [("neighbours", 60), ("fusion", 40), ("fusion", 130), ("fusion", 200)])
+def test_the_promise_is_kept_on_average(scorer, count):
+    """The scorers of a fusion must be on one scale in all folds and at the end, however many images there are."""
+    fused = {"scorer": {key: value for key, value in PRESETS["padim-patchcore"]["scorer"].items() if key != "name"}}
+    settings = {"model": {"side": 4}, **(fused if scorer == "fusion" else {})}
     shares = []
-    for seed in range(30):
-        detector = Detector("pixels", "neighbours", false_alarms=0.1, seed=seed).fit(noise(60, seed))
+    for seed in range(20):
+        detector = Detector("pixels", scorer, false_alarms=0.1, seed=seed, settings=settings).fit(noise(count, seed))
         shares.append(np.mean(detector.score(noise(200, 1000 + seed)).image > detector.threshold_))
     margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
     assert 0.02 < np.mean(shares) <= 0.1 + margin

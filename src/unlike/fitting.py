@@ -35,7 +35,7 @@ from unlike.models import MODELS, Autoencoder, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.apart import Apart, learn, number_categories
-from unlike.scoring.crosswise import score_out_of_fold
+from unlike.scoring.crosswise import score_views, view_out_of_fold
 from unlike.scoring.remembered import Remembered, Remembering
 from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
@@ -44,6 +44,7 @@ from unlike.training import History
 
 CROSS_MOST = 500  # images of each category up to which none is held back where that can be
 CROSS_BYTES = 1_000_000_000  # of their codes
+FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts apart
 FOLDS = 5  # of which each is scored by a scorer of the others
 FILE_SIDE = 256  # pixels: the default size for images in files
 
@@ -132,7 +133,7 @@ def make_scorer(settings: Settings, model: Model, parts: Sequence[Sequence[str]]
     if settings.data.tile is not None and any(getattr(part.config, "positions", "") == "each" for part in members):
         raise ConfigError(
             "scorer.positions = 'each' learns every place of an image by itself, and a tile may come from any place; "
-            "take positions = 'pooled', another preset, such as patchcore, or leave data.tile out"
+            "take a scorer that knows no places, as preset patchcore has, or leave data.tile out"
         )
     return scorer
 
@@ -226,9 +227,13 @@ class Pieces:
 def part_categories(images: ImageSet, split: Split, scorer: Scorer) -> tuple[Rows, list[tuple[str, ...]]]:
     """(N,) the number of the part of the categories that each image is learned with, and the categories of each part."""
     names = categories_of(images.samples)
+    together: tuple[Rows, list[tuple[str, ...]]] = (np.zeros(len(names), np.intp), [])
     if not scorer.learns_apart:
-        return np.zeros(len(names), np.intp), []
+        return together
     numbers = number_categories(names, np.unique(np.concatenate([split.train, split.validation, split.calibration])))
+    held_out = np.bincount(numbers[split.validation], minlength=int(numbers.max()) + 1)
+    if scorer.wants_held_out and len(split.validation) and held_out.min() < FEWEST_TO_SCALE:
+        return together  # crosswise all are held out in turn
     return numbers, [tuple(np.unique(names[numbers == part]).tolist()) for part in range(int(numbers.max()) + 1)]
 
 
@@ -292,12 +297,13 @@ def fit_crosswise(
     folds = np.array_split(np.random.default_rng(seed).permutation(len(rows)), min(FOLDS, len(rows)))
     fresh = partial(make_scorer, settings, model, scorer.parts if isinstance(scorer, Apart) else ())
     try:
-        scores, peaks = score_out_of_fold(fresh, codes, folds, numbers, settings.map, seed)
+        views = view_out_of_fold(fresh, codes, folds, numbers, seed)
     except DataError as error:
         learn_all()  # where all are too few as well, it says so
         fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
         raise DataError(f"{error} ({fifths})") from None
     learn_all()  # now that the scorers of the folds, which may be large, are gone
+    scores, peaks = score_views(scorer, views, numbers, settings.map)
     if isinstance(scorer, Apart):
         scores, peaks = scorer.rescale(scores, peaks, numbers)
     names = categories_of([pieces.images.samples[row] for row in rows])
@@ -357,7 +363,11 @@ def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:
 
 def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Rows]:
     """What the scorer learns from: the images the model knows, and others; where no model was trained, from all and none."""
-    if scorer.needs_held_out or any(parameter.requires_grad for parameter in model.parameters()):
+    if (
+        scorer.needs_held_out
+        or scorer.wants_held_out
+        or any(parameter.requires_grad for parameter in model.parameters())
+    ):
         return split.train, split.validation
     both = np.sort(np.concatenate([split.train, split.validation]))
     return both, both[:0]

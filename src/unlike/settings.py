@@ -131,7 +131,7 @@ class Settings:
         for section, values in chosen.items():
             if "name" in values and values["name"] != merged.get(section, {}).get("name"):
                 merged[section] = {}  # the preset's settings of another model or scorer are not this one's
-            merged.setdefault(section, {}).update(values)
+            merged.setdefault(section, {}).update(_within(merged.get(section, {}), values))
         merged.setdefault("scorer", {}).setdefault("name", _scorer_for(merged.get("model", {}).get("name")))
         return cls.from_sections(merged)
 
@@ -167,6 +167,23 @@ class Settings:
             "scorer": {"name": self.scorer_name, **to_mapping(self.scorer)},
             **{name: to_mapping(getattr(self, name)) for name in SECTIONS[2:]},
         }
+
+
+def _within(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is chosen, tables of tables merged: `scorer.settings` of one scorer leaves those of the others as they were.
+
+    >>> _within({"settings": {"a": {"x": 1, "y": 2}, "b": {}}}, {"settings": {"a": {"x": 3}}, "scale": "line"})
+    {'settings': {'a': {'x': 3, 'y': 2}, 'b': {}}, 'scale': 'line'}
+    """
+    found = dict(values)
+    for name, table in values.items():
+        if isinstance(table, Mapping) and isinstance(preset.get(name), Mapping):
+            found[name] = {**preset[name], **{key: _over(preset[name].get(key), value) for key, value in table.items()}}
+    return found
+
+
+def _over(old: Any, new: Any) -> Any:
+    return {**old, **new} if isinstance(old, Mapping) and isinstance(new, Mapping) else new
 
 
 def _scorer_for(model: Any) -> str:

@@ -111,7 +111,8 @@ def load_detector(folder: Path) -> tuple[Settings, int, Fitted]:
     with misfits_refused(folder, DETECTOR):
         sections = {name: dict(facts[name]) for name in SECTIONS}
         settings = Settings.from_sections(sections)
-        if facts["format"] < 3 and hasattr(settings.scorer, "per_category"):  # what those did
+        older = facts["format"] < 3 or "per_category" not in sections["scorer"]
+        if older and hasattr(settings.scorer, "per_category"):  # what those did
             sections["scorer"]["per_category"] = False
             settings = Settings.from_sections(sections)
         return settings, int(facts["seed"]), _rebuild(settings, facts, contents)

@@ -1,4 +1,4 @@
-"""fusion: several scorers on one scale, learned from images that are held out, or from one half of them and the other."""
+"""fusion: several scorers on one scale, learned from images that are held out, or settled by scores out of fold."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import torch
 
 from conftest import stripes
 from unlike import Detector
+from unlike.config import from_mapping
 from unlike.data.arrays import ImageArray
 from unlike.data.index import Index
 from unlike.errors import ConfigError, DataError
-from unlike.models import ImageShape
 from unlike.records import Sample
-from unlike.scoring import fusion
+from unlike.scoring.apart import Apart, learn
 from unlike.scoring.fusion import FusionConfig, FusionScorer, stretch
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
 from unlike.scoring.remembered import Remembered, Remembering
+from unlike.settings import DEFAULT_PRESET, PRESETS
 
 TWO = FusionConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"clusters": 2}})
 
@@ -74,28 +75,37 @@ def test_few_held_out_images_keep_their_scale():
     assert (fused.levels[:, 1] / fused.levels[:, 0] >= 1.05 - 1e-9).all()
 
 
-def test_where_none_is_held_out_one_half_teaches_the_levels_of_the_other():
-    normal = vectors(60, 0)
-    fused = fit(FusionScorer(TWO), normal)
-    half = fit(FusionScorer(TWO), normal[::2], [normal[1::2]])
-    np.testing.assert_allclose(fused.levels, half.levels)
-    whole = fit(FusionScorer(TWO), normal, [normal[:5]])
-    for one, other in zip(fused.members, whole.members, strict=True):  # and then all of them have taught
-        np.testing.assert_allclose(scores(one, normal), scores(other, normal), rtol=1e-5)
+def test_where_none_is_held_out_values_stay_as_they_are_until_it_settles():
+    normal, others = vectors(60, 0), vectors(9, 1)
+    for scale in ("levels", "line"):
+        config = FusionConfig(scorers=TWO.scorers, settings=TWO.settings, scale=scale)
+        fused = fit(FusionScorer(config), normal)
+        plain = [scores(member, others) for member in fused.members]
+        np.testing.assert_allclose(scores(fused, others), np.mean(plain, axis=0), rtol=1e-5)
+        held_out = vectors(30, 2)
+        maps = fused.settle(fused.views(Remembered(), held_out))
+        asked = fit(FusionScorer(config), normal, [held_out])  # the same as if they had been held out at once
+        np.testing.assert_allclose(fused.levels, asked.levels)
+        torch.testing.assert_close(maps, asked.maps(Remembered(), held_out))
 
 
-def test_of_many_images_a_few_evenly_spaced_ones_teach_the_levels(monkeypatch):
-    monkeypatch.setattr(fusion, "FEW", 10)
-    codes = torch.arange(95.0)[:, None, None, None]
-    assert fusion._collect_few(Remembered(), codes.split(7)).flatten().tolist() == list(range(0, 95, 16))
-    assert fusion._collect_few(Remembered(), codes[:10].split(3)).flatten().tolist() == list(range(10))
-
-
-def test_levels_need_three_images_and_scorers_of_codes():
-    with pytest.raises(DataError, match=r"expected 3 or more, came 2; add images, or take one scorer alone"):
-        fit(FusionScorer(TWO), vectors(2, 0))
+def test_scorers_of_more_than_codes_need_held_out_images():
     with pytest.raises(DataError, match="fusion needs normal images that the model was not trained on"):
         fit(FusionScorer(FusionConfig(scorers=("residual", "kmeans"))), vectors(60, 0))
+
+
+def test_the_levels_of_a_detector_are_those_of_scores_out_of_fold():
+    """Whichever way the files alternate, and however few they are: two kinds in turn, and three images alone."""
+    images = stripes(60)
+    images[1::2] = images[1::2] // 2
+    settings = {"model": {"side": 8}, "scorer": {"scorers": ["gaussian", "neighbours"], "scale": "line"}}
+    mixed, sorted_ = (
+        Detector("pixels", "fusion", settings=settings).fit(found)._fitted.scorer.levels
+        for found in (images, np.concatenate([images[::2], images[1::2]]))
+    )
+    np.testing.assert_allclose(mixed, sorted_, rtol=0.25)
+    few = Detector("pixels", "fusion", settings=settings).fit(stripes(3))
+    assert np.isfinite(few.score(stripes(2, seed=4)).image).all()
 
 
 def test_codes_are_looked_at_once_for_all_scorers():
@@ -107,44 +117,52 @@ def test_codes_are_looked_at_once_for_all_scorers():
             return images
 
     model = Counting()
-    model.shape = ImageShape(6, 1, 1)
     fit(fused := FusionScorer(TWO), vectors(60, 0)).maps(model, vectors(5, 1))
     assert [member.config.code for member in fused.members] == ["grid", "grid"]
     assert model.looks == 1
 
 
 def test_the_default_is_the_mean_of_both_maps_each_over_its_usual_level():
-    """By hand: a Gaussian at each position and the nearest of a bank, whose levels are the medians of every other image."""
-    settings = {
-        "scorers": ("gaussian", "neighbours"),
-        "settings": {"gaussian": {"positions": "each", "shrinkage": 0.1}, "neighbours": {"least": 50}},
-        "scale": "line",
-    }
-    codes, fresh = grids(40), grids(5, seed=1)
-    fused = fit(FusionScorer(FusionConfig(**settings)), codes)
+    """By hand: a Gaussian at each position and the nearest of a bank, over the medians of what held-out images score."""
+    default = {key: value for key, value in PRESETS[DEFAULT_PRESET]["scorer"].items() if key != "name"}
+    codes, held_out, fresh = grids(40), grids(15, seed=2), grids(5, seed=1)
+    fused = fit(FusionScorer(from_mapping(FusionConfig, default, "scorer")), codes, [held_out])
     parts = []
     for make in (
         lambda: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1)),
-        lambda: NeighboursScorer(NeighboursConfig(least=50)),
+        lambda: NeighboursScorer(NeighboursConfig(least=4000)),
     ):
-        middle = np.median(scores(fit(make(), codes[::2]), codes[1::2]))
-        parts.append(fit(make(), codes).maps(Remembered(), fresh).numpy() / middle)
+        alone = fit(make(), codes)
+        parts.append(alone.maps(Remembered(), fresh).numpy() / np.median(scores(alone, held_out)))
     np.testing.assert_allclose(fused.maps(Remembered(), fresh), np.mean(parts, axis=0), rtol=1e-4)
 
 
-def test_categories_are_learned_apart_where_all_scorers_want_codes_alone():
+def two_categories(dark: int, bright: int) -> Index:
     random = np.random.default_rng(0)
-    images = np.concatenate([random.normal(level, 5, (30, 8, 8, 1)) for level in (60, 200)]).clip(0, 255)
-    samples = [Sample(str(row), row=row, category="ab"[row // 30]) for row in range(60)]
-    index = Index("made", samples, ImageArray(images.astype(np.uint8)))
-    for wanted, parts in ((True, [["a"], ["b"]]), (False, None)):
-        settings = {
-            "model": {"side": 4},
-            "scorer": {"scorers": ["gaussian", "neighbours"], "scale": "line", "per_category": wanted},
-        }
-        detector = Detector("pixels", "fusion", settings=settings, device="cpu").fit(index)
-        assert detector.describe()["fitted"].get("learned_apart") == parts
+    images = np.concatenate([random.normal(level, 5, (n, 8, 8, 1)) for level, n in ((60, dark), (200, bright))])
+    samples = [Sample(str(row), row=row, category="ab"[row >= dark]) for row in range(dark + bright)]
+    return Index("made", samples, ImageArray(images.clip(0, 255).astype(np.uint8)))
+
+
+def parts_of(index: Index, calibration: str = "auto", **scorer) -> list[list[str]] | None:
+    settings = {
+        "model": {"side": 4},
+        "scorer": {"scorers": ["gaussian", "neighbours"], "scale": "line", **scorer},
+        "decision": {"calibration": calibration},
+    }
+    detector = Detector("pixels", "fusion", settings=settings, device="cpu").fit(index)
+    return detector.describe()["fitted"].get("learned_apart")
+
+
+def test_categories_are_learned_apart_where_all_scorers_want_codes_alone():
+    assert parts_of(two_categories(30, 30)) == [["a"], ["b"]]
+    assert parts_of(two_categories(30, 30), per_category=False) is None
     assert not FusionScorer(FusionConfig(scorers=("residual", "gaussian"))).learns_apart
+
+
+@pytest.mark.parametrize(("few", "parts"), [(120, [["a"], ["b"]]), (21, None)])
+def test_where_images_are_held_out_each_part_needs_some_to_scale_by(few, parts):
+    assert parts_of(two_categories(200, few), "held-out") == parts
 
 
 def test_a_fused_detector_is_calibrated_crosswise_saved_and_loaded(tmp_path):
@@ -166,3 +184,21 @@ def test_a_fused_detector_is_calibrated_crosswise_saved_and_loaded(tmp_path):
 def test_remembering_no_rows_gives_no_batches():
     assert list(Remembering(grids(4))(np.arange(0))) == []
     assert [len(batch) for batch in Remembering(grids(5), size=2)(np.array([4, 0, 1]))] == [2, 1]
+
+
+def test_the_settings_of_one_scorer_leave_those_of_the_others():
+    chosen = {"scorer": {"settings": {"neighbours": {"least": 70}}}}
+    found = Detector(preset="padim-patchcore", settings=chosen).settings.scorer.settings
+    assert found == {"neighbours": {"least": 70}, "gaussian": {"positions": "each", "shrinkage": 0.1}}
+    with pytest.raises(ConfigError, match=r"scorer\.settings"):
+        Detector(preset="padim-patchcore", settings={"scorer": {"settings": {"neighbours": 3}}})
+
+
+def test_each_image_is_noted_once_though_two_scorers_learn_from_it():
+    codes = torch.cat([grids(30), grids(30, seed=1) + 9])
+    numbers, rows = np.repeat([0, 1], 30), np.arange(60)
+    make = lambda: FusionScorer(FusionConfig(scorers=("gaussian", "neighbours")))  # noqa: E731
+    fused, alone = Apart(make, ["a", "b"]), Apart(lambda: GaussianScorer(GaussianConfig()), ["a", "b"])
+    for scorer in (fused, alone):
+        learn(scorer, Remembered(), Remembering(codes), rows, rows[:0], numbers, 0)
+    torch.testing.assert_close(fused.looks, alone.looks)

@@ -43,6 +43,7 @@ class Apart(Scorer):
         self.parts = [tuple(names) for names in parts]  # the categories of each
         self.members = [make() for _ in parts]
         super().__init__(self.members[0].config)
+        self.wants_held_out = self.members[0].wants_held_out
         self.places = np.arange(len(parts))  # of the parts as they were told to be: which member has learned each
         self.looks = torch.empty(0)  # (M, L) of normal images, whitened
         self.owners = torch.empty(0, dtype=torch.long)  # (M,) the part of each
@@ -81,14 +82,18 @@ class Apart(Scorer):
         return scores / scales, peaks / scales
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
-        codes = model.encode(images)
-        chosen = self.choose(codes)
-        maps = None
-        for part in set(chosen.tolist()):
-            found = self.members[part].maps(Remembered(), codes[chosen == part]) / self.scales[part].item()
-            maps = found.new_empty(len(images), *found.shape[1:]) if maps is None else maps
-            maps[chosen == part] = found
-        return codes.new_empty(0, 1, 1) if maps is None else maps
+        return self._by_part(model.encode(images), lambda member, codes: member.maps(Remembered(), codes))
+
+    def views(self, model: Model, images: Tensor) -> Tensor:
+        return self._by_part(model.encode(images), lambda member, codes: member.views(Remembered(), codes))
+
+    def settle_parts(self, views: Tensor, numbers: Rows) -> Tensor:
+        """`settle` for the parts that the images (N,) are of."""
+        owners = torch.from_numpy(self.places[numbers])
+        maps = views.new_empty(len(views), *views.shape[2:])
+        for part in set(owners.tolist()):
+            maps[owners == part] = self.members[part].settle(views[owners == part])
+        return maps
 
     def choose(self, codes: Tensor) -> Tensor:
         """(B, D, h, w) -> (B,) the part of the normal image that looks most like each image."""
@@ -114,6 +119,16 @@ class Apart(Scorer):
             start = f"{number}."
             member.restore({name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)})
 
+    def _by_part(self, codes: Tensor, look: Callable[[Scorer, Tensor], Tensor]) -> Tensor:
+        """What the member of the part that each image is of sees in it, over that part's scale."""
+        chosen = self.choose(codes)
+        whole = None
+        for part in set(chosen.tolist()):
+            found = look(self.members[part], codes[chosen == part]) / self.scales[part].item()
+            whole = found.new_empty(len(codes), *found.shape[1:]) if whole is None else whole
+            whole[chosen == part] = found
+        return codes.new_empty(0, 1, 1) if whole is None else whole
+
     def _learn_one(
         self, part: int, model: Model, batches: Batches, known: Rows, others: Rows, chosen: Bools, seed: int
     ) -> Tensor:
@@ -126,7 +141,7 @@ class Apart(Scorer):
             raise DataError(
                 f"{error} (of {names}, learned by itself; scorer.per_category = false learns all categories together)"
             ) from None
-        return torch.cat(noting.looks).double().cpu()
+        return torch.cat(noting.looks)[: chosen[known].sum()].double().cpu()  # some go through them more than once
 
     def _learn_joined(
         self, model: Model, batches: Batches, known: Rows, others: Rows, numbers: Rows, seed: int

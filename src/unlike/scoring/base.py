@@ -22,6 +22,7 @@ class Scorer(ABC):
 
     Config: ClassVar[type[Any]]
     needs_held_out: bool = False  # False: where no model is trained, the held-out images teach too
+    wants_held_out: bool = False  # it uses them where there are some, but can `settle` by what they would have had
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -46,6 +47,14 @@ class Scorer(ABC):
     @abstractmethod
     def maps(self, model: Model, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, h, w), each value >= 0 and the higher the stranger."""
+
+    def views(self, model: Model, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, M, h, w), the maps of which `maps` makes one, if there are several."""
+        return self.maps(model, images)[:, None]
+
+    def settle(self, views: Tensor) -> Tensor:
+        """Learn a scale from views (N, M, h, w) of normal images by scorers that had not seen them; their maps (N, h, w)."""
+        return views[:, 0]
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """What was learned, as arrays to keep with the detector."""

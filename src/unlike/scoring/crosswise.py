@@ -9,37 +9,38 @@ import torch
 from torch import Tensor
 
 from unlike.records import Floats
-from unlike.scoring.apart import learn
+from unlike.scoring.apart import Apart, learn
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
 from unlike.scoring.remembered import Remembered, Remembering, Rows
 
 
 @torch.inference_mode()
-def score_out_of_fold(
-    make_scorer: Callable[[], Scorer],
-    codes: Tensor,
-    folds: Sequence[Rows],
-    numbers: Rows,
-    config: MapConfig,
-    seed: int,
-) -> tuple[Floats, Floats]:
-    """Scores (N,) and largest map values (N,) of codes (N, D, h, w), each by a scorer that learned from other folds.
+def view_out_of_fold(
+    make_scorer: Callable[[], Scorer], codes: Tensor, folds: Sequence[Rows], numbers: Rows, seed: int
+) -> Tensor:
+    """The views (N, M, h, w) of codes (N, D, h, w), each by a scorer that learned from other folds.
 
     `folds` are rows, together all of them once; `numbers` (N,) the categories of all.
     """
-    scores, peaks = np.empty(len(codes)), np.empty(len(codes))
-    for fold in folds:
-        scores[fold], peaks[fold] = _score_fold(make_scorer(), codes, fold, numbers, config, seed)
-    return scores, peaks
+    parts = [_view_fold(make_scorer(), codes, fold, numbers, seed) for fold in folds]
+    views = parts[0].new_empty(len(codes), *parts[0].shape[1:])
+    for fold, part in zip(folds, parts, strict=True):
+        views[fold] = part
+    return views
 
 
-def _score_fold(
-    scorer: Scorer, codes: Tensor, fold: Rows, numbers: Rows, config: MapConfig, seed: int
-) -> tuple[Floats, Floats]:  # (n,), (n,)
-    """Learn from the other folds and score this one; the scorer, which may be large, is gone before the next one learns."""
+@torch.inference_mode()
+def score_views(scorer: Scorer, views: Tensor, numbers: Rows, config: MapConfig) -> tuple[Floats, Floats]:
+    """Let a scorer settle by the views (N, M, h, w) of normal images; their scores (N,) and largest map values (N,)."""
+    maps = scorer.settle_parts(views, numbers) if isinstance(scorer, Apart) else scorer.settle(views)
+    maps = smooth(maps, config)
+    return reduce_maps(maps, config).cpu().double().numpy(), maps.amax(dim=(1, 2)).cpu().numpy()
+
+
+def _view_fold(scorer: Scorer, codes: Tensor, fold: Rows, numbers: Rows, seed: int) -> Tensor:  # (n, M, h, w)
+    """Learn from the other folds and look at this one; the scorer, which may be large, is gone before the next one learns."""
     model, batches = Remembered(), Remembering(codes)
     known = np.setdiff1d(np.arange(len(codes)), fold)
     learn(scorer, model, batches, known, known[:0], numbers, seed)
-    maps = torch.cat([smooth(scorer.maps(model, batch), config) for batch in batches(fold)])
-    return reduce_maps(maps, config).cpu().double().numpy(), maps.amax(dim=(1, 2)).cpu().numpy()
+    return torch.cat([scorer.views(model, batch) for batch in batches(fold)])

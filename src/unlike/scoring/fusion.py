@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -18,11 +17,11 @@ from unlike.errors import ConfigError, DataError, unknown
 from unlike.models import Model
 from unlike.scoring.base import Arrays, Scorer
 from unlike.scoring.codes import CodeScorer
-from unlike.scoring.remembered import Remembered, Remembering
+from unlike.scoring.remembered import Remembered
 
 LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
 LEVELS = (0.5, 0.95)  # of the scores of held-out normal images: they become 1 and 2
-FEW = 128  # images that are enough to learn the levels from, where none are held out
+AS_THEY_ARE = (1.0, 2.0)  # levels that leave a scorer's values as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +51,11 @@ class FusionScorer(Scorer):
     all but one in twenty of them stay below becomes 2; beyond that a straight line. `scale = "line"` only makes the
     median 1, which leaves the places of a map to each other as they were. Maps are brought to the finest grid.
 
-    Where no image is held out, as with frozen features, the scorers learn the levels from every other image and the rest,
-    and then everything else from all of them.
+    Where no image is held out the values are left as they are, until `settle` is told what held-out images would have had.
     """
 
     Config = FusionConfig
+    wants_held_out = True  # for the levels
 
     def __init__(self, config: FusionConfig, kinds: Callable[[], Mapping[str, type[Scorer]]] | None = None) -> None:
         super().__init__(config)
@@ -81,24 +80,33 @@ class FusionScorer(Scorer):
             member.check(model)
 
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> FusionScorer:
-        others = iter(held_out)
-        first = next(others, None)
-        if first is None:
-            self._learn_levels(model, train, seed)
-            self._fit_members(model, train, held_out, seed)
-        else:
-            self._fit_members(model, train, held_out, seed)
-            self.levels = self._measure(model, chain([first], others))
+        for member in self.members:
+            member.fit(model, train, held_out, seed)
+        self.levels = np.array([AS_THEY_ARE] * len(self.members))
+        with torch.no_grad():
+            means = [self.views(model, images).mean(dim=(2, 3)) for images in held_out]
+        if means:
+            self.levels = _levels(torch.cat(means))
+        elif not self.only_codes:
+            raise DataError("fusion needs normal images that the model was not trained on, for its scales; add images")
         return self
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
+        return self._join(self.views(model, images))
+
+    def views(self, model: Model, images: Tensor) -> Tensor:
+        wanted = [isinstance(member, CodeScorer) for member in self.members]
+        codes, known = model.encode(images) if any(wanted) else images, Remembered()  # one look for all
         maps = [
-            self._scale(map_, *levels)
-            for map_, levels in zip(self._maps_of_members(model, images), self.levels.tolist(), strict=True)
+            member.maps(known, codes) if wants else member.maps(model, images)
+            for member, wants in zip(self.members, wanted, strict=True)
         ]
         height, width = (max(map_.shape[side] for map_ in maps) for side in (1, 2))
-        resized = torch.stack([_resize(map_, height, width) for map_ in maps])
-        return resized.mean(dim=0) if self.config.combine == "mean" else resized.amax(dim=0)
+        return torch.stack([_resize(map_, height, width) for map_ in maps], dim=1)
+
+    def settle(self, views: Tensor) -> Tensor:
+        self.levels = _levels(views.mean(dim=(2, 3)))
+        return self._join(views)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {"levels": self.levels}
@@ -112,45 +120,12 @@ class FusionScorer(Scorer):
             start = f"{name}."
             member.restore({key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)})
 
-    def _fit_members(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> None:
-        for member in self.members:
-            member.fit(model, train, held_out, seed)
-
-    def _learn_levels(self, model: Model, train: Iterable[Tensor], seed: int) -> None:
-        """Learn from one half of some images what the other half scores."""
-        if not self.only_codes:
-            raise DataError("fusion needs normal images that the model was not trained on, for its scales; add images")
-        codes = _collect_few(model, train)
-        if len(codes) < 3:
-            raise DataError(
-                f"fusion learns its scales from one half of the normal images and the other: expected 3 or more, came {len(codes)}; "
-                "add images, or take one scorer alone, as the presets padim and patchcore do"
-            )
-        batches = Remembering(codes)
-        rows = np.arange(len(codes))
-        self._fit_members(Remembered(), batches(rows[::2]), [], seed)
-        self.levels = self._measure(Remembered(), batches(rows[1::2]))
-
-    def _measure(self, model: Model, held_out: Iterable[Tensor]) -> npt.NDArray[np.float64]:
-        """(M, 2) the levels of each member."""
-        with torch.no_grad():
-            scores = [
-                torch.stack([map_.mean(dim=(1, 2)) for map_ in self._maps_of_members(model, images)])
-                for images in held_out
-            ]
-        return np.array([_levels(values) for values in torch.cat(scores, dim=1).cpu().double().numpy()])
-
-    def _maps_of_members(self, model: Model, images: Tensor) -> list[Tensor]:
-        """The maps (B, h, w) of each member; those that want codes alone get them from one look."""
-        wanted = [isinstance(member, CodeScorer) for member in self.members]
-        codes, known = model.encode(images) if any(wanted) else images, Remembered()
-        return [
-            member.maps(known, codes) if wants else member.maps(model, images)
-            for member, wants in zip(self.members, wanted, strict=True)
-        ]
-
-    def _scale(self, values: Tensor, middle: float, high: float) -> Tensor:
-        return values / middle if self.config.scale == "line" else stretch(values, middle, high)
+    def _join(self, views: Tensor) -> Tensor:
+        """(B, M, h, w) -> (B, h, w)"""
+        pairs = zip(views.unbind(dim=1), self.levels.tolist(), strict=True)
+        line = self.config.scale == "line"
+        maps = torch.stack([view / middle if line else stretch(view, middle, high) for view, (middle, high) in pairs])
+        return maps.mean(dim=0) if self.config.combine == "mean" else maps.amax(dim=0)
 
 
 def stretch(values: Tensor, middle: float, high: float) -> Tensor:
@@ -162,25 +137,11 @@ def stretch(values: Tensor, middle: float, high: float) -> Tensor:
     return torch.where(values < middle, values / middle, 1 + (values - middle) / (high - middle))
 
 
-def _collect_few(model: Model, train: Iterable[Tensor]) -> Tensor:
-    """The codes (n, D, h, w) of all images, or of between FEW / 2 and FEW of them, evenly spaced."""
-    kept: list[Tensor] = []
-    step, seen = 1, 0
-    with torch.no_grad():
-        for images in train:
-            chosen = images[-seen % step :: step]
-            seen += len(images)
-            kept += list(model.encode(chosen)) if len(chosen) else []
-            while len(kept) > FEW:
-                kept, step = kept[::2], 2 * step
-    return torch.stack(kept) if kept else torch.empty(0)
-
-
-def _levels(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The two levels of normal scores, apart from each other and from 0 even where all scores are the same."""
-    middle, high = np.quantile(scores, LEVELS)
-    middle = max(float(middle), 1e-12)
-    return middle, max(float(high), middle * LEAST_SPREAD)
+def _levels(means: Tensor) -> npt.NDArray[np.float64]:
+    """Scores (N, M) -> (M, 2) the two levels of each, apart from each other and from 0 even where all are the same."""
+    middle, high = np.quantile(means.cpu().double().numpy(), LEVELS, axis=0)
+    middle = np.maximum(middle, 1e-12)
+    return np.stack([middle, np.maximum(high, middle * LEAST_SPREAD)], axis=1)
 
 
 def _resize(maps: Tensor, height: int, width: int) -> Tensor:

@@ -122,7 +122,7 @@ class ResidualScorer(Scorer):
         total, count = torch.zeros(()), 0
         with torch.no_grad():
             for images in held_out:
-                total, count = total + self.maps(model, images).double().sum(dim=0).cpu(), count + len(images)
+                total, count = total + self.maps(model, images).cpu().double().sum(dim=0), count + len(images)
         if not count:
             raise _need_others("positions", self.config.positions)
         usual = total / count
