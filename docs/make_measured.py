@@ -47,8 +47,8 @@ well; on textures and small defects they do not, which is what methods on pretra
 a part of a thing is wrong that lies the same way each time, worse where the whole image is something else, as among the
 faces. `scale` weighs colours. `conv` and `fcn`
 have the sizes of the reports; the sizes of `textbook` were chosen on the faces' labels, so its figure there flatters;
-nothing else was chosen on the other sets but that: one look at transistors, tiles and cells, labels seen, said that
-positions count. Pixel figures are in the masks' own pixels."""
+on the other sets nothing was chosen but that residuals are held against positions: one look at transistors, tiles and cells,
+labels seen. Pixel figures are in the masks' own pixels."""
     return "\n\n".join(["## Quality", words, table([*head, "pixel AUROC", "AUPRO"], rows), made_by(results)])
 
 
@@ -258,7 +258,8 @@ default. `feature-autoencoder` is trained, the others learn in one look. The set
 synthetic defects on normal magnetic tiles; test figures of several candidates had been seen before that choice, so it is not
 entirely blind. That the default is both, and which stages `feature-autoencoder` sees, was chosen by synthetic defects on
 normal transistors, tiles and cells, and by the labels of the last two sets: polycrystalline cells, and the transistors, each turned by
-some angle, shrunk and shifted, so that nothing lies where it lay. Their figures flatter that choice."""
+some angle, shrunk and shifted, so that nothing lies where it lay. Their figures flatter that choice; figures of the first three sets
+were seen for some of the candidates, too."""
     return "\n\n".join(["## Defects, by frozen features", words, table(head, rows), made_by(results)])
 
 

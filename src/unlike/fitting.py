@@ -145,7 +145,7 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) 
     cannot be where it was asked for.
     """
     asked = settings.decision.calibration
-    fixed = not any(parameter.requires_grad for parameter in model.parameters()) and not isinstance(model, Autoencoder)
+    fixed = not _trains(model) and not isinstance(model, Autoencoder)
     possible = fixed and not scorer.needs_held_out and settings.data.tile is None
     if asked == "cross" and not possible:
         raise ConfigError(
@@ -342,7 +342,7 @@ def idle_settings(settings: Settings, model: Model) -> list[str]:
 
     That is no error: all cells of a study may be given the same training, whatever their models.
     """
-    if any(parameter.requires_grad for parameter in model.parameters()):
+    if _trains(model):
         return []
     found, usual = settings.to_sections(), Settings.from_sections({}).to_sections()
     return [
@@ -361,13 +361,13 @@ def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:
     return sums.hexdigest()
 
 
+def _trains(model: Model) -> bool:
+    return any(parameter.requires_grad for parameter in model.parameters())
+
+
 def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Rows]:
-    """What the scorer learns from: the images the model knows, and others; where no model was trained, from all and none."""
-    if (
-        scorer.needs_held_out
-        or scorer.wants_held_out
-        or any(parameter.requires_grad for parameter in model.parameters())
-    ):
+    """What the scorer learns from: images that the model knows, and others; all and none, where neither needs any held out."""
+    if scorer.needs_held_out or scorer.wants_held_out or _trains(model):
         return split.train, split.validation
     both = np.sort(np.concatenate([split.train, split.validation]))
     return both, both[:0]

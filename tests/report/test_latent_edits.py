@@ -131,3 +131,6 @@ def test_images_of_one_value_have_a_picture():
     images = np.full((1, 8, 8, 1), 0.25, np.float32)
     figure = edit_strips(["x"], images, images, [Strip("[0] = 1", images)])
     figure.draw_without_rendering()
+    shown = [image.get_array() for axes in figure.axes for image in axes.images]
+    assert shown
+    assert all(np.isfinite(values).all() for values in shown)
