@@ -210,6 +210,9 @@ def test_heavy_tailed_scores_get_a_logarithmic_axis():
     figure = score_spreads([Spread("conv", {"no label": np.array([1.0, 1, 1, 900])}, 2.0)])
     assert figure.axes[0].get_xscale() == "log"
     figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels() if label.get_text()]
+    assert "100" in labels
+    assert not any("$" in label for label in labels)
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (3, (3, 1)), (4, (2, 2)), (5, (3, 2))])

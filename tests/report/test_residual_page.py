@@ -158,3 +158,14 @@ def test_nothing_is_cut_off_or_laid_over_something_else(index):
         for other in boxes[place + 1 :]:
             apart = other[0] >= right or other[1] <= left or other[3] >= bottom or other[2] <= top
             assert apart
+
+
+def test_residuals_of_several_decades_have_plain_numbers_on_their_axis():
+    samples = tuple(Sample(str(row), anomalous=row >= 6) for row in range(12))
+    held_out = HeldOut(samples, np.geomspace(0.01, 90, 12)[None])
+    stage = Stage("a", lambda pixels: pixels, lambda pixels: pixels, np.zeros(0, np.uint64))
+    figure = residual_page(held_out, held_out.measure(), [stage], [])
+    figure.draw_without_rendering()
+    (chart,) = [axes for axes in figure.axes if axes.get_xscale() == "log"]
+    labels = [label.get_text() for label in chart.get_xticklabels()]
+    assert {"0.1", "1", "10"} <= set(labels)

@@ -97,7 +97,7 @@ def score_histograms(
         _mark_threshold(axes, values, threshold)
     if logarithmic:
         rows[-1].set_xscale("log")
-        _plain_log_ticks(rows[-1], "x", edges[[0, -1]])
+        plain_log_ticks(rows[-1], "x", edges[[0, -1]])
     rows[-1].set_xlim(edges[0], edges[-1])
     rows[-1].set_xlabel(f"{quantity} ({'logarithmic; ' * logarithmic}higher is stranger)")
     return figure
@@ -186,7 +186,7 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
     values = np.concatenate(drawn)
     if len(values) and values.min() > 0 and values.max() / values.min() > HEAVY_TAIL:
         axes.set_yscale("log")
-        _plain_log_ticks(axes, "y", values)
+        plain_log_ticks(axes, "y", values)
     else:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -395,7 +395,7 @@ def _dot_column(axes: Axes, estimates: Sequence[Estimate | None]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _plain_log_ticks(axes: Axes, name: Literal["x", "y"], values: Iterable[float]) -> None:
+def plain_log_ticks(axes: Axes, name: Literal["x", "y"], values: Iterable[float]) -> None:
     """Tick labels such as 0.02 and 300 in place of powers, so that a short axis has some too."""
     axis = axes.xaxis if name == "x" else axes.yaxis
     decades = math.log10(max(values) / min(values))

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from unlike.errors import DataError
 from unlike.records import Floats, Sample, printable
-from unlike.report.figures import ANOMALOUS, INK, NORMAL, PALE, QUIET, bin_edges, styled
+from unlike.report.figures import ANOMALOUS, INK, NORMAL, PALE, QUIET, bin_edges, plain_log_ticks, styled
 from unlike.report.wording import shorten
 
 WIDE, HIGH = 5.2, 1.75  # inches of a panel
@@ -90,6 +90,7 @@ def _draw_spread(axes: Axes, spread: Spread) -> None:
         axes.axvline(spread.threshold, color=INK, linewidth=1.1, linestyle="--")
     if logarithmic:
         axes.set_xscale("log")
+        plain_log_ticks(axes, "x", edges[[0, -1]])
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, tallest * 1.1))
     axes.set_ylabel("Images")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))

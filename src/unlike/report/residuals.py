@@ -17,7 +17,7 @@ from unlike.data.index import Index
 from unlike.errors import DataError
 from unlike.evaluation.residuals import Gap, measure_gap
 from unlike.records import Bools, Estimate, Floats, Pixels, Sample, Unreadable
-from unlike.report.figures import ANOMALOUS, INK, NORMAL, bin_edges, styled
+from unlike.report.figures import ANOMALOUS, INK, NORMAL, bin_edges, plain_log_ticks, styled
 from unlike.report.gallery import displayable, shades
 from unlike.report.latent import Notify, draw_rows
 from unlike.report.tiles import SOFT, sheet, tile, tile_height, title_width, write
@@ -159,7 +159,10 @@ def residual_page(
         y = top + row * (HEADING + CHART)
         _write_gap(axes, stage, gap, y, width)
         chart = _add_chart(figure, y + HEADING, last=row == len(stages) - 1)
-        chart.set(xlim=(span[0], span[-1]), xscale="log" if logarithmic else "linear")
+        if logarithmic:
+            chart.set_xscale("log")
+            plain_log_ticks(chart, "x", span[[0, -1]])
+        chart.set_xlim(span[0], span[-1])
         _draw_groups(chart, held_out.residuals[row], held_out.anomalous, gap)
     if examples:
         _draw_examples(axes, stages, examples, shelf, (side, height))
