@@ -65,16 +65,18 @@ SETS = {
     "turned transistors": write_turned,
     "polycrystalline cells": write_poly,
 }
+FEATURES = {"model": {"stages": [2, 3, 4], "cell": 16}, "map": {"reduction": "max"}, "data": {"size": 256}}
+CHOICES = {"feature-conv": {"model": "feature-conv", "settings": FEATURES}}  # others are presets
 TARGETS = ("transistor", "magnetic_tile", "solar cells")
 
 
-def measure(preset: str, data: str, seeds: int) -> dict:
+def measure(preset: str, data: str, seeds: int, device: str) -> dict:
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         path = SETS[data](Path(folder))
         tests = len(find_images(path).labelled())
         for seed in range(seeds):
-            detector = Detector(preset=preset, seed=seed, device="cpu", cache=False)
+            detector = Detector(**CHOICES.get(preset, {"preset": preset}), seed=seed, device=device, cache=False)
             fit = cpu_seconds(lambda detector=detector: detector.fit(path))
             score = cpu_seconds(lambda detector=detector: detector.score(find_images(path).labelled()))
             found = evaluate(detector, path).overall
@@ -87,6 +89,7 @@ def measure(preset: str, data: str, seeds: int) -> dict:
     return {
         "preset": preset,
         "set": data,
+        "device": device,
         "fit_cpu_seconds": spread([run["fit"] for run in runs]),
         "score_images_per_cpu_second": spread([run["rate"] for run in runs]),
         "peak_megabytes": peak_megabytes(),
@@ -98,18 +101,21 @@ def measure(preset: str, data: str, seeds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--presets", nargs="*", default=["padim-patchcore", "padim", "patchcore", "dfr"])
+    parser.add_argument(
+        "--presets", nargs="*", default=["ensemble", "padim", "patchcore", "dfr"], help="or feature-conv"
+    )
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=TARGETS)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(*options.one, options.seeds)))
+        print(json.dumps(measure(*options.one, options.seeds, options.device)))
         return
     kept = json.loads(FILE.read_text())["rows"] if FILE.exists() else []
     rows = [row for row in kept if row["preset"] not in options.presets or row["set"] not in options.sets]
     for preset in options.presets:
         for data in options.sets:
-            more = ["--one", preset, data, "--seeds", str(options.seeds)]
+            more = ["--one", preset, data, "--seeds", str(options.seeds), "--device", options.device]
             found = subprocess.run([sys.executable, __file__, *more], check=True, capture_output=True, text=True)
             rows.append(json.loads(found.stdout.splitlines()[-1]))
             print(rows[-1], file=sys.stderr, flush=True)

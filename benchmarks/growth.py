@@ -20,7 +20,7 @@ from unlike import Detector
 
 SIDE = 128
 FILE = RESULTS / "growth.json"
-CHOICES = {name: {"preset": name} for name in ("padim-patchcore", "padim", "patchcore", "dfr")}
+CHOICES = {name: {"preset": name} for name in ("ensemble", "padim", "patchcore", "dfr")}
 CHOICES |= {"conv, 5 epochs": {"model": "conv", "epochs": 5}}
 
 

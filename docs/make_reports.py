@@ -173,7 +173,7 @@ def joint_or_separate() -> str:
     }
     pairs = [
         f"{cell}: {difference(name, f'{cell}, joint', f'{cell}, separate', 'image.auroc@average')}"
-        for cell in ("vae", "padim-patchcore", "padim", "patchcore", "dfr")
+        for cell in ("vae", "ensemble", "padim", "patchcore", "dfr")
     ]
     return claim(
         "One model for all categories (C6, C7)",

@@ -27,7 +27,9 @@ def noise(count: int, seed: int) -> np.ndarray:
 def test_scores_out_of_fold_are_those_of_scorers_of_the_others():
     codes = torch.tensor(np.random.default_rng(0).normal(size=(10, 3, 2, 2)), dtype=torch.float32)
     folds, one_category = [np.arange(0, 5), np.arange(5, 10)], np.zeros(10, int)
-    views = view_out_of_fold(lambda: NeighboursScorer(NeighboursConfig()), codes, folds, one_category, seed=0)
+    views = view_out_of_fold(
+        lambda: NeighboursScorer(NeighboursConfig()), Remembered(), codes, folds, one_category, seed=0
+    )
     scores, peaks = score_views(NeighboursScorer(NeighboursConfig()), views, one_category, MapConfig())
     first = NeighboursScorer(NeighboursConfig()).fit(Remembered(), [codes[5:]], [], 0)
     maps = first.maps(Remembered(), codes[:5])
@@ -38,7 +40,9 @@ def test_scores_out_of_fold_are_those_of_scorers_of_the_others():
 @pytest.mark.parametrize(("scorer", "count"), [("neighbours", 60), ("fusion", 40), ("fusion", 130), ("fusion", 200)])
 def test_the_promise_is_kept_on_average(scorer, count):
     """The scorers of a fusion must be on one scale in all folds and at the end, however many images there are."""
-    fused = {"scorer": {key: value for key, value in PRESETS["padim-patchcore"]["scorer"].items() if key != "name"}}
+    default = {key: value for key, value in PRESETS["ensemble"]["scorer"].items() if key != "name"}
+    alike = {name: {**part, "look": "none"} for name, part in default["settings"].items()}  # pixels are one look
+    fused = {"scorer": {**default, "settings": alike}}
     settings = {"model": {"side": 4}, **(fused if scorer == "fusion" else {})}
     shares = []
     for seed in range(20):
@@ -66,6 +70,36 @@ def test_images_are_held_out_where_a_model_learns_or_it_is_asked_for(model, deci
     assert counts["train"] + counts["validation"] + counts["calibration"] == 40
 
 
+def test_images_that_a_model_never_saw_teach_the_scorer_of_its_codes():
+    """Each calibrates by a scorer of all others; the last scorer has learned from all."""
+    images = noise(60, 0)
+    settings = {"training": {"epochs": 1}, "scorer": {"least": 10_000}}  # a bank of everything
+    crosswise, apart = (
+        Detector("fcn", "neighbours", false_alarms=0.1, settings=settings | {"decision": {"calibration": how}}).fit(
+            images
+        )
+        for how in ("auto", "held-out")
+    )
+    counts = apart.describe()["fitted"]["images"]
+    assert crosswise.describe()["fitted"]["images"] == counts
+    assert 0 < counts["calibration"] < 60
+    assert len(crosswise._fitted.scorer.learned["bank"]) == 60
+    assert len(apart._fitted.scorer.learned["bank"]) == counts["train"]
+    assert crosswise.p_values(np.array([1e9])) == pytest.approx(1 / (counts["calibration"] + 1))
+    assert crosswise.score(images).image.max() < 1e-3  # it knows them all
+    assert crosswise.threshold_ > 0.01  # but has drawn its line as if it did not
+
+
+def test_a_trained_model_keeps_its_promise_crosswise():
+    shares = []
+    settings = {"training": {"epochs": 2}, "model": {"widths": [32, 8]}}
+    for seed in range(20):
+        detector = Detector("fcn", "gaussian", false_alarms=0.1, seed=seed, settings=settings).fit(noise(80, seed))
+        shares.append(np.mean(detector.score(noise(200, 1000 + seed)).image > detector.threshold_))
+    margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
+    assert 0.02 < np.mean(shares) <= 0.1 + margin
+
+
 def test_large_sets_have_images_to_hold_out():
     counts = Detector("pixels", "kmeans").fit(noise(501, 0)).describe()["fitted"]["images"]
     assert counts["calibration"] < 200
@@ -76,8 +110,10 @@ def test_large_sets_have_images_to_hold_out():
 
 def test_crosswise_calibration_that_cannot_be():
     settings = {"decision": {"calibration": "cross"}}
-    with pytest.raises(ConfigError, match=r"decision\.calibration = 'cross' is for models that are not trained"):
-        Detector("fcn", "gaussian", settings=settings).fit(stripes(40))
+    with pytest.raises(ConfigError, match=r"decision\.calibration = 'cross' is for scorers of codes"):
+        Detector("fcn", "residual", settings=settings).fit(stripes(40))
+    with pytest.raises(ConfigError, match=r"'cross' is for scorers of codes, .* without tiles"):
+        Detector("pixels", "neighbours", settings=settings | {"data": {"tile": 16}}).fit(stripes(40))
 
 
 def test_crosswise_calibration_that_is_asked_for_has_its_limits(monkeypatch):

@@ -33,6 +33,7 @@ from unlike.fitting import (
     fit_crosswise,
     fit_scorer,
     frame_for,
+    is_fixed,
     make_scorer,
     part_categories,
     place,
@@ -123,9 +124,9 @@ class Detector:
         cache = Cache.default() if self.cache else None
         loaded = load_images(index, frame, cache, lambda done, total: notify("read", done, total, {}))
         cross = crosses(model, scorer, settings, loaded)
-        split, rule = split_images(loaded, settings.decision, self.seed, cross=cross)
+        split, rule = split_images(loaded, settings.decision, self.seed, none_held_back=cross and is_fixed(model))
         loaded.value_range = range_of(loaded, split.train, frame)  # held-out images must not choose the scale either
-        numbers, parts = part_categories(loaded, split, scorer)
+        numbers, parts = part_categories(loaded, split, scorer, cross=cross)
         pieces = Pieces.of(loaded, split, frame, settings.data.tiling(frame), numbers)
         state = None
         if checkpoint is not None:

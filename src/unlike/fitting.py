@@ -35,6 +35,7 @@ from unlike.models import MODELS, Autoencoder, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.apart import Apart, learn, number_categories
+from unlike.scoring.codes import CodeScorer
 from unlike.scoring.crosswise import score_views, view_out_of_fold
 from unlike.scoring.remembered import Remembered, Remembering
 from unlike.scoring.score import device_of, score_pixels
@@ -139,25 +140,26 @@ def make_scorer(settings: Settings, model: Model, parts: Sequence[Sequence[str]]
 
 
 def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) -> bool:
-    """Whether normal images calibrate crosswise: each scored by a scorer of the others, none held back for good.
+    """Whether normal images calibrate crosswise: each scored by a scorer of the others, none held back from it for good.
 
-    That takes a model that was not trained on them, and codes of all of them in memory. A ConfigError says why it
-    cannot be where it was asked for.
+    That takes a scorer of nothing but codes, and the codes of all images in memory. From a model that is trained images
+    are held back all the same; the scorer that is used learns from them too. A ConfigError says why it cannot be where
+    it was asked for.
     """
     asked = settings.decision.calibration
-    fixed = not _trains(model) and not isinstance(model, Autoencoder)
-    possible = fixed and not scorer.needs_held_out and settings.data.tile is None
+    of_codes = isinstance(scorer, CodeScorer) or getattr(scorer, "only_codes", False)
+    possible = (of_codes or (is_fixed(model) and not scorer.needs_held_out)) and settings.data.tile is None
     if asked == "cross" and not possible:
         raise ConfigError(
-            "decision.calibration = 'cross' is for models that are not trained, such as features, with a scorer of codes "
-            "and without tiles: expected 'auto' or 'held-out' here"
+            "decision.calibration = 'cross' is for scorers of codes, such as neighbours, and without tiles: expected 'auto' or "
+            "'held-out' here"
         )
     shared = settings.decision.calibration_share != "auto"
-    if asked == "cross" and shared:
+    if asked == "cross" and shared and is_fixed(model):
         raise ConfigError("decision.calibration = 'cross' holds no image back: leave decision.calibration_share out")
     count = len(images.samples)
     many = np.unique(categories_of(images.samples), return_counts=True)[1].max(initial=0) > CROSS_MOST
-    if not possible or asked == "held-out" or shared or (asked == "auto" and (count < 3 or many)):
+    if not possible or asked == "held-out" or (asked == "auto" and (shared or count < 3 or many)):
         return False
     shape = model.shape
     with torch.inference_mode():
@@ -172,7 +174,7 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) 
 
 
 def split_images(
-    images: ImageSet, decision: DecisionConfig, seed: int, *, cross: bool = False
+    images: ImageSet, decision: DecisionConfig, seed: int, *, none_held_back: bool = False
 ) -> tuple[Split, QuantileThreshold]:
     """Who trains and who calibrates, of each category, and the promise, checked before anything is trained."""
     asked = None if decision.false_alarms == "auto" else decision.false_alarms
@@ -180,7 +182,7 @@ def split_images(
     rows = distinct_rows(images.digests)
     count = calibration_size(len(rows), share, asked)
     sizes: dict[str, int] = {}
-    if cross:
+    if none_held_back:
         count = len(rows)
     elif wants_lines(images, decision):
         categories = categories_of(images.samples)[rows]
@@ -191,7 +193,7 @@ def split_images(
         rule.fit(np.zeros(count))
     except DataError as error:
         raise DataError(f"of {len(rows)} different normal images {count} can be held out, and {error}") from None
-    if cross:
+    if none_held_back:
         return Split(rows, rows[:0], rows), rule
     if any(sizes.values()):
         return split_categories(rows, categories, sizes, seed), rule
@@ -224,7 +226,9 @@ class Pieces:
         return cls(tiles, cut, tiling.frame_of(frame), np.repeat(numbers, len(tiling)))
 
 
-def part_categories(images: ImageSet, split: Split, scorer: Scorer) -> tuple[Rows, list[tuple[str, ...]]]:
+def part_categories(
+    images: ImageSet, split: Split, scorer: Scorer, *, cross: bool
+) -> tuple[Rows, list[tuple[str, ...]]]:
     """(N,) the number of the part of the categories that each image is learned with, and the categories of each part."""
     names = categories_of(images.samples)
     together: tuple[Rows, list[tuple[str, ...]]] = (np.zeros(len(names), np.intp), [])
@@ -232,7 +236,7 @@ def part_categories(images: ImageSet, split: Split, scorer: Scorer) -> tuple[Row
         return together
     numbers = number_categories(names, np.unique(np.concatenate([split.train, split.validation, split.calibration])))
     held_out = np.bincount(numbers[split.validation], minlength=int(numbers.max()) + 1)
-    if scorer.wants_held_out and len(split.validation) and held_out.min() < FEWEST_TO_SCALE:
+    if scorer.wants_held_out and not cross and len(split.validation) and held_out.min() < FEWEST_TO_SCALE:
         return together  # crosswise all are held out in turn
     return numbers, [tuple(np.unique(names[numbers == part]).tolist()) for part in range(int(numbers.max()) + 1)]
 
@@ -281,6 +285,8 @@ def fit_crosswise(
 ) -> Decision:
     """Let the scorer learn from all images, and draw the lines by the scores that each has from scorers of the others.
 
+    Of a model that was trained, only the images that it has not seen are scored so; those that it has teach all scorers.
+
     Cross-conformal prediction (Vovk, 2015): a scorer of four fifths knows a little less than the one of all that is
     used, so the lines are a little high, and the promise is rather kept too well.
 
@@ -289,24 +295,29 @@ def fit_crosswise(
     at most can false alarms grow. Were each fold scaled by the extremes of the others, one bright image would give its
     whole fold another scale, and a line that is drawn by scores of two scales would be too high.
     """
-    rows = pieces.split.train
+    split = pieces.split
+    rows = np.unique(np.concatenate([split.train, split.validation, split.calibration]))
+    judged = np.searchsorted(rows, split.calibration)
     with torch.inference_mode():
         codes = _collect((model.encode(batch) for batch in _Batches(pieces, device, rows)), len(rows))
     numbers, whole = pieces.numbers[rows], np.arange(len(rows))
-    learn_all = partial(learn, scorer, Remembered(), Remembering(codes), whole, whole[:0], numbers, seed)
-    folds = np.array_split(np.random.default_rng(seed).permutation(len(rows)), min(FOLDS, len(rows)))
+    known = Remembered(model.looks)
+    learn_all = partial(learn, scorer, known, Remembering(codes), whole, whole[:0], numbers, seed)
+    folds = np.array_split(np.random.default_rng(seed).permutation(judged), min(FOLDS, len(judged)))
     fresh = partial(make_scorer, settings, model, scorer.parts if isinstance(scorer, Apart) else ())
+    judged = np.sort(judged)
     try:
-        views = view_out_of_fold(fresh, codes, folds, numbers, seed)
+        views = view_out_of_fold(fresh, known, codes, folds, numbers, seed)
     except DataError as error:
         learn_all()  # where all are too few as well, it says so
         fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
         raise DataError(f"{error} ({fifths})") from None
     learn_all()  # now that the scorers of the folds, which may be large, are gone
+    numbers = numbers[judged]
     scores, peaks = score_views(scorer, views, numbers, settings.map)
     if isinstance(scorer, Apart):
         scores, peaks = scorer.rescale(scores, peaks, numbers)
-    names = categories_of([pieces.images.samples[row] for row in rows])
+    names = categories_of([pieces.images.samples[row] for row in rows[judged]])
     return draw_lines(scores, peaks, names, rule, wants_lines(pieces.images, settings.decision))
 
 
@@ -359,6 +370,11 @@ def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:
     sums.update(images.digests.tobytes())
     sums.update(categories_of(images.samples).tobytes())  # they choose who is held out
     return sums.hexdigest()
+
+
+def is_fixed(model: Model) -> bool:
+    """Whether it knows no image better than another: nothing of it was trained here."""
+    return not _trains(model) and not isinstance(model, Autoencoder)
 
 
 def _trains(model: Model) -> bool:

@@ -20,7 +20,7 @@ from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 SECTIONS = ("model", "scorer", "map", "data", "augment", "corruption", "training", "decision")
 DEFAULT_MODEL, DEFAULT_SCORER = "conv", "residual"
 Sections = dict[str, dict[str, Any]]
-DEFAULT_PRESET = "padim-patchcore"  # the best on real defects that fits within two minutes, see docs/measured.md
+DEFAULT_PRESET = "ensemble"  # the best on real defects that fits within two minutes, see docs/measured.md
 FREELY = frozenset({"data", "decision", "map"})  # sections that say nothing of model and scorer
 
 
@@ -69,7 +69,9 @@ class DecisionConfig:
     threshold: str = "conformal"  # the rule that draws the line
     false_alarms: float | Literal["auto"] = "auto"  # of normal images; auto: 1 %, or the least that can be held
     calibration_share: float | Literal["auto"] = "auto"  # of normal images; auto: 1 in 4, or 99 of 300 and more
-    calibration: Literal["auto", "held-out", "cross"] = "auto"  # cross: no image is held back; auto: cross if it can be
+    calibration: Literal["auto", "held-out", "cross"] = (
+        "auto"  # cross: they teach scorers of codes too; auto: if they can
+    )
     per_category: bool = True  # of several categories each has a line of its own, where it has images enough
 
     def __post_init__(self) -> None:
@@ -286,14 +288,19 @@ PRESETS: dict[str, Sections] = {
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
-    # both: on things that always lie the same way padim is better, on others patchcore; the mean of their maps is near the
-    # better one, see docs/why.md
-    "padim-patchcore": {
-        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200},
+    # four views of two looks: PaDiM, PatchCore, PatchCore of what is small, and what whole images seldom do. Each is best on
+    # other images; the mean of their maps is near the best or above it on all, see docs/why.md
+    "ensemble": {
+        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200, "fine": [3]},
         "scorer": {
             "name": "fusion",
-            "scorers": ["gaussian", "neighbours"],
-            "settings": {"gaussian": {"positions": "each", "shrinkage": 0.1}, "neighbours": {"least": 4000}},
+            "scorers": ["gaussian", "neighbours", "neighbours_fine", "pca"],
+            "settings": {
+                "gaussian": {"look": 0, "positions": "each", "shrinkage": 0.1},
+                "neighbours": {"look": 0, "least": 4000},
+                "neighbours_fine": {"look": 1, "least": 4000},
+                "pca": {"look": 1, "code": "vector", "components": 0.8, "distance": "euclidean"},
+            },
             "scale": "line",
         },
         "map": {"reduction": "max"},
@@ -305,19 +312,45 @@ PRESETS: dict[str, Sections] = {
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
+    # the linear feature autoencoder at its best, computed and not trained: whole images' components. Stages and share were
+    # chosen by synthetic defects of three sets, and by real ones of polycrystalline cells and turned transistors
+    "feature-pca": {
+        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "averaging": 1, "scale": "unit"},
+        "scorer": {"name": "pca", "code": "vector", "components": 0.9, "distance": "euclidean"},
+        "map": {"reduction": "max"},
+        "data": {"size": 256},
+    },
     # frozen features, rebuilt from 200 numbers an image. Averaging, scale, code and training were chosen as for padim; the
     # stages by synthetic defects of three sets and by real ones of polycrystalline solar cells
     "feature-autoencoder": {
-        "model": {"name": "feature-linear", "stages": [2, 3, 4], "cell": 16, "averaging": 1, "code": 200},
+        "model": {"name": "feature-linear", "stages": [2, 3, 4], "cell": 16, "code": 200},
         "scorer": {"name": "residual"},
         "map": {"reduction": "max"},
         "data": {"size": 256},
         "training": {"epochs": 40, "learning_rate": 1e-3},
     },
-    # no pretrained weights: learned by repairing and marking synthetic defects, then a Gaussian at each position
+    # Dinomaly's ideas on any backbone, smaller; that nothing is averaged, and the cosine, its own loss, were best on
+    # synthetic defects of magnetic tiles
+    "feature-attention": {
+        "model": {"name": "feature-attention", "stages": [2, 3, 4], "cell": 16},
+        "scorer": {"name": "residual", "difference": "cosine"},
+        "map": {"reduction": "max"},
+        "data": {"size": 256},
+        "training": {"objective": "cosine"},
+    },
+    # no pretrained weights: learned by repairing and marking synthetic defects; then how far each place is from normal
+    # ones, and what whole images seldom do, chosen on turned transistors and polycrystalline cells
     "repair": {
         "model": {"name": "repair"},
-        "scorer": {"name": "gaussian", "positions": "each"},
+        "scorer": {
+            "name": "fusion",
+            "scorers": ["neighbours", "pca"],
+            "settings": {
+                "neighbours": {"scale": "standardise", "least": 4000},
+                "pca": {"code": "vector", "components": 0.8, "distance": "euclidean"},
+            },
+            "scale": "line",
+        },
         "map": {"reduction": "top", "top_share": 0.003},
         "data": {"size": 256},
         "augment": {"horizontal_flip": 0.5},

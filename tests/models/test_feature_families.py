@@ -94,7 +94,7 @@ def test_attention_sees_all_places_and_tokens_keep_theirs():
 
 
 def test_easy_places_are_shrunk_by_default_and_the_loss_falls():
-    model = build("feature-attention", width=32, dropout=0.1)
+    model = build("feature-attention", width=32, dropout=0.1, averaging=3)
     images = example_images(model)
     optimiser = torch.optim.Adam(model.train().parameters(), lr=3e-3)
     losses = []

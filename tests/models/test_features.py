@@ -13,6 +13,7 @@ from unlike.data.split import Split
 from unlike.errors import ConfigError
 from unlike.models import Autoencoder, ImageShape
 from unlike.models.backbones import Stages, make_stages, wheel_weights
+from unlike.models.feature_linear import FeatureLinearConfig
 from unlike.models.features import FeatureGrid, Features, FeaturesConfig, make_features
 from unlike.models.initialise import initialise
 from unlike.models.measures import OBJECTIVES
@@ -246,6 +247,38 @@ def test_config_survives_toml():
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ConfigError, match=message):
         build(**settings)
+
+
+def test_a_second_look_has_some_stages_as_they_are_each_of_length_one():
+    settings = {"stages": (1, 2, 3), "cell": 8, "dimensions": 20, "averaging": 3}
+    once, twice = build(**settings), build(**settings, fine=(3, -3))
+    twice.load_state_dict(once.state_dict())
+    images = example_images(once)
+    with torch.no_grad():
+        code, stages = twice.encode(images), once.extractor.module.stages(images)
+        torch.testing.assert_close(code[:, :20], once.encode(images))
+    widths = twice.extractor.module.stages.widths
+    assert twice.looks == (20, widths[2] + widths[1])
+    assert code.shape[1] == sum(twice.looks)
+    assert once.looks == ()
+    middle = torch.nn.functional.normalize(stages[1], dim=1)
+    torch.testing.assert_close(code[:, -widths[1] :], middle)  # whose cells are 8 pixels across, as they were asked for
+    last = torch.nn.functional.normalize(stages[2], dim=1)
+    torch.testing.assert_close(
+        code[:, 20 : -widths[1]], torch.nn.functional.interpolate(last, code.shape[2:], mode="bilinear")
+    )
+
+
+@pytest.mark.parametrize("number", [0, 9, -9])
+def test_a_second_look_is_of_chosen_stages(number):
+    with pytest.raises(
+        ConfigError, match=rf"model\.fine: expected numbers of the chosen stages, \[1, 2\], came {number}"
+    ):
+        build(stages=(1, 2), fine=(number,))
+    with pytest.raises(
+        ConfigError, match=r"model\.fine: a feature autoencoder rebuilds one look: expected none, came \[2\]"
+    ):
+        FeatureLinearConfig(fine=(2,))
 
 
 def test_networks_of_others_may_have_no_stages():

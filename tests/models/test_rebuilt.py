@@ -49,7 +49,7 @@ def test_promises_on_cells_of_a_cnn_and_tokens_of_a_vit(name, backbone):
 @pytest.mark.parametrize("name", NAMES)
 def test_target_is_what_features_gives_and_learns_nothing(name):
     model = build(name, cell=8)
-    features = Features(FeaturesConfig(**TINY, cell=8, scale="unit"), model.shape)
+    features = Features(FeaturesConfig(**TINY, cell=8, averaging=1, scale="unit"), model.shape)
     features.extractor.load_state_dict(model.extractor.state_dict())
     images = example_images(model)
     rebuilt, target = model.eval().compare(images)
@@ -153,7 +153,7 @@ def test_dropout_is_noise_while_it_learns_only(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_detector_of_it_finds_scratches_and_survives_a_folder(name, tmp_path):
     settings = {
-        "model": {**TINY, "name": name, "stages": [0, 1, 2], "cell": 4},
+        "model": {**TINY, "name": name, "stages": [0, 1, 2], "cell": 4, "averaging": 3},
         "map": {"reduction": "max"},
         "training": {"epochs": 12, "learning_rate": 5e-3},
         "decision": {"false_alarms": 0.1},

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from unlike.errors import ConfigError, DataError
 from unlike.models import ImageShape, Model
-from unlike.scoring import SCORERS, gaussian, neighbours
+from unlike.scoring import SCORERS, gaussian, neighbours, pca
 from unlike.scoring.codes import CodeConfig, _RowSample, nearest
 from unlike.scoring.fusion import FusionConfig, FusionScorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
@@ -24,6 +24,7 @@ from unlike.scoring.mixture import MixtureConfig, MixtureScorer
 from unlike.scoring.moments import Moments, moments_of
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer, choose_coreset
 from unlike.scoring.pca import PCAConfig, PCAScorer
+from unlike.scoring.remembered import Remembered
 
 
 class Identity(Model):
@@ -110,6 +111,78 @@ def test_pca_mahalanobis_in_the_discarded_directions(normal, others):
     floored = np.maximum(variances, 1e-6 * variances[0])
     expected = (pca.transform(flat(others))[:, 2:] ** 2 / floored[2:]).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize("components", [5, 0.7])
+def test_pca_of_whole_codes_wider_than_any_covariance_says_where_the_error_lies(components):
+    random = np.random.default_rng(0)
+    ways = random.normal(size=(8, 1, 3, 60, 60))
+    draw = lambda count: (random.normal(size=(8, count, 1, 1, 1)) * ways).sum(axis=0)  # noqa: E731
+    normal, others = (
+        torch.tensor(draw(count) + random.normal(size=(count, 3, 60, 60)) / 5).float() for count in (40, 6)
+    )
+    others[:, :, 10:13, 20:24] += 3
+    scorer = fit(PCAScorer(PCAConfig(code="vector", components=components, distance="euclidean")), normal)
+    maps = scorer.maps(model_of(others), others).numpy()
+    pca = PCA(components, svd_solver="full").fit(normal.flatten(1).numpy())
+    assert scorer.learned["kept"].shape == (10_800, pca.n_components_)
+    rows = others.flatten(1).numpy()
+    gaps = (rows - pca.inverse_transform(pca.transform(rows))).reshape(others.shape)
+    np.testing.assert_allclose(maps, np.sqrt(np.square(gaps).sum(axis=1)), rtol=1e-3)
+    assert maps[:, 10:13, 20:24].mean() > 2 * np.median(maps)
+    squared = fit(PCAScorer(PCAConfig(code="vector", components=components)), normal)
+    np.testing.assert_allclose(squared.maps(model_of(others), others).numpy(), np.square(maps), rtol=1e-3)
+    copy = PCAScorer(scorer.config)
+    copy.restore(scorer.state())
+    np.testing.assert_array_equal(copy.maps(model_of(others), others).numpy(), maps)
+
+
+def test_components_of_whole_codes_are_fewer_than_images():
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(12, 3, 60, 60))).float()
+    assert fit(PCAScorer(PCAConfig(code="vector", components=10)), codes).learned["kept"].shape == (10_800, 10)
+    assert fit(PCAScorer(PCAConfig(code="vector", components=0.9999)), codes).learned["kept"].shape == (10_800, 10)
+    with pytest.raises(DataError, match=r"11 components of 12 codes of 10800 numbers .* expected 10 or fewer"):
+        fit(PCAScorer(PCAConfig(code="vector", components=11)), codes)
+
+
+def test_components_of_whole_codes_are_the_same_from_a_covariance_as_from_products_of_images(monkeypatch):
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(60, 5, 3, 4))).float()
+    scorers = [fit(PCAScorer(PCAConfig(code="vector", components=20)), codes)]
+    monkeypatch.setattr(pca, "WIDEST", 10)
+    scorers.append(fit(PCAScorer(PCAConfig(code="vector", components=20)), codes))
+    first, second = (scorer.maps(model_of(codes), codes) for scorer in scorers)
+    assert first.shape == (60, 3, 4)
+    torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
+
+
+def test_a_scaled_vector_has_no_places():
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 2, 2))).float()
+    for settings in ({"scale": "standardise"}, {"reduce": 6}, {"distance": "mahalanobis"}):
+        scorer = fit(PCAScorer(PCAConfig(code="vector", components=4, **settings)), codes)
+        assert scorer.maps(model_of(codes), codes).shape == (40, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **look: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1, **look)),
+        lambda **look: GaussianScorer(GaussianConfig(**look)),
+        lambda **look: NeighboursScorer(NeighboursConfig(**look)),
+        lambda **look: PCAScorer(PCAConfig(code="vector", components=4, **look)),
+    ],
+)
+def test_of_several_looks_one_is_measured(make):
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(40, 5, 2, 3))).float()
+    model = Remembered((2, 3))
+    for look, part in ((0, codes[:, :2]), (1, codes[:, 2:])):
+        scorer = make(look=look)
+        scorer.check(model)
+        found = scorer.fit(model, [codes], [], 0).maps(model, codes)
+        torch.testing.assert_close(found, fit(make(), part).maps(model_of(part), part))
+    with pytest.raises(ConfigError, match=r"scorer\.look: expected 0 to 1, or none, came 2"):
+        make(look=2).check(model)
+    with pytest.raises(ConfigError, match=r"scorer\.look: expected none, .*, came 0"):
+        make(look=0).check(Remembered())
 
 
 def test_gaussian_is_the_mahalanobis_distance_under_ledoit_and_wolf(normal, others):
@@ -329,6 +402,7 @@ def test_nearest_is_exact_far_from_the_origin():
         (lambda: PCAConfig(components=0.0), r"scorer\.components: expected 1e-06 to 1"),
         (lambda: GaussianConfig(shrinkage=2.0), r"scorer\.shrinkage: expected 0 to 1"),
         (lambda: GaussianConfig(positions="each", unit=True), r"'each' measures the grid as it is"),
+        (lambda: NeighboursConfig(look=-1), r"scorer\.look: expected 0 or more, or none, came -1"),
         (lambda: NeighboursConfig(share=0.0), r"scorer\.share: expected"),
         (lambda: NeighboursConfig(neighbours=0), r"scorer\.neighbours: expected 1 or more, came 0"),
         (
@@ -337,9 +411,12 @@ def test_nearest_is_exact_far_from_the_origin():
         ),
         (lambda: MixtureConfig(components=0), r"scorer\.components: expected 1 or more"),
         (lambda: MixtureConfig(floor=0.0), r"scorer\.floor: expected"),
-        (lambda: FusionConfig(scorers=("residual",)), r"scorer\.scorers: expected two different scorers or more"),
-        (lambda: FusionConfig(scorers=("pca", "pca")), r"two different scorers"),
-        (lambda: FusionConfig(scorers=("pca", "fusion")), r"two different scorers or more, not fusion"),
+        (
+            lambda: FusionConfig(scorers=("residual",)),
+            r"scorer\.scorers: expected two different names of scorers or more",
+        ),
+        (lambda: FusionConfig(scorers=("pca", "pca")), r"a word of its own after it, as neighbours_fine"),
+        (lambda: FusionConfig(scorers=("pca", "fusion")), r"or more, not fusion, came \['pca', 'fusion'\]"),
         (lambda: FusionConfig(settings={"pca": {}}), r"unknown scorer\.settings 'pca'"),
         (
             lambda: FusionScorer(FusionConfig(scorers=("pca", "kmean"))),
@@ -416,7 +493,7 @@ def test_nothing_to_learn_from_and_codes_that_are_too_wide(normal):
     with pytest.raises(ConfigError, match=r"codes of 9,000 numbers are too wide .* a model with a narrower code"):
         fit(PCAScorer(PCAConfig()), wide)
     with pytest.raises(ConfigError, match="take code = 'mean'"):
-        fit(PCAScorer(PCAConfig(code="vector")), wide)
+        fit(PCAScorer(PCAConfig(code="vector", distance="mahalanobis")), wide)
 
 
 def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_at():

@@ -17,9 +17,11 @@ from unlike.scoring.apart import Apart, learn
 from unlike.scoring.fusion import FusionConfig, FusionScorer, stretch
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
+from unlike.scoring.pca import PCAConfig, PCAScorer
 from unlike.scoring.remembered import Remembered, Remembering
 from unlike.settings import DEFAULT_PRESET, PRESETS
 
+SETS = ((40, 0), (15, 2), (5, 4))  # of how many codes, and their seed
 TWO = FusionConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"clusters": 2}})
 
 
@@ -110,31 +112,49 @@ def test_the_levels_of_a_detector_are_those_of_scores_out_of_fold():
 
 def test_codes_are_looked_at_once_for_all_scorers():
     class Counting(Remembered):
-        looks = 0
+        seen = 0
 
         def encode(self, images):
-            self.looks += 1
+            self.seen += 1
             return images
 
     model = Counting()
     fit(fused := FusionScorer(TWO), vectors(60, 0)).maps(model, vectors(5, 1))
     assert [member.config.code for member in fused.members] == ["grid", "grid"]
-    assert model.looks == 1
+    assert model.seen == 1
 
 
-def test_the_default_is_the_mean_of_both_maps_each_over_its_usual_level():
-    """By hand: a Gaussian at each position and the nearest of a bank, over the medians of what held-out images score."""
+def test_the_default_is_the_mean_of_four_maps_of_two_looks_each_over_its_usual_level():
+    """By hand: what each scorer makes of its look alone, over the median of what held-out images score."""
     default = {key: value for key, value in PRESETS[DEFAULT_PRESET]["scorer"].items() if key != "name"}
-    codes, held_out, fresh = grids(40), grids(15, seed=2), grids(5, seed=1)
-    fused = fit(FusionScorer(from_mapping(FusionConfig, default, "scorer")), codes, [held_out])
+    codes, held_out, fresh = (torch.cat([grids(count, seed), grids(count, seed + 1)], 1) for count, seed in SETS)
+    model = Remembered((3, 3))
+    fused = FusionScorer(from_mapping(FusionConfig, default, "scorer"))
+    fused.check(model)
+    fused.fit(model, [codes], [held_out], 0)
     parts = []
-    for make in (
-        lambda: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1)),
-        lambda: NeighboursScorer(NeighboursConfig(least=4000)),
+    for look, make in (
+        (0, lambda: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1))),
+        (0, lambda: NeighboursScorer(NeighboursConfig(least=4000))),
+        (1, lambda: NeighboursScorer(NeighboursConfig(least=4000))),
+        (1, lambda: PCAScorer(PCAConfig(code="vector", components=0.8, distance="euclidean"))),
     ):
-        alone = fit(make(), codes)
-        parts.append(alone.maps(Remembered(), fresh).numpy() / np.median(scores(alone, held_out)))
-    np.testing.assert_allclose(fused.maps(Remembered(), fresh), np.mean(parts, axis=0), rtol=1e-4)
+        ours, theirs, new = (part[:, 3 * look : 3 * look + 3] for part in (codes, held_out, fresh))
+        alone = fit(make(), ours)
+        parts.append(alone.maps(Remembered(), new).numpy() / np.median(scores(alone, theirs)))
+    np.testing.assert_allclose(fused.maps(model, fresh), np.mean(parts, axis=0), rtol=1e-4)
+
+
+def test_a_scorer_comes_again_with_other_settings_and_is_restored():
+    config = FusionConfig(scorers=("neighbours", "neighbours_mean"), settings={"neighbours_mean": {"code": "mean"}})
+    codes, fresh = grids(40), grids(5, seed=1)
+    fused = fit(FusionScorer(config), codes)
+    assert [member.config.code for member in fused.members] == ["grid", "mean"]
+    copy = FusionScorer(config)
+    copy.restore(fused.state())
+    torch.testing.assert_close(copy.maps(Remembered(), fresh), fused.maps(Remembered(), fresh))
+    with pytest.raises(ConfigError, match=r"unknown scorer\.scorers 'neighbour'; did you mean 'neighbours'"):
+        FusionScorer(FusionConfig(scorers=("pca", "neighbour_fine")))
 
 
 def two_categories(dark: int, bright: int) -> Index:
@@ -188,10 +208,11 @@ def test_remembering_no_rows_gives_no_batches():
 
 def test_the_settings_of_one_scorer_leave_those_of_the_others():
     chosen = {"scorer": {"settings": {"neighbours": {"least": 70}}}}
-    found = Detector(preset="padim-patchcore", settings=chosen).settings.scorer.settings
-    assert found == {"neighbours": {"least": 70}, "gaussian": {"positions": "each", "shrinkage": 0.1}}
+    found = Detector(preset="ensemble", settings=chosen).settings.scorer.settings
+    usual = PRESETS["ensemble"]["scorer"]["settings"]
+    assert found == usual | {"neighbours": {"look": 0, "least": 70}}
     with pytest.raises(ConfigError, match=r"scorer\.settings"):
-        Detector(preset="padim-patchcore", settings={"scorer": {"settings": {"neighbours": 3}}})
+        Detector(preset="ensemble", settings={"scorer": {"settings": {"neighbours": 3}}})
 
 
 def test_each_image_is_noted_once_though_two_scorers_learn_from_it():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from dataclasses import dataclass, field
 
@@ -468,6 +469,14 @@ def test_mixed_precision_learns_and_is_off_where_it_does_not_pay(pictures, monke
         monkeypatch.setattr(loop, "_gains_by_bf16", lambda accelerator, gains=gains: gains)
         found = fit(pictures, config=TrainingConfig(epochs=3, batch_size=20, precision="auto"))
         assert torch.equal(weights(found[0]), weights(expected[0]))
+
+
+def test_the_trainers_advice_on_gpus_is_kept_from_users(pictures):
+    from lightning_fabric.utilities import rank_zero
+
+    fit(pictures, config=TrainingConfig(epochs=1))
+    assert not rank_zero.rank_zero_module.log.isEnabledFor(logging.INFO)
+    assert rank_zero.rank_zero_module.log.isEnabledFor(logging.WARNING)
 
 
 def test_the_model_is_told_how_far_the_training_is(pictures):

@@ -253,5 +253,5 @@ def _figures(figures: Mapping[str, float]) -> str:
 def _name_scorer(detector: Detector) -> str:
     """Its name; of several at once, theirs too."""
     settings = detector.settings
-    members = getattr(settings.scorer, "scorers", ())
-    return f"{settings.scorer_name} of {' and '.join(members)}" if members else settings.scorer_name
+    *others, last = getattr(settings.scorer, "scorers", (None,))
+    return f"{settings.scorer_name} of {', '.join(others)} and {last}" if last else settings.scorer_name

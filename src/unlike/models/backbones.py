@@ -102,11 +102,18 @@ class Stages(Source):
     ) -> None:
         super().__init__(network, channels, pretrained)
         self.chosen = _choose_stages(self.network, chosen)
+        self.count = len(self.network.feature_info)
         self.network.prune_intermediate_layers(list(self.chosen), prune_norm=True, prune_head=True)
         with torch.no_grad():
             grids = self.eval()(torch.zeros(1, channels, *size))
         self.widths = tuple(grid.shape[1] for grid in grids)
         self.grids = tuple((grid.shape[2], grid.shape[3]) for grid in grids)
+
+    def place(self, number: int) -> int:
+        """Which of the chosen stages this one is, from 0; a ConfigError where it is not among them."""
+        if not -self.count <= number < self.count or number % self.count not in self.chosen:
+            raise ConfigError(f"model.fine: expected numbers of the chosen stages, {list(self.chosen)}, came {number}")
+        return self.chosen.index(number % self.count)
 
     def forward(self, images: Tensor) -> list[Tensor]:  # (B, C, H, W)
         images = self.normalise(images)

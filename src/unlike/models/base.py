@@ -35,6 +35,11 @@ class Model(nn.Module, ABC):
         self.config = config
         self.shape = shape
 
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """How the D numbers of a code part into several looks at an image, one after the other; () where it is one."""
+        return ()
+
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, h, w)"""

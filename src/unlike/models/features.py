@@ -33,6 +33,7 @@ class FeaturesConfig:
     scale: str = "none"  # unit: each stage's features of a place have length 1, so all stages count alike
     dimensions: int | None = None  # random directions that the features of a place are reduced to; none keeps all
     direction_seed: int = 0  # of that draw
+    fine: tuple[int, ...] = ()  # of the stages, looked at once more, and apart: not averaged, each of length 1
     runtime: str = "auto"  # what runs it on a CPU: auto, the fastest installed, or torch, torchscript, ...
 
     def __post_init__(self) -> None:
@@ -58,6 +59,9 @@ class Features(Model):
     grid of the finest one (PatchCore, Roth et al. 2022, section 3.1). Nothing is trained; scorers that look at codes
     learn what normal features are.
 
+    Averages are steady and miss what is small. So with `fine` there is a second look, (D', h, w) after the first, in which
+    some of the stages are as they are; a scorer's `look` says which of the two it measures.
+
     At the border an average has fewer cells, and the network has seen the frame round the image: features vary most
     there, and the strangest place of a normal image would mostly be at its edge. So they are damped by the share of
     the averaged cells that lies inside the image.
@@ -68,6 +72,12 @@ class Features(Model):
     def __init__(self, config: FeaturesConfig, shape: ImageShape) -> None:
         super().__init__(config, shape)
         self.extractor = make_features(config, shape)
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        made = self.extractor.module
+        assert isinstance(made, FeatureGrid)
+        return made.looks
 
     def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         return self.extractor(images)  # type: ignore[no-any-return]  # (B, D, h, w)
@@ -98,21 +108,26 @@ class FeatureGrid(nn.Module):
         super().__init__()
         self.stages = stages
         self.averaging, self.border, self.scale = config.averaging, config.border, config.scale
+        self.fine = [stages.place(number) for number in config.fine]
         finest = max(stages.grids)
         self.grid = finest if config.cell == "auto" else (-(-size[0] // config.cell), -(-size[1] // config.cell))
         self.register_buffer("directions", _draw_directions(sum(stages.widths), config))
-        self.width = sum(stages.widths) if config.dimensions is None else config.dimensions
+        first = sum(stages.widths) if config.dimensions is None else config.dimensions
+        self.looks = (first, sum(stages.widths[place] for place in self.fine)) if self.fine else ()
+        self.width = sum(self.looks) or first
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
+        stages, sizes = self.stages(images), self.stages.grids
         grids = [
-            self._bring(self._average(self._rescale(grid)), size)
-            for grid, size in zip(self.stages(images), self.stages.grids, strict=True)
+            self._bring(self._average(self._rescale(grid)), size) for grid, size in zip(stages, sizes, strict=True)
         ]
         features = torch.cat(grids, dim=1)
-        return features if self.directions is None else functional.conv2d(features, self.directions)  # (B, D, h, w)
+        first = features if self.directions is None else functional.conv2d(features, self.directions)
+        fine = [self._bring(_to_unit(stages[place]), sizes[place]) for place in self.fine]
+        return torch.cat([first, *fine], dim=1) if fine else first  # (B, D, h, w)
 
     def _rescale(self, grid: Tensor) -> Tensor:
-        return functional.normalize(grid, dim=1, eps=SHORTEST) if self.scale == "unit" else grid
+        return _to_unit(grid) if self.scale == "unit" else grid
 
     def _average(self, grid: Tensor) -> Tensor:
         """Over neighbouring cells; at the border over those that there are, or as if the others were zero."""
@@ -131,6 +146,10 @@ class FeatureGrid(nn.Module):
         if size[0] >= self.grid[0] and size[1] >= self.grid[1]:
             return functional.adaptive_avg_pool2d(grid, self.grid)
         return functional.interpolate(grid, self.grid, mode="bilinear", align_corners=False)
+
+
+def _to_unit(grid: Tensor) -> Tensor:
+    return functional.normalize(grid, dim=1, eps=SHORTEST)
 
 
 def _draw_directions(count: int, config: FeaturesConfig) -> Tensor | None:

@@ -23,6 +23,7 @@ SHRINKING = 0.1  # share of the training over which easy places lose their gradi
 class RebuiltConfig(FeaturesConfig):
     """Which features are rebuilt, and what a feature autoencoder must not learn: to copy whatever it is shown."""
 
+    averaging: int = 1  # as of features: what is rebuilt is what the network saw, and what is small counts
     scale: str = "unit"  # as of features: each stage's features of a place have length 1; or none
     dropout: float = 0.0  # of the code, or on the way to it, while it learns: a noisy bottleneck
     groups: int = 1  # of neighbouring stages, each compared with its target by itself, and then averaged
@@ -31,6 +32,10 @@ class RebuiltConfig(FeaturesConfig):
 
     def __post_init__(self) -> None:
         FeaturesConfig.__post_init__(self)
+        if self.fine:
+            raise ConfigError(
+                f"model.fine: a feature autoencoder rebuilds one look: expected none, came {list(self.fine)}"
+            )
         check_range("model.dropout", self.dropout, 0, 0.95)
         check_range("model.easy_share", self.easy_share, 0, 0.99)
         check_range("model.easy_gradient", self.easy_gradient, 0, 1)

@@ -82,10 +82,10 @@ class Apart(Scorer):
         return scores / scales, peaks / scales
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
-        return self._by_part(model.encode(images), lambda member, codes: member.maps(Remembered(), codes))
+        return self._by_part(model.encode(images), lambda member, codes: member.maps(Remembered(model.looks), codes))
 
     def views(self, model: Model, images: Tensor) -> Tensor:
-        return self._by_part(model.encode(images), lambda member, codes: member.views(Remembered(), codes))
+        return self._by_part(model.encode(images), lambda member, codes: member.views(Remembered(model.looks), codes))
 
     def settle_parts(self, views: Tensor, numbers: Rows) -> Tensor:
         """`settle` for the parts that the images (N,) are of."""
@@ -141,7 +141,7 @@ class Apart(Scorer):
             raise DataError(
                 f"{error} (of {names}, learned by itself; scorer.per_category = false learns all categories together)"
             ) from None
-        return torch.cat(noting.looks)[: chosen[known].sum()].double().cpu()  # some go through them more than once
+        return torch.cat(noting.noted)[: chosen[known].sum()].double().cpu()  # some go through them more than once
 
     def _learn_joined(
         self, model: Model, batches: Batches, known: Rows, others: Rows, numbers: Rows, seed: int
@@ -208,13 +208,13 @@ class _Noting(Remembered):
     """A model that notes what every image it sees looks like."""
 
     def __init__(self, model: Model) -> None:
-        super().__init__()
+        super().__init__(model.looks)
         self._encode = model.encode
-        self.looks: list[Tensor] = []
+        self.noted: list[Tensor] = []
 
     def encode(self, images: Tensor) -> Tensor:
         code = self._encode(images)
-        self.looks.append(_looks_of(code))
+        self.noted.append(_looks_of(code))
         return code
 
 

@@ -34,6 +34,9 @@ class CodeConfig:
     code: Literal["grid", "vector", "mean"] = (
         "grid"  # each position by itself, all in one row, or averaged over the grid
     )
+    look: int | None = (
+        None  # which, from 0, of a model that looks twice, as features with model.fine; none: all it sees
+    )
     scale: Literal["none", "standardise", "whiten"] = "none"  # the numbers of a row, by what normal images show
     reduce: int | None = None  # principal components to keep, before anything else is learned
     per_category: bool = True  # several categories are learned apart; an image is held against the one it looks like
@@ -42,6 +45,8 @@ class CodeConfig:
     def __post_init__(self) -> None:
         if self.reduce is not None and self.reduce < 1:
             raise ConfigError(f"scorer.reduce: expected 1 component or more, or none, came {self.reduce}")
+        if self.look is not None and self.look < 0:
+            raise ConfigError(f"scorer.look: expected 0 or more, or none, came {self.look}")
 
 
 class CodeScorer(Scorer):
@@ -53,8 +58,8 @@ class CodeScorer(Scorer):
     """
 
     Config: ClassVar[type[Any]] = CodeConfig
-    keeps_rows: ClassVar[bool] = True  # False: what `Moments` says of the rows is enough
-    needs_covariance: ClassVar[bool] = False
+    keeps_rows: bool = True  # False: what `Moments` says of the rows is enough
+    needs_covariance: bool = False
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -70,16 +75,27 @@ class CodeScorer(Scorer):
     def distances(self, rows: Tensor) -> Tensor:
         """(N, d) -> (N,), each >= 0; `self.learned` has what was learned."""
 
+    def check(self, model: Model) -> None:
+        count = len(model.looks)
+        if self.config.look is not None and self.config.look >= count:
+            instead = (
+                f"0 to {count - 1}, or none"
+                if count
+                else "none, for it looks once (as features with model.fine does not)"
+            )
+            raise ConfigError(f"scorer.look: expected {instead}, came {self.config.look}")
+
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:  # noqa: ARG002
-        wants_covariance = self.needs_covariance or self.config.scale != "none" or self.config.reduce is not None
-        sample = _RowSample(np.random.default_rng(seed), self.most_rows if self.keeps_rows or self.config.unit else 0)
         moments: Moments | None = None
         with torch.no_grad():
             for images in train:
                 rows = self._rows(model, images)[0]
                 if moments is None:
+                    wants_covariance = self.wants_covariance(rows.shape[1])
                     _check_width(rows.shape[1], self.config, wants_covariance)
                     moments = Moments(rows.shape[1], covariance=wants_covariance)
+                    keeps = self.keeps_rows or self.config.unit or not wants_covariance
+                    sample = _RowSample(np.random.default_rng(seed), self.most_rows if keeps else 0)
                 moments.add(rows)
                 sample.add(rows)
         if moments is None:
@@ -113,6 +129,10 @@ class CodeScorer(Scorer):
     def learns_apart(self) -> bool:
         return bool(self.config.per_category)
 
+    def wants_covariance(self, width: int) -> bool:  # noqa: ARG002 - it is for those to whom it matters
+        """Whether the covariance of rows of that many numbers is to be computed."""
+        return self.needs_covariance or self.config.scale != "none" or self.config.reduce is not None
+
     @property
     def most_rows(self) -> int:
         """How many rows are kept to learn from: all of a small set, a random sample of a large one."""
@@ -128,9 +148,14 @@ class CodeScorer(Scorer):
         self.mean, self.basis = tensors.pop("mean"), tensors.pop("basis", None)
         self.learned = tensors
 
+    def _look(self, model: Model, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> the code (B, D, h, w), or of several looks the one that is measured."""
+        code = model.encode(images)
+        return code if self.config.look is None else torch.split(code, list(model.looks), dim=1)[self.config.look]
+
     def _rows(self, model: Model, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C, H, W) -> rows (B h w, D), and the grid (h, w) they lie on; 1 x 1 where an image is one row."""
-        code = model.encode(images)  # (B, D, h, w)
+        code = self._look(model, images)
         if self.config.code == "vector":
             return code.flatten(1), (1, 1)
         if self.config.code == "mean":

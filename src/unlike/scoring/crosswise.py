@@ -17,17 +17,19 @@ from unlike.scoring.remembered import Remembered, Remembering, Rows
 
 @torch.inference_mode()
 def view_out_of_fold(
-    make_scorer: Callable[[], Scorer], codes: Tensor, folds: Sequence[Rows], numbers: Rows, seed: int
+    make_scorer: Callable[[], Scorer],
+    model: Remembered,
+    codes: Tensor,
+    folds: Sequence[Rows],
+    numbers: Rows,
+    seed: int,
 ) -> Tensor:
-    """The views (N, M, h, w) of codes (N, D, h, w), each by a scorer that learned from other folds.
+    """The views (n, M, h, w) of the codes of all folds, in the order of rows, each by a scorer of all other codes (N, D, h, w).
 
-    `folds` are rows, together all of them once; `numbers` (N,) the categories of all.
+    `folds` are rows, none of them twice; what is in no fold is known to all scorers. `numbers` (N,) are the categories of all.
     """
-    parts = [_view_fold(make_scorer(), codes, fold, numbers, seed) for fold in folds]
-    views = parts[0].new_empty(len(codes), *parts[0].shape[1:])
-    for fold, part in zip(folds, parts, strict=True):
-        views[fold] = part
-    return views
+    parts = [_view_fold(make_scorer(), model, codes, fold, numbers, seed) for fold in folds]
+    return torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(folds)))]
 
 
 @torch.inference_mode()
@@ -38,9 +40,11 @@ def score_views(scorer: Scorer, views: Tensor, numbers: Rows, config: MapConfig)
     return reduce_maps(maps, config).cpu().double().numpy(), maps.amax(dim=(1, 2)).cpu().numpy()
 
 
-def _view_fold(scorer: Scorer, codes: Tensor, fold: Rows, numbers: Rows, seed: int) -> Tensor:  # (n, M, h, w)
+def _view_fold(
+    scorer: Scorer, model: Remembered, codes: Tensor, fold: Rows, numbers: Rows, seed: int
+) -> Tensor:  # (n, M, h, w)
     """Learn from the other folds and look at this one; the scorer, which may be large, is gone before the next one learns."""
-    model, batches = Remembered(), Remembering(codes)
+    batches = Remembering(codes)
     known = np.setdiff1d(np.arange(len(codes)), fold)
     learn(scorer, model, batches, known, known[:0], numbers, seed)
     return torch.cat([scorer.views(model, batch) for batch in batches(fold)])

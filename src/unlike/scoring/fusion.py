@@ -28,16 +28,17 @@ AS_THEY_ARE = (1.0, 2.0)  # levels that leave a scorer's values as they are
 class FusionConfig:
     """Which scorers, with what settings, and how they are put together."""
 
-    scorers: tuple[str, ...] = ("residual", "kmeans")
+    scorers: tuple[str, ...] = ("residual", "kmeans")  # one may come again: neighbours, and neighbours_fine
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by scorer: {kmeans = {clusters = 3}}
     combine: Literal["mean", "max"] = "mean"
     scale: Literal["levels", "line"] = "levels"  # of each: by the two levels, or by the first alone, in a straight line
     per_category: bool = True  # as of scorers of codes, where all of them are such
 
     def __post_init__(self) -> None:
-        if len(self.scorers) < 2 or len(set(self.scorers)) < len(self.scorers) or "fusion" in self.scorers:
+        if len(self.scorers) < 2 or len(set(self.scorers)) < len(self.scorers) or "fusion" in map(_kind, self.scorers):
             raise ConfigError(
-                f"scorer.scorers: expected two different scorers or more, not fusion, came {list(self.scorers)}"
+                f"scorer.scorers: expected two different names of scorers or more, not fusion, came {list(self.scorers)}; "
+                "a scorer that comes again, with other settings, has a word of its own after it, as neighbours_fine"
             )
         for name in self.settings:
             if name not in self.scorers:
@@ -61,11 +62,11 @@ class FusionScorer(Scorer):
         super().__init__(config)
         known = (kinds or _registered)()
         for name in config.scorers:
-            if name not in known:
-                raise unknown("scorer.scorers", name, [kind for kind in known if kind != "fusion"])
+            if _kind(name) not in known:
+                raise unknown("scorer.scorers", _kind(name), [kind for kind in known if kind != "fusion"])
         self.members = [
-            known[name](from_mapping(known[name].Config, config.settings.get(name, {}), f"scorer.settings.{name}"))
-            for name in config.scorers
+            kind(from_mapping(kind.Config, config.settings.get(name, {}), f"scorer.settings.{name}"))
+            for name, kind in ((name, known[_kind(name)]) for name in config.scorers)
         ]
         self.only_codes = all(isinstance(member, CodeScorer) for member in self.members)
         self.needs_held_out = not self.only_codes
@@ -96,7 +97,7 @@ class FusionScorer(Scorer):
 
     def views(self, model: Model, images: Tensor) -> Tensor:
         wanted = [isinstance(member, CodeScorer) for member in self.members]
-        codes, known = model.encode(images) if any(wanted) else images, Remembered()  # one look for all
+        codes, known = model.encode(images) if any(wanted) else images, Remembered(model.looks)  # seen once for all
         maps = [
             member.maps(known, codes) if wants else member.maps(model, images)
             for member, wants in zip(self.members, wanted, strict=True)
@@ -135,6 +136,11 @@ def stretch(values: Tensor, middle: float, high: float) -> Tensor:
     [0.0, 1.0, 2.0, 4.0]
     """
     return torch.where(values < middle, values / middle, 1 + (values - middle) / (high - middle))
+
+
+def _kind(name: str) -> str:
+    """Of `neighbours` and of `neighbours_fine` it is neighbours."""
+    return name.partition("_")[0]
 
 
 def _levels(means: Tensor) -> npt.NDArray[np.float64]:

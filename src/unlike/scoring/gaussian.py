@@ -55,7 +55,7 @@ class GaussianScorer(CodeScorer):
         moments: Moments | None = None
         with torch.no_grad():
             for images in train:
-                code = model.encode(images).flatten(2).transpose(1, 2)  # (B, P, D)
+                code = self._look(model, images).flatten(2).transpose(1, 2)  # (B, P, D)
                 if moments is None:
                     _check_size(code.shape[1], code.shape[2])
                     moments = Moments(code.shape[2], positions=code.shape[1])
@@ -74,7 +74,7 @@ class GaussianScorer(CodeScorer):
         if self.config.positions == "pooled":
             return super().maps(model, images)
         self._move(images.device)
-        code = model.encode(images)  # (B, D, h, w)
+        code = self._look(model, images)  # (B, D, h, w)
         apart = code.flatten(2).permute(2, 0, 1) - self.mean[:, None]  # type: ignore[index]  # (P, B, D)
         distances: Tensor = torch.linalg.vector_norm(apart @ self.learned["whitening"], dim=2)  # (P, B)
         return distances.T.reshape(len(images), code.shape[2], code.shape[3])

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from unlike.errors import DataError
+from unlike.models import Model
 from unlike.records import Floats
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_components, principal
+from unlike.scoring.codes import WIDEST, CodeConfig, CodeScorer, check_components, principal
 from unlike.scoring.moments import Moments
 
 FLOOR = 1e-6  # of the largest variance: directions with less are taken to have as much
+MOST_WHOLE = 1000  # whole images whose components are computed, of more a random sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +24,19 @@ class PCAConfig(CodeConfig):
     """How many directions count as normal, and how the rest is measured."""
 
     components: int | float = 0.95  # kept; below 1, as many as explain that share of the variance
-    distance: Literal["error", "mahalanobis"] = (
-        "error"  # in the discarded directions; plain, or each by its own variance
+    distance: Literal["error", "euclidean", "mahalanobis"] = (
+        "error"  # in the discarded directions: squared, as a length, or each squared one over its own variance
     )
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
         check_components(self.components)
+
+    @property
+    def whole(self) -> bool:
+        """Whether an image is one row, as it is, so that an error has its place on the grid."""
+        as_it_is = self.scale == "none" and self.reduce is None
+        return self.code == "vector" and self.distance != "mahalanobis" and as_it_is
 
 
 class PCAScorer(CodeScorer):
@@ -35,29 +44,54 @@ class PCAScorer(CodeScorer):
 
     `mahalanobis` divides each discarded direction by its variance: what hardly ever varies counts most (Kamoi &
     Kobayashi, 2020, for classifiers). The components come from the covariance of all codes, summed up in one pass.
+
+    With `code = "vector"` a component is a way in which whole images vary, such as light or pose. What is local and new
+    is no part of any, so it is not rebuilt, and its error lies where it is: the linear autoencoder at its best (Baldi &
+    Hornik, 1989), of the codes, without training. Those of codes too wide for a covariance come from the products of images with each other.
     """
 
     Config = PCAConfig
     keeps_rows = False
     needs_covariance = True
 
+    def wants_covariance(self, width: int) -> bool:
+        return width <= WIDEST or not self.config.whole
+
+    @property
+    def most_rows(self) -> int:
+        return MOST_WHOLE if self.config.whole else super().most_rows
+
+    def maps(self, model: Model, images: Tensor) -> Tensor:
+        if not self.config.whole:
+            return super().maps(model, images)
+        code = self._look(model, images)  # (B, D, h, w)
+        self._move(code.device)
+        error = self._error(self._prepare(code.flatten(1))).view_as(code).square().sum(dim=1)
+        return error.sqrt() if self.config.distance == "euclidean" else error
+
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
-        values, vectors = principal(moments.covariance)
+        known = self.wants_covariance(moments.width)
+        values, vectors = principal(moments.covariance) if known else _principal_of_few(rows)
         kept = self._count(values, moments)
         values = np.maximum(values, FLOOR * values[0])
-        if self.config.distance == "error":
+        if self.config.distance != "mahalanobis":
             return {"kept": vectors[:, :kept].astype(np.float32)}
         return {"discarded": (vectors[:, kept:] / np.sqrt(values[kept:])).astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
         if self.config.distance == "mahalanobis":
             return (rows @ self.learned["discarded"]).square().sum(dim=1)
+        squared = self._error(rows).square().sum(dim=1)
+        return squared.sqrt() if self.config.distance == "euclidean" else squared
+
+    def _error(self, rows: Tensor) -> Tensor:  # (N, D)
+        """What of each row is in no direction that is kept, (N, D)."""
         kept = self.learned["kept"]
-        return (rows - (rows @ kept) @ kept.T).square().sum(dim=1)
+        return rows - (rows @ kept) @ kept.T
 
     def _count(self, values: Floats, moments: Moments) -> int:
         """How many components are kept; at least one is left out, or nothing could be strange."""
-        components, most = self.config.components, moments.width - 1
+        components, most = self.config.components, len(values) - 1
         if components < 1:
             explained = np.cumsum(values) / values.sum()
             return int(min(np.searchsorted(explained, components) + 1, max(most, 0)))
@@ -67,3 +101,12 @@ class PCAScorer(CodeScorer):
                 f"be strange: expected {max(0, min(most, moments.count - 1))} or fewer; lower scorer.components or add images"
             )
         return int(components)
+
+
+def _principal_of_few(rows: Floats) -> tuple[Floats, Floats]:
+    """Variances (M,), largest first, of rows (N, D), and their directions (D, M): fewer than N, however wide a row is."""
+    images = torch.from_numpy(rows - rows.mean(axis=0))
+    values, weights = principal((images @ images.T).double().numpy() / len(rows))  # of images in a component
+    varied = values > FLOOR * FLOOR * values[0]  # one less than there are images, or fewer where some are alike
+    directions = images.T @ torch.from_numpy(weights[:, varied].astype(np.float32))
+    return values[varied], torch.nn.functional.normalize(directions, dim=0).numpy()

@@ -16,10 +16,15 @@ Rows = npt.NDArray[np.intp]
 
 
 class Remembered(Model):
-    """Stands for a model whose codes are known already: they come in the place of images."""
+    """Stands for a model, of those looks, whose codes are known already: they come in the place of images."""
 
-    def __init__(self) -> None:
+    def __init__(self, looks: tuple[int, ...] = ()) -> None:
         super().__init__(None, ImageShape(0, 0, 0))
+        self._looks = looks
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        return self._looks
 
     def encode(self, images: Tensor) -> Tensor:
         return images

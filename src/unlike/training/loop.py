@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -259,6 +260,7 @@ def _start_fabric(config: TrainingConfig, device: str) -> Fabric:
     devices: Any = [int(number)] if number else config.processes
     if "WORLD_SIZE" in os.environ and not number:  # started by torchrun
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it gives advice on GPUs that is not for our users
     try:
         fabric = Fabric(accelerator=name, devices=devices, precision=precision)
     except (ValueError, RuntimeError) as error:
