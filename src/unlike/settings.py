@@ -69,9 +69,7 @@ class DecisionConfig:
     threshold: str = "conformal"  # the rule that draws the line
     false_alarms: float | Literal["auto"] = "auto"  # of normal images; auto: 1 %, or the least that can be held
     calibration_share: float | Literal["auto"] = "auto"  # of normal images; auto: 1 in 4, or 99 of 300 and more
-    calibration: Literal["auto", "held-out", "cross"] = (
-        "auto"  # cross: they teach scorers of codes too; auto: if they can
-    )
+    calibration: Literal["auto", "held-out", "cross"] = "auto"  # cross, or auto: scorers of codes learn from them too
     per_category: bool = True  # of several categories each has a line of its own, where it has images enough
 
     def __post_init__(self) -> None:

@@ -105,8 +105,11 @@ class PCAScorer(CodeScorer):
 
 def _principal_of_few(rows: Floats) -> tuple[Floats, Floats]:
     """Variances (M,), largest first, of rows (N, D), and their directions (D, M): fewer than N, however wide a row is."""
-    images = torch.from_numpy(rows - rows.mean(axis=0))
-    values, weights = principal((images @ images.T).double().numpy() / len(rows))  # of images in a component
+    images = torch.from_numpy(rows)
+    products = (images @ images.T).double().numpy() / len(rows)
+    means = products.mean(axis=0)
+    centred = products - means - means[:, None] + means.mean()  # as if of rows less their mean, without a copy of them
+    values, weights = principal(centred)  # of images in a component
     varied = values > FLOOR * FLOOR * values[0]  # one less than there are images, or fewer where some are alike
     directions = images.T @ torch.from_numpy(weights[:, varied].astype(np.float32))
     return values[varied], torch.nn.functional.normalize(directions, dim=0).numpy()
