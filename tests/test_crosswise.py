@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import stripes
+from conftest import stripes, write_png
 from unlike import Detector
+from unlike.data.cache import load_images
+from unlike.data.images import Frame
+from unlike.data.index import find_images
 from unlike.errors import ConfigError, DataError
+from unlike.fitting import build_model, crosses, make_scorer
 from unlike.scoring import SCORERS
 from unlike.scoring.crosswise import score_views, view_out_of_fold
 from unlike.scoring.maps import MapConfig
@@ -88,6 +92,31 @@ def test_images_that_a_model_never_saw_teach_the_scorer_of_its_codes():
     assert crosswise.p_values(np.array([1e9])) == pytest.approx(1 / (counts["calibration"] + 1))
     assert crosswise.score(images).image.max() < 1e-3  # it knows them all
     assert crosswise.threshold_ > 0.01  # but has drawn its line as if it did not
+
+
+@pytest.mark.parametrize("model", ["repair", "conv-dense"])
+def test_what_a_training_starts_from_does_not_depend_on_how_it_will_calibrate(model):
+    """Asking how large a code is must change no statistic of the untrained model, and draw no random number."""
+    detector = Detector(model, "neighbours", size=32)
+    images = load_images(
+        find_images(stripes(40)), Frame(32, 32, 3, floating=False, aspect="stretch", convert=False), None
+    )
+    built = build_model(detector.settings, images.frame, 0)
+    before, state = {name: value.clone() for name, value in built.state_dict().items()}, torch.get_rng_state()
+    assert crosses(built, make_scorer(detector.settings, built), detector.settings, images)
+    assert built.training
+    assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_categories_of_which_none_is_held_out_are_learned_with_the_others(tmp_path):
+    """Else nothing would say what is usual in them, and their scores would be on no scale."""
+    images = stripes(140)
+    for row, image in enumerate(images):
+        write_png(tmp_path / ("big" if row < 100 else f"rare{row // 2}") / "train/good" / f"{row}.png", image)
+    settings = {"training": {"epochs": 1}, "scorer": {"scorers": ["neighbours", "kmeans"], "scale": "line"}}
+    detector = Detector("conv", "fusion", size=32, settings=settings).fit(tmp_path)
+    assert "learned_apart" not in detector.describe()["fitted"]
 
 
 def test_a_trained_model_keeps_its_promise_crosswise():

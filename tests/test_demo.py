@@ -52,7 +52,10 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
     demo.run_demo(tmp_path / "out", 0, Console())
     captured = capsys.readouterr()
     assert f"Report: {tmp_path / 'out/report.html'}" in captured.err
-    assert "Fitted features by fusion of gaussian, neighbours, neighbours_fine and pca at 256 x 256 x 1: 60 images, none held" in captured.err
+    assert (
+        "Fitted features by fusion of gaussian, neighbours, neighbours_fine and pca at 256 x 256 x 1: 60 images, none held"
+        in captured.err
+    )
     assert "AUROC" in captured.out
     for part, promise in (("", pytest.approx(1 / 61)), ("autoencoder", 0.05)):
         metrics = json.loads((tmp_path / "out" / part / "metrics.json").read_text())

@@ -110,7 +110,8 @@ class Detector:
         `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used.
         Of several categories all train the one model, a scorer of codes learns each by itself, and each has a line of its
         own (`thresholds_`).
-        A `model` that another detector trained (its `model_`) is taken as it is, to try other scorers on the same codes.
+        A `model` that another detector trained (its `model_`) is taken as it is, to try other scorers on the same codes; with
+        the same images, seed and choices about the decision, or images that it knows may draw the line.
         `checkpoint` names a file in which the training keeps its state, to go on from after a kill with `resume=True`.
         Images that cannot be read are left out and named in `unreadable_`. Raises DataError where too few remain.
         """

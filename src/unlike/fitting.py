@@ -162,8 +162,10 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) 
     if not possible or asked == "held-out" or (asked == "auto" and (shared or count < 3 or many)):
         return False
     shape = model.shape
-    with torch.inference_mode():
-        code = model.encode(torch.zeros(1, shape.channels, shape.height, shape.width, device=device_of(model)))
+    learning = model.training
+    with torch.inference_mode():  # nothing that the training will start from may change by this look
+        code = model.eval().encode(torch.zeros(1, shape.channels, shape.height, shape.width, device=device_of(model)))
+    model.train(learning)
     size = count * code.numel() * code.element_size()
     if asked == "cross" and size > CROSS_BYTES:
         raise ConfigError(
@@ -235,9 +237,10 @@ def part_categories(
     if not scorer.learns_apart:
         return together
     numbers = number_categories(names, np.unique(np.concatenate([split.train, split.validation, split.calibration])))
-    held_out = np.bincount(numbers[split.validation], minlength=int(numbers.max()) + 1)
-    if scorer.wants_held_out and not cross and len(split.validation) and held_out.min() < FEWEST_TO_SCALE:
-        return together  # crosswise all are held out in turn
+    judged = split.calibration if cross else split.validation  # they show what is usual in each part
+    held_out = np.bincount(numbers[judged], minlength=int(numbers.max()) + 1)
+    if (scorer.wants_held_out or cross) and len(judged) and held_out.min() < FEWEST_TO_SCALE:
+        return together
     return numbers, [tuple(np.unique(names[numbers == part]).tolist()) for part in range(int(numbers.max()) + 1)]
 
 

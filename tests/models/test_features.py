@@ -272,7 +272,7 @@ def test_a_second_look_has_some_stages_as_they_are_each_of_length_one():
 @pytest.mark.parametrize("number", [0, 9, -9])
 def test_a_second_look_is_of_chosen_stages(number):
     with pytest.raises(
-        ConfigError, match=rf"model\.fine: expected numbers of the chosen stages, \[1, 2\], came {number}"
+        ConfigError, match=rf"model\.fine: expected some of model\.stages, \[1, 2\], or none, came {number}"
     ):
         build(stages=(1, 2), fine=(number,))
     with pytest.raises(

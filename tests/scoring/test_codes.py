@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from unlike.errors import ConfigError, DataError
 from unlike.models import ImageShape, Model
-from unlike.scoring import SCORERS, gaussian, neighbours, pca
+from unlike.scoring import SCORERS, gaussian, neighbours
 from unlike.scoring.codes import CodeConfig, _RowSample, nearest
 from unlike.scoring.fusion import FusionConfig, FusionScorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
@@ -130,8 +130,6 @@ def test_pca_of_whole_codes_wider_than_any_covariance_says_where_the_error_lies(
     gaps = (rows - pca.inverse_transform(pca.transform(rows))).reshape(others.shape)
     np.testing.assert_allclose(maps, np.sqrt(np.square(gaps).sum(axis=1)), rtol=1e-3)
     assert maps[:, 10:13, 20:24].mean() > 2 * np.median(maps)
-    squared = fit(PCAScorer(PCAConfig(code="vector", components=components)), normal)
-    np.testing.assert_allclose(squared.maps(model_of(others), others).numpy(), np.square(maps), rtol=1e-3)
     copy = PCAScorer(scorer.config)
     copy.restore(scorer.state())
     np.testing.assert_array_equal(copy.maps(model_of(others), others).numpy(), maps)
@@ -139,25 +137,42 @@ def test_pca_of_whole_codes_wider_than_any_covariance_says_where_the_error_lies(
 
 def test_components_of_whole_codes_are_fewer_than_images():
     codes = torch.tensor(np.random.default_rng(0).normal(size=(12, 3, 60, 60))).float()
-    assert fit(PCAScorer(PCAConfig(code="vector", components=10)), codes).learned["kept"].shape == (10_800, 10)
-    assert fit(PCAScorer(PCAConfig(code="vector", components=0.9999)), codes).learned["kept"].shape == (10_800, 10)
+    assert fit(PCAScorer(PCAConfig(code="vector", distance="euclidean", components=10)), codes).learned[
+        "kept"
+    ].shape == (10_800, 10)
+    assert fit(PCAScorer(PCAConfig(code="vector", distance="euclidean", components=0.9999)), codes).learned[
+        "kept"
+    ].shape == (10_800, 10)
     with pytest.raises(DataError, match=r"11 components of 12 codes of 10800 numbers .* expected 10 or fewer"):
-        fit(PCAScorer(PCAConfig(code="vector", components=11)), codes)
+        fit(PCAScorer(PCAConfig(code="vector", distance="euclidean", components=11)), codes)
 
 
-def test_components_of_whole_codes_are_the_same_from_a_covariance_as_from_products_of_images(monkeypatch):
+def test_the_errors_of_all_places_are_together_that_of_the_vector():
+    """Which has no places, and whose components come from a covariance."""
     codes = torch.tensor(np.random.default_rng(0).normal(size=(60, 5, 3, 4))).float()
-    scorers = [fit(PCAScorer(PCAConfig(code="vector", components=20)), codes)]
-    monkeypatch.setattr(pca, "WIDEST", 10)
-    scorers.append(fit(PCAScorer(PCAConfig(code="vector", components=20)), codes))
-    first, second = (scorer.maps(model_of(codes), codes) for scorer in scorers)
-    assert first.shape == (60, 3, 4)
-    torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
+    placed, one = (
+        fit(PCAScorer(PCAConfig(code="vector", components=20, distance=distance)), codes).maps(model_of(codes), codes)
+        for distance in ("euclidean", "error")
+    )
+    assert (placed.shape, one.shape) == ((60, 3, 4), (60, 1, 1))
+    torch.testing.assert_close(placed.square().sum(dim=(1, 2)), one[:, 0, 0], rtol=1e-3, atol=1e-3)
+
+
+def test_components_of_whole_codes_are_orthogonal_however_they_vary():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(30, 6)) * 10.0 ** -np.arange(6) @ random.normal(size=(6, 9000)) + 300
+    scorer = fit(
+        PCAScorer(PCAConfig(code="vector", components=0.999999, distance="euclidean")),
+        torch.tensor(rows[..., None, None]).float(),
+    )
+    kept = scorer.learned["kept"].double()
+    torch.testing.assert_close(kept.T @ kept, torch.eye(kept.shape[1], dtype=torch.float64), rtol=0, atol=1e-5)
 
 
 def test_a_scaled_vector_has_no_places():
     codes = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 2, 2))).float()
-    for settings in ({"scale": "standardise"}, {"reduce": 6}, {"distance": "mahalanobis"}):
+    euclidean = {"distance": "euclidean"}
+    for settings in (euclidean | {"scale": "standardise"}, euclidean | {"reduce": 6}, {"distance": "mahalanobis"}, {}):
         scorer = fit(PCAScorer(PCAConfig(code="vector", components=4, **settings)), codes)
         assert scorer.maps(model_of(codes), codes).shape == (40, 1, 1)
 
@@ -168,7 +183,7 @@ def test_a_scaled_vector_has_no_places():
         lambda **look: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1, **look)),
         lambda **look: GaussianScorer(GaussianConfig(**look)),
         lambda **look: NeighboursScorer(NeighboursConfig(**look)),
-        lambda **look: PCAScorer(PCAConfig(code="vector", components=4, **look)),
+        lambda **look: PCAScorer(PCAConfig(code="vector", components=4, distance="euclidean", **look)),
     ],
 )
 def test_of_several_looks_one_is_measured(make):
@@ -181,8 +196,12 @@ def test_of_several_looks_one_is_measured(make):
         torch.testing.assert_close(found, fit(make(), part).maps(model_of(part), part))
     with pytest.raises(ConfigError, match=r"scorer\.look: expected 0 to 1, or none, came 2"):
         make(look=2).check(model)
-    with pytest.raises(ConfigError, match=r"scorer\.look: expected none, .*, came 0"):
-        make(look=0).check(Remembered())
+    with pytest.raises(ConfigError, match=r"scorer\.look: expected 0, for the model looks once .*, came 1"):
+        make(look=1).check(Remembered())
+    whole = codes[:, :2]
+    torch.testing.assert_close(
+        fit(make(look=0), whole).maps(model_of(whole), whole), fit(make(), whole).maps(model_of(whole), whole)
+    )
 
 
 def test_gaussian_is_the_mahalanobis_distance_under_ledoit_and_wolf(normal, others):
@@ -493,7 +512,7 @@ def test_nothing_to_learn_from_and_codes_that_are_too_wide(normal):
     with pytest.raises(ConfigError, match=r"codes of 9,000 numbers are too wide .* a model with a narrower code"):
         fit(PCAScorer(PCAConfig()), wide)
     with pytest.raises(ConfigError, match="take code = 'mean'"):
-        fit(PCAScorer(PCAConfig(code="vector", distance="mahalanobis")), wide)
+        fit(PCAScorer(PCAConfig(code="vector")), wide)
 
 
 def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_at():

@@ -215,6 +215,13 @@ def test_the_settings_of_one_scorer_leave_those_of_the_others():
         Detector(preset="ensemble", settings={"scorer": {"settings": {"neighbours": 3}}})
 
 
+def test_what_a_member_cannot_do_is_said_of_that_member():
+    settings = {"neighbours_fine": {"look": 1}}
+    fused = FusionScorer(FusionConfig(scorers=("neighbours", "neighbours_fine"), settings=settings))
+    with pytest.raises(ConfigError, match=r"^scorer\.settings\.neighbours_fine\.look: expected 0, .* came 1"):
+        fused.check(Remembered())
+
+
 def test_each_image_is_noted_once_though_two_scorers_learn_from_it():
     codes = torch.cat([grids(30), grids(30, seed=1) + 9])
     numbers, rows = np.repeat([0, 1], 30), np.arange(60)

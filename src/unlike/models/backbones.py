@@ -112,7 +112,7 @@ class Stages(Source):
     def place(self, number: int) -> int:
         """Which of the chosen stages this one is, from 0; a ConfigError where it is not among them."""
         if not -self.count <= number < self.count or number % self.count not in self.chosen:
-            raise ConfigError(f"model.fine: expected numbers of the chosen stages, {list(self.chosen)}, came {number}")
+            raise ConfigError(f"model.fine: expected some of model.stages, {list(self.chosen)}, or none, came {number}")
         return self.chosen.index(number % self.count)
 
     def forward(self, images: Tensor) -> list[Tensor]:  # (B, C, H, W)

@@ -76,26 +76,26 @@ class CodeScorer(Scorer):
         """(N, d) -> (N,), each >= 0; `self.learned` has what was learned."""
 
     def check(self, model: Model) -> None:
-        count = len(model.looks)
+        count = max(len(model.looks), 1)
         if self.config.look is not None and self.config.look >= count:
-            instead = (
-                f"0 to {count - 1}, or none"
-                if count
-                else "none, for it looks once (as features with model.fine does not)"
+            known = (
+                f"0 to {count - 1}"
+                if count > 1
+                else "0, for the model looks once (features with model.fine look twice)"
             )
-            raise ConfigError(f"scorer.look: expected {instead}, came {self.config.look}")
+            raise ConfigError(f"scorer.look: expected {known}, or none, came {self.config.look}")
 
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:  # noqa: ARG002
+        wants_covariance = self.wants_covariance()
+        keeps = self.keeps_rows or self.config.unit or not wants_covariance
+        sample = _RowSample(np.random.default_rng(seed), self.most_rows if keeps else 0)
         moments: Moments | None = None
         with torch.no_grad():
             for images in train:
                 rows = self._rows(model, images)[0]
                 if moments is None:
-                    wants_covariance = self.wants_covariance(rows.shape[1])
                     _check_width(rows.shape[1], self.config, wants_covariance)
                     moments = Moments(rows.shape[1], covariance=wants_covariance)
-                    keeps = self.keeps_rows or self.config.unit or not wants_covariance
-                    sample = _RowSample(np.random.default_rng(seed), self.most_rows if keeps else 0)
                 moments.add(rows)
                 sample.add(rows)
         if moments is None:
@@ -129,8 +129,8 @@ class CodeScorer(Scorer):
     def learns_apart(self) -> bool:
         return bool(self.config.per_category)
 
-    def wants_covariance(self, width: int) -> bool:  # noqa: ARG002 - it is for those to whom it matters
-        """Whether the covariance of rows of that many numbers is to be computed."""
+    def wants_covariance(self) -> bool:
+        """Whether the covariance of all rows is to be computed."""
         return self.needs_covariance or self.config.scale != "none" or self.config.reduce is not None
 
     @property
@@ -151,7 +151,10 @@ class CodeScorer(Scorer):
     def _look(self, model: Model, images: Tensor) -> Tensor:
         """(B, C, H, W) -> the code (B, D, h, w), or of several looks the one that is measured."""
         code = model.encode(images)
-        return code if self.config.look is None else torch.split(code, list(model.looks), dim=1)[self.config.look]
+        if self.config.look is None or not model.looks:
+            return code
+        look: Tensor = torch.split(code, list(model.looks), dim=1)[self.config.look]
+        return look
 
     def _rows(self, model: Model, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C, H, W) -> rows (B h w, D), and the grid (h, w) they lie on; 1 x 1 where an image is one row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -77,8 +78,11 @@ class FusionScorer(Scorer):
         return bool(self.config.per_category) and self.only_codes
 
     def check(self, model: Model) -> None:
-        for member in self.members:
-            member.check(model)
+        for name, member in zip(self.config.scorers, self.members, strict=True):
+            try:
+                member.check(model)
+            except ConfigError as error:
+                raise ConfigError(re.sub(r"^scorer\.", f"scorer.settings.{name}.", str(error))) from None
 
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> FusionScorer:
         for member in self.members:

@@ -12,7 +12,7 @@ from torch import Tensor
 from unlike.errors import DataError
 from unlike.models import Model
 from unlike.records import Floats
-from unlike.scoring.codes import WIDEST, CodeConfig, CodeScorer, check_components, principal
+from unlike.scoring.codes import CodeConfig, CodeScorer, check_components, principal
 from unlike.scoring.moments import Moments
 
 FLOOR = 1e-6  # of the largest variance: directions with less are taken to have as much
@@ -25,7 +25,7 @@ class PCAConfig(CodeConfig):
 
     components: int | float = 0.95  # kept; below 1, as many as explain that share of the variance
     distance: Literal["error", "euclidean", "mahalanobis"] = (
-        "error"  # in the discarded directions: squared, as a length, or each squared one over its own variance
+        "error"  # in the discarded directions: squared, as a length at each place, or squared over their variances
     )
 
     def __post_init__(self) -> None:
@@ -34,9 +34,9 @@ class PCAConfig(CodeConfig):
 
     @property
     def whole(self) -> bool:
-        """Whether an image is one row, as it is, so that an error has its place on the grid."""
+        """Whether an image is one row, as it is, and an error is wanted where it lies on the grid."""
         as_it_is = self.scale == "none" and self.reduce is None
-        return self.code == "vector" and self.distance != "mahalanobis" and as_it_is
+        return self.code == "vector" and self.distance == "euclidean" and as_it_is
 
 
 class PCAScorer(CodeScorer):
@@ -46,16 +46,17 @@ class PCAScorer(CodeScorer):
     Kobayashi, 2020, for classifiers). The components come from the covariance of all codes, summed up in one pass.
 
     With `code = "vector"` a component is a way in which whole images vary, such as light or pose. What is local and new
-    is no part of any, so it is not rebuilt, and its error lies where it is: the linear autoencoder at its best (Baldi &
-    Hornik, 1989), of the codes, without training. Those of codes too wide for a covariance come from the products of images with each other.
+    is no part of any, so it is not rebuilt, and its error lies where it is, as `distance = "euclidean"` tells: the linear
+    autoencoder at its best (Baldi & Hornik, 1989), of the codes, without training. Its components come from the products
+    of images with each other, so that a code may be as wide as it likes.
     """
 
     Config = PCAConfig
     keeps_rows = False
     needs_covariance = True
 
-    def wants_covariance(self, width: int) -> bool:
-        return width <= WIDEST or not self.config.whole
+    def wants_covariance(self) -> bool:
+        return not self.config.whole
 
     @property
     def most_rows(self) -> int:
@@ -66,16 +67,16 @@ class PCAScorer(CodeScorer):
             return super().maps(model, images)
         code = self._look(model, images)  # (B, D, h, w)
         self._move(code.device)
-        error = self._error(self._prepare(code.flatten(1))).view_as(code).square().sum(dim=1)
-        return error.sqrt() if self.config.distance == "euclidean" else error
+        return torch.linalg.vector_norm(self._error(self._prepare(code.flatten(1))).view_as(code), dim=1)  # type: ignore[no-any-return]
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
-        known = self.wants_covariance(moments.width)
-        values, vectors = principal(moments.covariance) if known else _principal_of_few(rows)
+        whole = self.config.whole
+        values, vectors = _principal_of_few(rows) if whole else principal(moments.covariance)
         kept = self._count(values, moments)
         values = np.maximum(values, FLOOR * values[0])
         if self.config.distance != "mahalanobis":
-            return {"kept": vectors[:, :kept].astype(np.float32)}
+            directions = vectors[:, :kept].astype(np.float32)
+            return {"kept": np.linalg.qr(directions)[0] if whole else directions}
         return {"discarded": (vectors[:, kept:] / np.sqrt(values[kept:])).astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
@@ -104,12 +105,12 @@ class PCAScorer(CodeScorer):
 
 
 def _principal_of_few(rows: Floats) -> tuple[Floats, Floats]:
-    """Variances (M,), largest first, of rows (N, D), and their directions (D, M): fewer than N, however wide a row is."""
+    """Variances (M,), largest first, of rows (N, D), and nearly orthogonal directions (D, M): fewer than N, for any D."""
     images = torch.from_numpy(rows)
     products = (images @ images.T).double().numpy() / len(rows)
     means = products.mean(axis=0)
     centred = products - means - means[:, None] + means.mean()  # as if of rows less their mean, without a copy of them
     values, weights = principal(centred)  # of images in a component
-    varied = values > FLOOR * FLOOR * values[0]  # one less than there are images, or fewer where some are alike
+    varied = values > FLOOR * values[0]  # one less than there are images, or fewer where some are alike
     directions = images.T @ torch.from_numpy(weights[:, varied].astype(np.float32))
     return values[varied], torch.nn.functional.normalize(directions, dim=0).numpy()
