@@ -98,10 +98,8 @@ def test_images_that_a_model_never_saw_teach_the_scorer_of_its_codes():
 def test_what_a_training_starts_from_does_not_depend_on_how_it_will_calibrate(model):
     """Asking how large a code is must change no statistic of the untrained model, and draw no random number."""
     detector = Detector(model, "neighbours", size=32)
-    images = load_images(
-        find_images(stripes(40)), Frame(32, 32, 3, floating=False, aspect="stretch", convert=False), None
-    )
-    built = build_model(detector.settings, images.frame, 0)
+    frame = Frame(32, 32, 3, floating=False, aspect="stretch", convert=False)
+    images, built = load_images(find_images(stripes(40)), frame, None), build_model(detector.settings, frame, 0)
     before, state = {name: value.clone() for name, value in built.state_dict().items()}, torch.get_rng_state()
     assert crosses(built, make_scorer(detector.settings, built), detector.settings, images)
     assert built.training
