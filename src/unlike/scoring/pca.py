@@ -76,7 +76,7 @@ class PCAScorer(CodeScorer):
         values = np.maximum(values, FLOOR * values[0])
         if self.config.distance != "mahalanobis":
             directions = vectors[:, :kept].astype(np.float32)
-            return {"kept": np.linalg.qr(directions)[0] if whole else directions}
+            return {"kept": _directions(rows, directions) if whole else directions}
         return {"discarded": (vectors[:, kept:] / np.sqrt(values[kept:])).astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
@@ -105,12 +105,19 @@ class PCAScorer(CodeScorer):
 
 
 def _principal_of_few(rows: Floats) -> tuple[Floats, Floats]:
-    """Variances (M,), largest first, of rows (N, D), and nearly orthogonal directions (D, M): fewer than N, for any D."""
+    """Variances (M,), largest first, of rows (N, D), and of how much of each row a direction is made, (N, M); M < N."""
     images = torch.from_numpy(rows)
     products = (images @ images.T).double().numpy() / len(rows)
     means = products.mean(axis=0)
     centred = products - means - means[:, None] + means.mean()  # as if of rows less their mean, without a copy of them
-    values, weights = principal(centred)  # of images in a component
+    values, weights = principal(centred)
     varied = values > FLOOR * values[0]  # one less than there are images, or fewer where some are alike
-    directions = images.T @ torch.from_numpy(weights[:, varied].astype(np.float32))
-    return values[varied], torch.nn.functional.normalize(directions, dim=0).numpy()
+    return values[varied], weights[:, varied] / np.sqrt(len(rows) * values[varied])
+
+
+def _directions(rows: Floats, weights: Floats) -> Floats:
+    """Orthogonal directions (D, M) of length 1, made of rows (N, D) by weights (N, M): by Cholesky's root, in place of QR."""
+    made = torch.from_numpy(rows).T @ torch.from_numpy(weights.astype(np.float32))  # orthogonal but for rounding
+    root = torch.linalg.cholesky((made.T @ made).double()).float()
+    directions: Floats = torch.linalg.solve_triangular(root.T, made, upper=True, left=False).numpy()
+    return directions
