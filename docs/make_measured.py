@@ -260,7 +260,10 @@ last two sets: polycrystalline cells, and the transistors, each turned by some a
 lay. Their figures flatter that choice; figures of the first three sets were seen for some of the candidates, too. The loss of
 `feature-attention`, and that its features are not averaged, were chosen by synthetic defects on normal tiles. What was fitted and
 scored on a GPU (cuda) has no times here: those of the others are a processor's."""
-    return "\n\n".join(["## Defects, by frozen features", words, table(head, rows), made_by(results)])
+    by = made_by(results)
+    if "gpu" in results:
+        by += f" On a GPU ({results['gpu']}): `{results['command_on_a_gpu']}`."
+    return "\n\n".join(["## Defects, by frozen features", words, table(head, rows), by])
 
 
 def _costs(row: dict) -> list[str]:
