@@ -136,15 +136,27 @@ def test_pca_of_whole_codes_wider_than_any_covariance_says_where_the_error_lies(
 
 
 def test_components_of_whole_codes_are_fewer_than_images():
-    codes = torch.tensor(np.random.default_rng(0).normal(size=(12, 3, 60, 60))).float()
-    assert fit(PCAScorer(PCAConfig(code="vector", distance="euclidean", components=10)), codes).learned[
-        "kept"
-    ].shape == (10_800, 10)
-    assert fit(PCAScorer(PCAConfig(code="vector", distance="euclidean", components=0.9999)), codes).learned[
-        "kept"
-    ].shape == (10_800, 10)
-    with pytest.raises(DataError, match=r"11 components of 12 codes of 10800 numbers .* expected 10 or fewer"):
-        fit(PCAScorer(PCAConfig(code="vector", distance="euclidean", components=11)), codes)
+    def keep(components):
+        codes = torch.tensor(np.random.default_rng(0).normal(size=(12, 3, 60, 60))).float()
+        config = PCAConfig(code="vector", distance="euclidean", components=components)
+        return fit(PCAScorer(config), codes).learned["kept"].shape
+
+    assert keep(10) == (10_800, 10)
+    assert keep(0.9999) == (10_800, 11)
+    with pytest.raises(DataError, match=r"12 components of 12 codes of 10800 numbers .* expected 11 or fewer"):
+        keep(12)
+
+
+def test_the_one_way_in_which_normal_images_vary_is_no_error():
+    def draw(count, seed):
+        random = np.random.default_rng(seed)
+        rows = 300 * random.normal(size=(count, 1)) + random.normal(size=(count, 9000)) / 5
+        return torch.tensor(rows[..., None, None]).float()
+
+    normal, others = draw(20, 0), draw(5, 1)
+    scorer = fit(PCAScorer(PCAConfig(code="vector", components=0.8, distance="euclidean")), normal)
+    assert scorer.learned["kept"].shape == (9000, 1)
+    np.testing.assert_allclose(scorer.maps(model_of(others), others).flatten(), 0.2 * 9000**0.5, rtol=0.1)
 
 
 def test_the_errors_of_all_places_are_together_that_of_the_vector():

@@ -153,6 +153,8 @@ def test_a_scorer_comes_again_with_other_settings_and_is_restored():
     copy = FusionScorer(config)
     copy.restore(fused.state())
     torch.testing.assert_close(copy.maps(Remembered(), fresh), fused.maps(Remembered(), fresh))
+    own = {"my_scorer": NeighboursScorer, "pca": PCAScorer}  # somebody's, whose name has a word after it
+    assert type(FusionScorer(FusionConfig(scorers=("my_scorer", "pca")), lambda: own).members[0]) is NeighboursScorer
     with pytest.raises(ConfigError, match=r"unknown scorer\.scorers 'neighbour'; did you mean 'neighbours'"):
         FusionScorer(FusionConfig(scorers=("pca", "neighbour_fine")))
 

@@ -34,9 +34,7 @@ class CodeConfig:
     code: Literal["grid", "vector", "mean"] = (
         "grid"  # each position by itself, all in one row, or averaged over the grid
     )
-    look: int | None = (
-        None  # which, from 0, of a model that looks twice, as features with model.fine; none: all it sees
-    )
+    look: int | None = None  # which, from 0, of a model that looks twice (features with model.fine); none: both
     scale: Literal["none", "standardise", "whiten"] = "none"  # the numbers of a row, by what normal images show
     reduce: int | None = None  # principal components to keep, before anything else is learned
     per_category: bool = True  # several categories are learned apart; an image is held against the one it looks like
@@ -78,11 +76,7 @@ class CodeScorer(Scorer):
     def check(self, model: Model) -> None:
         count = max(len(model.looks), 1)
         if self.config.look is not None and self.config.look >= count:
-            known = (
-                f"0 to {count - 1}"
-                if count > 1
-                else "0, for the model looks once (features with model.fine look twice)"
-            )
+            known = f"0 to {count - 1}" if count > 1 else "0, for the model looks once (see model.fine of features)"
             raise ConfigError(f"scorer.look: expected {known}, or none, came {self.config.look}")
 
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:  # noqa: ARG002

@@ -63,11 +63,11 @@ class FusionScorer(Scorer):
         super().__init__(config)
         known = (kinds or _registered)()
         for name in config.scorers:
-            if _kind(name) not in known:
+            if _kind(name, known) not in known:
                 raise unknown("scorer.scorers", _kind(name), [kind for kind in known if kind != "fusion"])
         self.members = [
             kind(from_mapping(kind.Config, config.settings.get(name, {}), f"scorer.settings.{name}"))
-            for name, kind in ((name, known[_kind(name)]) for name in config.scorers)
+            for name, kind in ((name, known[_kind(name, known)]) for name in config.scorers)
         ]
         self.only_codes = all(isinstance(member, CodeScorer) for member in self.members)
         self.needs_held_out = not self.only_codes
@@ -142,9 +142,9 @@ def stretch(values: Tensor, middle: float, high: float) -> Tensor:
     return torch.where(values < middle, values / middle, 1 + (values - middle) / (high - middle))
 
 
-def _kind(name: str) -> str:
-    """Of `neighbours` and of `neighbours_fine` it is neighbours."""
-    return name.partition("_")[0]
+def _kind(name: str, known: Iterable[str] = ()) -> str:
+    """Of `neighbours` and of `neighbours_fine` it is neighbours; a name that is known is meant as it stands."""
+    return name if name in known else name.partition("_")[0]
 
 
 def _levels(means: Tensor) -> npt.NDArray[np.float64]:

@@ -92,7 +92,7 @@ class PCAScorer(CodeScorer):
 
     def _count(self, values: Floats, moments: Moments) -> int:
         """How many components are kept; at least one is left out, or nothing could be strange."""
-        components, most = self.config.components, len(values) - 1
+        components, most = self.config.components, min(len(values), moments.width - 1)
         if components < 1:
             explained = np.cumsum(values) / values.sum()
             return int(min(np.searchsorted(explained, components) + 1, max(most, 0)))
@@ -116,7 +116,7 @@ def _principal_of_few(rows: Floats) -> tuple[Floats, Floats]:
 
 
 def _directions(rows: Floats, weights: Floats) -> Floats:
-    """Orthogonal directions (D, M) of length 1, made of rows (N, D) by weights (N, M): by Cholesky's root, in place of QR."""
+    """Orthogonal directions (D, M) of length 1, made of rows (N, D) by weights (N, M): by Cholesky's root, without QR's copies."""
     made = torch.from_numpy(rows).T @ torch.from_numpy(weights.astype(np.float32))  # orthogonal but for rounding
     root = torch.linalg.cholesky((made.T @ made).double()).float()
     directions: Floats = torch.linalg.solve_triangular(root.T, made, upper=True, left=False).numpy()
