@@ -156,12 +156,13 @@ def test_tiles_larger_than_the_images(normal, tmp_path, capsys):
         ("gaussian", {"positions": "each"}),
         ("residual", {"positions": "each"}),
         ("fusion", {"scorers": ["residual", "gaussian"], "settings": {"gaussian": {"positions": "each"}}}),
+        ("pca", {"code": "vector", "distance": "whitened"}),
     ],
 )
 def test_scorers_that_learn_each_place_are_refused(normal, scorer, config):
     settings = {"data": {"tile": 32}, "scorer": config}
     with pytest.raises(
-        ConfigError, match=r"scorer\.positions = 'each' learns every place of an image by itself, and a tile"
+        ConfigError, match=r"scorer\.\w+ = '(each|whitened)' learns every place of an image by itself, and a tile"
     ):
         Detector("conv", scorer, settings=settings).fit(normal)
 

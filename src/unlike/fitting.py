@@ -47,6 +47,7 @@ CROSS_MOST = 500  # images of each category up to which none is held back where 
 CROSS_BYTES = 1_000_000_000  # of their codes
 FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts apart
 FOLDS = 5  # of which each is scored by a scorer of the others
+PLACED = {"positions": "each", "distance": "whitened"}  # settings of scorers that learn each place by itself
 FILE_SIDE = 256  # pixels: the default size for images in files
 
 
@@ -130,12 +131,13 @@ def make_scorer(settings: Settings, model: Model, parts: Sequence[Sequence[str]]
         return Apart(partial(make_scorer, settings, model), parts)
     scorer = SCORERS[settings.scorer_name](settings.scorer)
     scorer.check(model)
-    members = (scorer, *getattr(scorer, "members", ()))
-    if settings.data.tile is not None and any(getattr(part.config, "positions", "") == "each" for part in members):
-        raise ConfigError(
-            "scorer.positions = 'each' learns every place of an image by itself, and a tile may come from any place; "
-            "take a scorer that knows no places, as preset patchcore has, or leave data.tile out"
-        )
+    for part in (scorer, *getattr(scorer, "members", ())) if settings.data.tile is not None else ():
+        for name, value in PLACED.items():
+            if getattr(part.config, name, None) == value:
+                raise ConfigError(
+                    f"scorer.{name} = '{value}' learns every place of an image by itself, and a tile may come from any place; "
+                    "take a scorer that knows no places, as preset patchcore has, or leave data.tile out"
+                )
     return scorer
 
 

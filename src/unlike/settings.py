@@ -286,19 +286,27 @@ PRESETS: dict[str, Sections] = {
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
-    # four views of two looks: PaDiM, PatchCore, PatchCore of what is small, and what whole images seldom do. Each is best on
-    # other images; the mean of their maps is near the best or above it on all, see docs/why.md
+    # three questions to two looks of one network: what is left of a whole image where it is usually little; the same of what
+    # is small; and whether anything like it was seen anywhere. Each is best on other images; the mean of their maps is near
+    # the best or above it on all, see docs/why.md
     "ensemble": {
-        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200, "fine": [3]},
+        "model": {
+            "name": "features",
+            "stages": [2, 3, 4],
+            "cell": 16,
+            "scale": "unit",
+            "dimensions": 300,
+            "fine": [2, 3],
+        },
         "scorer": {
             "name": "fusion",
-            "scorers": ["gaussian", "neighbours", "neighbours_fine", "pca"],
+            "scorers": ["pca", "pca_fine", "neighbours_fine"],
             "settings": {
-                "gaussian": {"look": 0, "positions": "each", "shrinkage": 0.1},
-                "neighbours": {"look": 0, "least": 4000},
-                "neighbours_fine": {"look": 1, "least": 4000},
-                "pca": {"look": 1, "code": "vector", "components": 0.8, "distance": "euclidean"},
+                "pca": {"look": 0, "code": "vector", "components": 0.8, "distance": "whitened"},
+                "pca_fine": {"look": 1, "code": "vector", "components": 0.8, "distance": "euclidean"},
+                "neighbours_fine": {"look": 1, "least": 4000, "metric": "mahalanobis"},
             },
+            "weights": [2, 1, 2],
             "scale": "line",
         },
         "map": {"reduction": "max"},
@@ -310,11 +318,11 @@ PRESETS: dict[str, Sections] = {
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
-    # the linear feature autoencoder at its best, computed and not trained: whole images' components. Stages and share were
-    # chosen by synthetic defects of three sets, and by real ones of polycrystalline cells and turned transistors
+    # the linear feature autoencoder at its best, computed and not trained: whole images' components, and what they leave
+    # held against what they usually leave at each place. All was chosen on the sets that the default was chosen on
     "feature-pca": {
-        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "averaging": 1, "scale": "unit"},
-        "scorer": {"name": "pca", "code": "vector", "components": 0.9, "distance": "euclidean"},
+        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "scale": "unit", "dimensions": 300},
+        "scorer": {"name": "pca", "code": "vector", "components": 0.8, "distance": "whitened"},
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
@@ -337,19 +345,11 @@ PRESETS: dict[str, Sections] = {
         "training": {"objective": "cosine"},
     },
     # no pretrained weights: learned by repairing and marking synthetic defects; then how far each place is from normal
-    # ones, and what whole images seldom do, chosen on turned transistors and polycrystalline cells
+    # ones, by the gaps that are usual, which was chosen on turned transistors and polycrystalline cells
     "repair": {
         "model": {"name": "repair"},
-        "scorer": {
-            "name": "fusion",
-            "scorers": ["neighbours", "pca"],
-            "settings": {
-                "neighbours": {"scale": "standardise", "least": 4000},
-                "pca": {"code": "vector", "components": 0.8, "distance": "euclidean"},
-            },
-            "scale": "line",
-        },
-        "map": {"reduction": "top", "top_share": 0.003},
+        "scorer": {"name": "neighbours", "metric": "mahalanobis", "least": 4000},
+        "map": {"reduction": "top", "top_share": 0.02},
         "data": {"size": 256},
         "augment": {"horizontal_flip": 0.5},
         "corruption": {"defect_share": 0.75},

@@ -15,14 +15,14 @@ from sklearn.decomposition import PCA
 
 from unlike.errors import ConfigError, DataError
 from unlike.models import ImageShape, Model
-from unlike.scoring import SCORERS, gaussian, neighbours
+from unlike.scoring import SCORERS, neighbours
 from unlike.scoring.codes import CodeConfig, _RowSample, nearest
 from unlike.scoring.fusion import FusionConfig, FusionScorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.kmeans import EquilibriumConfig, EquilibriumScorer, KMeansConfig, KMeansScorer
 from unlike.scoring.mixture import MixtureConfig, MixtureScorer
 from unlike.scoring.moments import Moments, moments_of
-from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer, choose_coreset
+from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer, choose_coreset, gaps_to_nearest
 from unlike.scoring.pca import PCAConfig, PCAScorer
 from unlike.scoring.remembered import Remembered
 
@@ -135,6 +135,48 @@ def test_pca_of_whole_codes_wider_than_any_covariance_says_where_the_error_lies(
     np.testing.assert_array_equal(copy.maps(model_of(others), others).numpy(), maps)
 
 
+def test_what_components_leave_is_whitened_at_each_place():
+    """By what is left of normal codes there, their mean included in the whole's."""
+    random = np.random.default_rng(0)
+    ways = random.normal(size=(3, 1, 4, 2, 3)) * 5
+    spread = random.uniform(0.1, 3, size=(4, 2, 3))  # each number of each place has its own
+    draw = lambda count: (  # noqa: E731
+        torch.tensor(
+            (random.normal(size=(3, count, 1, 1, 1)) * ways).sum(axis=0) + random.normal(size=(count, 4, 2, 3)) * spread
+        )
+    ).float()
+    normal, others = draw(90), draw(7)
+    others[2, :, 1, 2] += 12
+    config = PCAConfig(code="vector", components=3, distance="whitened", shrinkage=0.2)
+    scorer = fit(PCAScorer(config), normal)
+    maps = scorer.maps(model_of(others), others).numpy()
+    pca = PCA(3).fit(flat(normal))
+
+    def left(codes):
+        return (flat(codes) - pca.inverse_transform(pca.transform(flat(codes)))).reshape(codes.shape)
+
+    for y, x in np.ndindex(2, 3):
+        rows = left(normal)[:, :, y, x]
+        covariance = np.cov(rows.T, bias=True)
+        inverse = np.linalg.inv(0.8 * covariance + 0.2 * np.trace(covariance) / 4 * np.eye(4))
+        expected = [mahalanobis(row, rows.mean(axis=0), inverse) for row in left(others)[:, :, y, x]]
+        np.testing.assert_allclose(maps[:, y, x], expected, rtol=2e-2)
+    assert np.unravel_index(maps.argmax(), maps.shape) == (2, 1, 2)
+    copy = PCAScorer(config)
+    copy.restore(scorer.state())
+    np.testing.assert_array_equal(copy.maps(model_of(others), others).numpy(), maps)
+
+
+def test_whitened_is_for_whole_codes_as_they_are():
+    for settings in ({}, {"code": "mean"}, {"code": "vector", "scale": "whiten"}, {"code": "vector", "unit": True}):
+        with pytest.raises(ConfigError, match=r"scorer\.distance = 'whitened' .* expected code = 'vector'"):
+            PCAConfig(distance="whitened", **settings)
+    with pytest.raises(ConfigError, match=r"scorer\.shrinkage"):
+        PCAConfig(code="vector", distance="whitened", shrinkage=2)
+    with pytest.raises(ConfigError, match=r"4 positions .* take 3\.9 GB, more than 2; take distance = 'euclidean'"):
+        fit(PCAScorer(PCAConfig(code="vector", distance="whitened")), torch.rand(3, 9000, 2, 2))
+
+
 def test_components_of_whole_codes_are_fewer_than_images():
     def keep(components):
         codes = torch.tensor(np.random.default_rng(0).normal(size=(12, 3, 60, 60))).float()
@@ -196,6 +238,8 @@ def test_a_scaled_vector_has_no_places():
         lambda **look: GaussianScorer(GaussianConfig(**look)),
         lambda **look: NeighboursScorer(NeighboursConfig(**look)),
         lambda **look: PCAScorer(PCAConfig(code="vector", components=4, distance="euclidean", **look)),
+        lambda **look: PCAScorer(PCAConfig(code="vector", components=4, distance="whitened", **look)),
+        lambda **look: NeighboursScorer(NeighboursConfig(metric="mahalanobis", **look)),
     ],
 )
 def test_of_several_looks_one_is_measured(make):
@@ -240,38 +284,59 @@ def test_gaussian_of_each_position():
         np.testing.assert_allclose(maps[:, y, x], expected, rtol=1e-3)
 
 
-def test_positions_are_whitened_some_at_a_time_and_come_out_the_same(monkeypatch):
-    random = np.random.default_rng(0)
-    grids = torch.tensor(random.normal(size=(30, 6, 4, 5)), dtype=torch.float32)
-    grids[:, :, 2, 3] = 1.0  # a place that never varies: what it is given depends on the others
-
-    def whitenings():
-        for shrinkage in ("auto", 0.1):
-            config = GaussianConfig(positions="each", shrinkage=shrinkage)
-            yield fit(GaussianScorer(config), grids, batch=7).learned["whitening"]
-
-    together, largest, whiten = list(whitenings()), [], gaussian.whitening_of
-    monkeypatch.setattr(gaussian, "BLOCK_BYTES", 3 * 8 * 6 * 6)
-    monkeypatch.setattr(
-        gaussian, "whitening_of", lambda *parts: (largest.append(len(parts[0].mean)), whiten(*parts))[1]
-    )
-    for found, expected in zip(whitenings(), together, strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    assert largest == [3, 3, 3, 3, 3, 3, 2] * 2
-    assert torch.isfinite(together[0]).all()
-
-
-def test_a_block_of_positions_is_one_at_least():
-    assert gaussian.blocks(3, 100_000) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert sum(8 * 200**2 * len(range(256)[part]) for part in gaussian.blocks(256, 200)) == 8 * 200**2 * 256
-    assert max(8 * 200**2 * len(range(256)[part]) for part in gaussian.blocks(256, 200)) <= gaussian.BLOCK_BYTES
-
-
 def test_neighbours_are_the_nearest_of_the_bank(normal, others):
     scorer = fit(NeighboursScorer(NeighboursConfig(neighbours=3)), normal)
     expected = np.sort(cdist(flat(others), flat(normal)), axis=1)[:, :3].mean(axis=1)
     np.testing.assert_allclose(scores(scorer, others), expected, rtol=1e-4)
     assert scores(fit(NeighboursScorer(NeighboursConfig()), normal), normal).max() == 0  # each is in the bank
+
+
+def test_neighbours_by_the_gaps_that_normal_codes_have():
+    """Two crowds, far from each other: their own spread is what counts, not the way from one to the other."""
+    random = np.random.default_rng(0)
+    spread, apart = np.array([3.0, 0.05, 1.0]), np.array([0, 40.0, 0])
+
+    def draw(count):
+        return random.normal(size=(count, 3)) * spread + apart * random.integers(0, 2, size=(count, 1))
+
+    def grid(rows):
+        return torch.tensor(rows[:, :, None, None], dtype=torch.float32)
+
+    normal = draw(2000)
+    scorer = fit(NeighboursScorer(NeighboursConfig(metric="mahalanobis", shrinkage=0.0, least=300)), grid(normal))
+    whitening, bank = (scorer.learned[name].double().numpy() for name in ("whitening", "bank"))
+    lengths = np.linalg.norm(whitening, axis=1)
+    assert lengths[1] > 3 * max(lengths[0], lengths[2])  # what hardly varies counts most
+    others = draw(50)
+    expected = cdist((others - normal.astype(np.float32).mean(axis=0)) @ whitening, bank).min(axis=1)
+    np.testing.assert_allclose(scores(scorer, grid(others)), expected, rtol=1e-2, atol=1e-3)
+    along, across = normal[:1] + np.array([2.0, 0, 0]), normal[:1] + np.array([0, 2.0, 0])
+    assert scores(scorer, grid(across)) > 3 * scores(scorer, grid(along))
+    copy = NeighboursScorer(scorer.config)
+    copy.restore(scorer.state())
+    np.testing.assert_array_equal(scores(copy, grid(others)), scores(scorer, grid(others)))
+
+
+def test_gaps_are_those_to_the_nearest_other_chosen_code(monkeypatch):
+    rows = torch.tensor(np.random.default_rng(0).normal(size=(300, 4)), dtype=torch.float32)
+    chosen = np.arange(0, 300, 3)
+    monkeypatch.setattr(neighbours, "BLOCK", 700)  # seven rows at a time
+    found = np.linalg.norm(gaps_to_nearest(rows, chosen, seed=0), axis=1)
+    distances = cdist(rows.numpy(), rows.numpy()[chosen])
+    distances[chosen, np.arange(100)] = np.inf
+    np.testing.assert_allclose(found, distances.min(axis=1), rtol=1e-4)
+    monkeypatch.setattr(neighbours, "PAIRS", 20)
+    assert gaps_to_nearest(rows, chosen, seed=0).shape == (20, 4)
+
+
+def test_a_bank_of_copies_has_no_gaps_and_still_measures():
+    codes = torch.tensor(np.repeat([[0.0, 1.0], [5.0, 2.0]], 30, axis=0)[:, :, None, None], dtype=torch.float32)
+    scorer = fit(NeighboursScorer(NeighboursConfig(metric="mahalanobis")), codes)
+    found = scores(scorer, torch.cat([codes[:1], codes[:1] + 1]))
+    assert found[0] == 0
+    assert 0 < found[1] < np.inf
+    with pytest.raises(ConfigError, match=r"scorer\.shrinkage"):
+        NeighboursConfig(shrinkage=-1)
 
 
 def test_coreset_is_the_greedy_one():

@@ -32,6 +32,7 @@ class FusionConfig:
     scorers: tuple[str, ...] = ("residual", "kmeans")  # one may come again: neighbours, and neighbours_fine
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by scorer: {kmeans = {clusters = 3}}
     combine: Literal["mean", "max"] = "mean"
+    weights: tuple[float, ...] | None = None  # of the scorers in the mean, in their order; none: all alike
     scale: Literal["levels", "line"] = "levels"  # of each: by the two levels, or by the first alone, in a straight line
     per_category: bool = True  # as of scorers of codes, where all of them are such
 
@@ -41,13 +42,20 @@ class FusionConfig:
                 f"scorer.scorers: expected two different names of scorers or more, not fusion, came {list(self.scorers)}; "
                 "a scorer that comes again, with other settings, has a word of its own after it, as neighbours_fine"
             )
+        if self.weights is not None and (
+            self.combine != "mean" or len(self.weights) != len(self.scorers) or not min(self.weights) > 0
+        ):
+            raise ConfigError(
+                f"scorer.weights: expected a number above 0 for each of {len(self.scorers)} scorers, with combine = 'mean', "
+                f"came {list(self.weights)} with '{self.combine}'"
+            )
         for name in self.settings:
             if name not in self.scorers:
                 raise unknown("scorer.settings", name, self.scorers)
 
 
 class FusionScorer(Scorer):
-    """The mean, or the highest, of several scorers, each brought to a scale on which normal images look alike.
+    """The mean, weighted or not, or the highest, of several scorers, each brought to a scale on which normal images look alike.
 
     A scorer's values are stretched so that 0 stays 0, the median score of held-out normal images becomes 1, and what
     all but one in twenty of them stay below becomes 2; beyond that a straight line. `scale = "line"` only makes the
@@ -130,7 +138,10 @@ class FusionScorer(Scorer):
         pairs = zip(views.unbind(dim=1), self.levels.tolist(), strict=True)
         line = self.config.scale == "line"
         maps = torch.stack([view / middle if line else stretch(view, middle, high) for view, (middle, high) in pairs])
-        return maps.mean(dim=0) if self.config.combine == "mean" else maps.amax(dim=0)
+        if self.config.combine == "max":
+            return maps.amax(dim=0)
+        weights = maps.new_tensor(self.config.weights or [1.0] * len(maps))
+        return (maps * (weights / weights.sum())[:, None, None, None]).sum(dim=0)
 
 
 def stretch(values: Tensor, middle: float, high: float) -> Tensor:

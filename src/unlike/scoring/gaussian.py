@@ -15,10 +15,8 @@ from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_varied
-from unlike.scoring.moments import Moments, floors_of, moments_of, whitening_of
-
-MOST_BYTES = 2_000_000_000  # of covariances, one a position, and of the matrices that are learned from them
-BLOCK_BYTES = 16_000_000  # of the covariances that are inverted at a time, several copies of which are made
+from unlike.scoring.moments import Moments, moments_of, whitening_of
+from unlike.scoring.places import check_places, lengths_at, rows_of, whiten_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +53,9 @@ class GaussianScorer(CodeScorer):
         moments: Moments | None = None
         with torch.no_grad():
             for images in train:
-                code = self._look(model, images).flatten(2).transpose(1, 2)  # (B, P, D)
+                code = rows_of(self._look(model, images))  # (B, P, D)
                 if moments is None:
-                    _check_size(code.shape[1], code.shape[2])
+                    check_places(code.shape[1], code.shape[2], "positions = 'pooled'")
                     moments = Moments(code.shape[2], positions=code.shape[1])
                 moments.add(code)
         assert moments is not None, "there are normal images"
@@ -67,7 +65,7 @@ class GaussianScorer(CodeScorer):
             )
         check_varied(moments)
         self.mean = torch.from_numpy(moments.mean.astype(np.float32))  # (P, D)
-        self.learned = {"whitening": torch.from_numpy(_whiten_each(moments, self.config.shrinkage))}
+        self.learned = {"whitening": torch.from_numpy(whiten_each(moments, self.config.shrinkage))}
         return self
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
@@ -75,9 +73,9 @@ class GaussianScorer(CodeScorer):
             return super().maps(model, images)
         self._move(images.device)
         code = self._look(model, images)  # (B, D, h, w)
-        apart = code.flatten(2).permute(2, 0, 1) - self.mean[:, None]  # type: ignore[index]  # (P, B, D)
-        distances: Tensor = torch.linalg.vector_norm(apart @ self.learned["whitening"], dim=2)  # (P, B)
-        return distances.T.reshape(len(images), code.shape[2], code.shape[3])
+        assert self.mean is not None, "fit or restore comes first"
+        gaps = code - self.mean.T.reshape(code.shape[1:])
+        return lengths_at(gaps, self.learned["whitening"])
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         auto = self.config.shrinkage == "auto"
@@ -88,34 +86,3 @@ class GaussianScorer(CodeScorer):
     def distances(self, rows: Tensor) -> Tensor:
         distances: Tensor = torch.linalg.vector_norm(rows @ self.learned["whitening"], dim=1)
         return distances
-
-
-def _whiten_each(moments: Moments, shrinkage: float | Literal["auto"]) -> Floats:
-    """Matrices (P, D, D), one for each position, made some positions at a time: beside the sums there is little else."""
-    count, width = moments.mean.shape
-    floors = floors_of(moments)
-    whitening = np.empty((count, width, width), np.float32)
-    for block in blocks(count, width):
-        part = moments.at(block)
-        share = part.shrinkage() if shrinkage == "auto" else np.array(shrinkage)
-        whitening[block] = whitening_of(part, share, floors[block])
-    return whitening
-
-
-def blocks(positions: int, width: int) -> list[slice]:
-    """Positions whose covariances of `width` numbers a side are no more than BLOCK_BYTES together, or one at a time.
-
-    >>> blocks(5, 1000)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
-    """
-    step = max(1, BLOCK_BYTES // (8 * width * width))
-    return [slice(start, start + step) for start in range(0, positions, step)]
-
-
-def _check_size(positions: int, width: int) -> None:
-    size = (8 + 4) * positions * width * width  # sums in double precision, and what is learned
-    if size > MOST_BYTES:
-        raise ConfigError(
-            f"{positions:,} positions with a covariance of {width:,} x {width:,} each take {size / 1e9:,.1f} GB, more than "
-            f"{MOST_BYTES / 1e9:.0f}; take positions = 'pooled', a narrower code or a coarser grid"
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from unlike.config import check_range
 from unlike.errors import ConfigError
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, nearest
-from unlike.scoring.moments import Moments
+from unlike.scoring.moments import Moments, moments_of, whitening_of
 
 FAR = 1024  # rows among which picks are made before all are looked at again
 BLOCK = 4_000_000  # distances computed at once
+PAIRS = 12_000  # of a code and its nearest, by which gaps are measured
 NARROW = 32  # numbers a code, while it is chosen or not: 128 choose no better, and cost four times as much
 
 
@@ -28,9 +30,15 @@ class NeighboursConfig(CodeConfig):
     least: int = 2000  # codes, if there are so many, and
     most: int = 10_000  # codes
     candidates: int = 60_000  # random codes among which to choose
+    metric: Literal["euclidean", "mahalanobis"] = (
+        "euclidean"  # the latter by how far normal codes are from their nearest
+    )
+    shrinkage: float | Literal["auto"] = 0.1  # of the covariance of such gaps to a sphere
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
+        if self.shrinkage != "auto":
+            check_range("scorer.shrinkage", self.shrinkage, 0, 1)
         check_range("scorer.share", self.share, 1e-9, 1)
         for name in ("neighbours", "least", "most", "candidates"):
             if getattr(self, name) < 1:
@@ -44,6 +52,10 @@ class NeighboursScorer(CodeScorer):
 
     The coreset is PatchCore's (Roth et al., 2022): greedily, the code farthest from those chosen, as seen in 32 random
     directions, which keep distances well enough for that.
+
+    Between a normal code and its nearest there is always a gap, and it is wide in some directions and narrow in others.
+    `metric = "mahalanobis"` measures under the shrunk covariance of such gaps: what is unusual is a gap where there
+    hardly ever is one.
     """
 
     Config = NeighboursConfig
@@ -56,11 +68,42 @@ class NeighboursScorer(CodeScorer):
         config = self.config
         check_enough(len(rows), config.neighbours, "neighbours", "scorer.neighbours")
         size = min(max(round(config.share * moments.count), config.least, config.neighbours), config.most, len(rows))
-        chosen = choose_coreset(_narrow(torch.from_numpy(rows), seed), size, seed)
-        return {"bank": rows[chosen]}
+        codes = torch.from_numpy(rows)
+        chosen = choose_coreset(_narrow(codes, seed), size, seed)
+        if config.metric == "euclidean":
+            return {"bank": rows[chosen]}
+        gaps = moments_of(gaps_to_nearest(codes, chosen, seed))
+        share = gaps.shrinkage() if config.shrinkage == "auto" else np.array(config.shrinkage)
+        whitening = whitening_of(gaps, share).astype(np.float32)
+        whitened = codes @ torch.from_numpy(whitening)
+        chosen = choose_coreset(_narrow(whitened, seed), size, seed)
+        return {"bank": whitened[chosen].numpy(), "whitening": whitening}
 
     def distances(self, rows: Tensor) -> Tensor:
+        if self.config.metric == "mahalanobis":
+            rows = rows @ self.learned["whitening"]
         return nearest(rows, self.learned["bank"], self.config.neighbours).mean(dim=1)
+
+
+def gaps_to_nearest(rows: Tensor, chosen: np.ndarray[tuple[int], np.dtype[np.intp]], seed: int) -> Floats:
+    """Of some random rows (N, D), at most PAIRS, each less the nearest of the chosen ones that is not itself: (n, D).
+
+    >>> gaps_to_nearest(torch.tensor([[0.0], [3.0], [7.0]]), np.array([0, 1]), seed=0).tolist()
+    [[-3.0], [3.0], [4.0]]
+    """
+    some = np.sort(np.random.default_rng(seed).permutation(len(rows))[:PAIRS])
+    points = rows[chosen]
+    lengths, gaps = points.square().sum(dim=1), []
+    block = max(1, BLOCK // len(points))
+    for start in range(0, len(some), block):
+        part = some[start : start + block]
+        closeness = torch.addmm(
+            lengths, rows[part], points.T, alpha=-2
+        )  # (n, M) squared distance, less the row's length
+        closeness[torch.from_numpy(part[:, None] == chosen)] = torch.inf
+        gaps.append(rows[part] - points[closeness.argmin(dim=1)])
+    found: Floats = torch.cat(gaps).numpy()
+    return found
 
 
 def _narrow(rows: Tensor, seed: int) -> Tensor:

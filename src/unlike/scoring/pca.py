@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlike.errors import DataError
+from unlike.config import check_range
+from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_components, principal
 from unlike.scoring.moments import Moments
+from unlike.scoring.places import check_places, lengths_at, rows_of, whiten_each
 
 FLOOR = 1e-6  # of the largest variance: directions with less are taken to have as much
 MOST_WHOLE = 1000  # whole images whose components are computed, of more a random sample
@@ -24,19 +27,28 @@ class PCAConfig(CodeConfig):
     """How many directions count as normal, and how the rest is measured."""
 
     components: int | float = 0.95  # kept; below 1, as many as explain that share of the variance
-    distance: Literal["error", "euclidean", "mahalanobis"] = (
-        "error"  # in the discarded directions: squared, as a length at each place, or squared over their variances
+    distance: Literal["error", "euclidean", "mahalanobis", "whitened"] = (
+        "error"  # in the discarded directions: squared, as a length at each place, or squared over their variances  # whitened, of whole images: as a length at each place, under what is usually left there
     )
+    shrinkage: float | Literal["auto"] = 0.1  # of what is left at each place to a sphere, where it is whitened
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
         check_components(self.components)
+        if self.shrinkage != "auto":
+            check_range("scorer.shrinkage", self.shrinkage, 0, 1)
+        if self.distance == "whitened" and (self.unit or not self.whole):
+            raise ConfigError(
+                "scorer.distance = 'whitened' measures what is left of whole images as they are: expected code = 'vector', "
+                "scale = 'none', no reduce and no unit"
+            )
 
     @property
     def whole(self) -> bool:
         """Whether an image is one row, as it is, and an error is wanted where it lies on the grid."""
+        placed = self.distance in ("euclidean", "whitened")
         as_it_is = self.scale == "none" and self.reduce is None
-        return self.code == "vector" and self.distance == "euclidean" and as_it_is
+        return self.code == "vector" and placed and as_it_is
 
 
 class PCAScorer(CodeScorer):
@@ -49,6 +61,10 @@ class PCAScorer(CodeScorer):
     is no part of any, so it is not rebuilt, and its error lies where it is, as `distance = "euclidean"` tells: the linear
     autoencoder at its best (Baldi & Hornik, 1989), of the codes, without training. Its components come from the products
     of images with each other, so that a code may be as wide as it likes.
+
+    `distance = "whitened"` holds that error against what is left of normal images at the same place: its length under
+    their shrunk covariance, as PaDiM does for codes as they are (Defard et al., 2021). Light, pose and kind are then
+    part of no place's spread.
     """
 
     Config = PCAConfig
@@ -62,12 +78,19 @@ class PCAScorer(CodeScorer):
     def most_rows(self) -> int:
         return MOST_WHOLE if self.config.whole else super().most_rows
 
+    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:
+        super().fit(model, train, held_out, seed)
+        if self.config.distance == "whitened":
+            self.learned["whitening"] = torch.from_numpy(self._whiten(model, train))
+        return self
+
     def maps(self, model: Model, images: Tensor) -> Tensor:
         if not self.config.whole:
             return super().maps(model, images)
-        code = self._look(model, images)  # (B, D, h, w)
-        self._move(code.device)
-        return torch.linalg.vector_norm(self._error(self._prepare(code.flatten(1))).view_as(code), dim=1)  # type: ignore[no-any-return]
+        left = self._left_over(model, images)  # (B, D, h, w)
+        if self.config.distance == "whitened":
+            return lengths_at(left, self.learned["whitening"])
+        return torch.linalg.vector_norm(left, dim=1)  # type: ignore[no-any-return]
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         whole = self.config.whole
@@ -84,6 +107,25 @@ class PCAScorer(CodeScorer):
             return (rows @ self.learned["discarded"]).square().sum(dim=1)
         squared = self._error(rows).square().sum(dim=1)
         return squared.sqrt() if self.config.distance == "euclidean" else squared
+
+    def _left_over(self, model: Model, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> what of each whole code no component rebuilds, where it lies on the grid (B, D, h, w)."""
+        code = self._look(model, images)
+        self._move(code.device)
+        return self._error(self._prepare(code.flatten(1))).view_as(code)
+
+    def _whiten(self, model: Model, train: Iterable[Tensor]) -> Floats:
+        """(P, D, D), by what is left of normal images at each place."""
+        moments: Moments | None = None
+        with torch.no_grad():
+            for images in train:
+                left = rows_of(self._left_over(model, images))  # (B, P, D)
+                if moments is None:
+                    check_places(left.shape[1], left.shape[2], "distance = 'euclidean'")
+                    moments = Moments(left.shape[2], positions=left.shape[1])
+                moments.add(left)
+        assert moments is not None, "there are normal images"
+        return whiten_each(moments, self.config.shrinkage)
 
     def _error(self, rows: Tensor) -> Tensor:  # (N, D)
         """What of each row is in no direction that is kept, (N, D)."""
