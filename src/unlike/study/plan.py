@@ -318,7 +318,8 @@ def _flatten(table: Any, where: str) -> Flat:
         raise ConfigError(f"{where}: expected settings by name, came {table!r}")
     flat: Flat = {}
     for name, value in table.items():
-        nested = isinstance(value, Mapping) and not _is_range(value)
+        section = "." not in name  # what has a key already, such as scorer.settings, may be a table itself
+        nested = section and isinstance(value, Mapping) and not _is_range(value)
         found = {f"{name}.{key}": inner for key, inner in value.items()} if nested else {name: value}
         for key, inner in found.items():
             known = SHORT.get(key, key)
