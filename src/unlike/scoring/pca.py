@@ -30,7 +30,7 @@ class PCAConfig(CodeConfig):
     distance: Literal["error", "euclidean", "mahalanobis", "whitened"] = (
         "error"  # in the discarded directions: squared, as a length at each place, or squared over their variances  # whitened, of whole images: as a length at each place, under what is usually left there
     )
-    shrinkage: float | Literal["auto"] = 0.1  # of what is left at each place to a sphere, where it is whitened
+    shrinkage: float | Literal["auto"] = 0.3  # of what is left at each place to a sphere, where it is whitened
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
