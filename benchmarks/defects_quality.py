@@ -26,10 +26,18 @@ from unlike.demo import write_cells
 SETS = {"magnetic_tile": "magnetic_tile", "transistor": "mvtec_ad_256/transistor", "elpv-mono": None}
 
 
+def same_training(one: Detector, other: Detector) -> bool:
+    """Whether both learn the same model in the same way, however they are scored."""
+    sections = one.settings.to_sections(), other.settings.to_sections()
+    names = ("model", "data", "augment", "corruption", "training")
+    return all(sections[0][name] == sections[1][name] for name in names)
+
+
 def measure(images: Path, choice: dict, seed: int, kept: Path | None) -> dict:
     start = time.process_time()
-    trained = kept is not None and kept.exists()
-    model = Detector.load(kept).model_ if trained else None
+    known = Detector.load(kept) if kept is not None and kept.exists() else None
+    trained = known is not None and same_training(known, Detector(**choice))
+    model = known.model_ if trained else None
     detector = Detector(**choice, seed=seed, device="cpu").fit(images, model=model)
     seconds = None if trained else round(time.process_time() - start, 1)
     if kept is not None and not trained:

@@ -162,7 +162,8 @@ def test_tiles_larger_than_the_images(normal, tmp_path, capsys):
 def test_scorers_that_learn_each_place_are_refused(normal, scorer, config):
     settings = {"data": {"tile": 32}, "scorer": config}
     with pytest.raises(
-        ConfigError, match=r"scorer\.\w+ = '(each|whitened)' learns every place of an image by itself, and a tile"
+        ConfigError,
+        match=r"scorer\.(settings\.gaussian\.)?\w+ = '(each|whitened)' learns every place of an image by itself, and a tile",
     ):
         Detector("conv", scorer, settings=settings).fit(normal)
 

@@ -37,6 +37,7 @@ from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.apart import Apart, learn, number_categories
 from unlike.scoring.codes import CodeScorer
 from unlike.scoring.crosswise import score_views, view_out_of_fold
+from unlike.scoring.fusion import FusionScorer
 from unlike.scoring.remembered import Remembered, Remembering
 from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
@@ -131,14 +132,22 @@ def make_scorer(settings: Settings, model: Model, parts: Sequence[Sequence[str]]
         return Apart(partial(make_scorer, settings, model), parts)
     scorer = SCORERS[settings.scorer_name](settings.scorer)
     scorer.check(model)
-    for part in (scorer, *getattr(scorer, "members", ())) if settings.data.tile is not None else ():
-        for name, value in PLACED.items():
-            if getattr(part.config, name, None) == value:
-                raise ConfigError(
-                    f"scorer.{name} = '{value}' learns every place of an image by itself, and a tile may come from any place; "
-                    "take a scorer that knows no places, as preset patchcore has, or leave data.tile out"
-                )
+    if settings.data.tile is not None:
+        _check_places(scorer, "scorer")
+        if isinstance(scorer, FusionScorer):
+            for name, member in zip(scorer.config.scorers, scorer.members, strict=True):
+                _check_places(member, f"scorer.settings.{name}")
     return scorer
+
+
+def _check_places(scorer: Scorer, section: str) -> None:
+    """Raise ConfigError where a scorer learns each place by itself, which tiles have none of."""
+    for name, value in PLACED.items():
+        if getattr(scorer.config, name, None) == value:
+            raise ConfigError(
+                f"{section}.{name} = '{value}' learns every place of an image by itself, and a tile may come from any place; "
+                "take a scorer that knows no places, as preset patchcore has, or leave data.tile out"
+            )
 
 
 def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) -> bool:

@@ -73,6 +73,20 @@ def test_scorer_keeps_its_promise(scorer, model):
         check_scorer(made, of)
 
 
+@pytest.mark.parametrize("model", ["conv", "features", "pixels"])
+@pytest.mark.parametrize(
+    ("scorer", "settings"),
+    [
+        ("pca", {"code": "vector", "components": 0.8, "distance": "whitened"}),
+        ("pca", {"code": "vector", "components": 1, "distance": "euclidean"}),
+        ("neighbours", {"metric": "mahalanobis"}),
+        ("gaussian", {"positions": "each", "shrinkage": 0.1}),
+    ],
+)
+def test_scorer_keeps_its_promise_with_other_settings(scorer, settings, model):
+    check_scorer(SCORERS[scorer](SCORERS[scorer].Config(**settings)), build(model))
+
+
 @pytest.mark.parametrize("name", THRESHOLDS)
 def test_threshold_keeps_its_promise(name):
     check_threshold(THRESHOLDS[name])

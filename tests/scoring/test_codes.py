@@ -167,13 +167,46 @@ def test_what_components_leave_is_whitened_at_each_place():
     np.testing.assert_array_equal(copy.maps(model_of(others), others).numpy(), maps)
 
 
+@pytest.mark.parametrize("count", [3, 4, 5, 8])
+def test_of_few_images_something_is_always_left_to_whiten_by(count):
+    """Were all components kept, what is left would be rounding, and by that all new images would be endlessly strange."""
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(count + 6, 3, 8, 8))).float()
+    for components in (0.999999, 0.8):
+        config = PCAConfig(code="vector", components=components, distance="whitened")
+        scorer = fit(PCAScorer(config), codes[:count])
+        assert scorer.learned["kept"].shape[1] < count - 1
+        assert scores(scorer, codes[count:]).max() < 100
+        alone = torch.cat([scorer.maps(model_of(codes), code[None]) for code in codes])
+        torch.testing.assert_close(alone, scorer.maps(model_of(codes), codes), rtol=1e-4, atol=1e-4)
+    copies = codes[:3].repeat(2, 1, 1, 1) + 1e-6 * codes[:1]
+    close = fit(PCAScorer(PCAConfig(code="vector", components=0.8, distance="whitened")), copies)
+    assert scores(close, codes[count:]).max() < 1e4
+    with pytest.raises(DataError, match=f"{count - 1} components of {count} codes .* expected {count - 2} or fewer"):
+        fit(PCAScorer(PCAConfig(code="vector", components=count - 1, distance="whitened")), codes[:count])
+
+
+def test_what_whitens_lies_where_the_rest_does(monkeypatch):
+    """As after a fit on an accelerator; `meta` stands for one."""
+
+    def elsewhere(scorer, model, train):
+        scorer._move(torch.device("meta"))
+        return np.ones((4, 3, 3), np.float32)
+
+    monkeypatch.setattr(PCAScorer, "_whiten", elsewhere)
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(9, 3, 2, 2))).float()
+    scorer = fit(PCAScorer(PCAConfig(code="vector", components=2, distance="whitened")), codes)
+    assert {value.device.type for value in (scorer.mean, *scorer.learned.values())} == {"meta"}
+
+
 def test_whitened_is_for_whole_codes_as_they_are():
     for settings in ({}, {"code": "mean"}, {"code": "vector", "scale": "whiten"}, {"code": "vector", "unit": True}):
         with pytest.raises(ConfigError, match=r"scorer\.distance = 'whitened' .* expected code = 'vector'"):
             PCAConfig(distance="whitened", **settings)
     with pytest.raises(ConfigError, match=r"scorer\.shrinkage"):
         PCAConfig(code="vector", distance="whitened", shrinkage=2)
-    with pytest.raises(ConfigError, match=r"4 positions .* take 3\.9 GB, more than 2; take distance = 'euclidean'"):
+    with pytest.raises(
+        ConfigError, match=r"4 positions .* take 3\.9 GB, .*; take distance = 'euclidean', .* smaller size"
+    ):
         fit(PCAScorer(PCAConfig(code="vector", distance="whitened")), torch.rand(3, 9000, 2, 2))
 
 
@@ -590,6 +623,9 @@ def test_nothing_to_learn_from_and_codes_that_are_too_wide(normal):
         fit(PCAScorer(PCAConfig()), wide)
     with pytest.raises(ConfigError, match="take code = 'mean'"):
         fit(PCAScorer(PCAConfig(code="vector")), wide)
+    varied = torch.rand(5, 9000, 1, 1)
+    with pytest.raises(ConfigError, match=r"codes of 9,000 numbers are too wide"):
+        fit(NeighboursScorer(NeighboursConfig(code="vector", metric="mahalanobis")), varied)
 
 
 def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_at():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -74,7 +76,8 @@ def test_a_mean_may_be_weighted():
         for member, levels in zip(fused.members, fused.levels, strict=True)
     ]
     np.testing.assert_allclose(scores(fused, others), 0.75 * parts[0] + 0.25 * parts[1], rtol=1e-4)
-    for chosen in ({"weights": (1,)}, {"weights": (1, 0)}, {"weights": (1, 2), "combine": "max"}):
+    wrong = [{"weights": weights} for weights in ((1,), (1, 0), (1, math.nan), (math.inf, 1))]
+    for chosen in (*wrong, {"weights": (1, 2), "combine": "max"}):
         with pytest.raises(ConfigError, match=r"scorer\.weights: expected a number above 0 for each of 2 scorers"):
             FusionConfig(scorers=TWO.scorers, **chosen)
 

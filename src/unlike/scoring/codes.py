@@ -88,7 +88,7 @@ class CodeScorer(Scorer):
             for images in train:
                 rows = self._rows(model, images)[0]
                 if moments is None:
-                    _check_width(rows.shape[1], self.config, wants_covariance)
+                    check_width(rows.shape[1], self.config, wants_covariance)
                     moments = Moments(rows.shape[1], covariance=wants_covariance)
                 moments.add(rows)
                 sample.add(rows)
@@ -307,7 +307,8 @@ class _RowSample:
         self._rows[where], self._keys[where], self._numbers[where] = values, keys, numbers
 
 
-def _check_width(width: int, config: CodeConfig, covariance: bool) -> None:
+def check_width(width: int, config: CodeConfig, covariance: bool) -> None:
+    """Raise ConfigError where a covariance that is wanted would be too large."""
     if covariance and width > WIDEST:
         instead = "code = 'mean'" if config.code == "vector" else "a model with a narrower code"
         raise ConfigError(

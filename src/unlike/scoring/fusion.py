@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -43,11 +44,13 @@ class FusionConfig:
                 "a scorer that comes again, with other settings, has a word of its own after it, as neighbours_fine"
             )
         if self.weights is not None and (
-            self.combine != "mean" or len(self.weights) != len(self.scorers) or not min(self.weights) > 0
+            self.combine != "mean"
+            or len(self.weights) != len(self.scorers)
+            or not all(0 < weight < math.inf for weight in self.weights)
         ):
             raise ConfigError(
                 f"scorer.weights: expected a number above 0 for each of {len(self.scorers)} scorers, with combine = 'mean', "
-                f"came {list(self.weights)} with '{self.combine}'"
+                f"or none; came {list(self.weights)} with '{self.combine}'"
             )
         for name in self.settings:
             if name not in self.scorers:

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlike.config import check_range
 from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_varied
-from unlike.scoring.moments import Moments, moments_of, whitening_of
-from unlike.scoring.places import check_places, lengths_at, rows_of, whiten_each
+from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whitening_of
+from unlike.scoring.places import lengths_at, moments_at, whiten_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +27,7 @@ class GaussianConfig(CodeConfig):
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
-        if self.shrinkage != "auto":
-            check_range("scorer.shrinkage", self.shrinkage, 0, 1)
+        check_shrinkage(self.shrinkage)
         if self.positions == "each" and (
             self.code != "grid" or self.unit or self.scale != "none" or self.reduce is not None
         ):
@@ -50,15 +48,7 @@ class GaussianScorer(CodeScorer):
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:
         if self.config.positions == "pooled":
             return super().fit(model, train, held_out, seed)
-        moments: Moments | None = None
-        with torch.no_grad():
-            for images in train:
-                code = rows_of(self._look(model, images))  # (B, P, D)
-                if moments is None:
-                    check_places(code.shape[1], code.shape[2], "positions = 'pooled'")
-                    moments = Moments(code.shape[2], positions=code.shape[1])
-                moments.add(code)
-        assert moments is not None, "there are normal images"
+        moments = moments_at((self._look(model, images) for images in train), "positions = 'pooled'")
         if not moments.finite:
             raise DataError(
                 "the code of a normal image is not finite: fit the model with a smaller training.learning_rate"

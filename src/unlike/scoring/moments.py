@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlike.config import check_range
 from unlike.records import Floats
 
 FLOOR = 1e-6  # share of a sphere in every covariance, so that each can be inverted
@@ -152,6 +153,12 @@ def whitening_of(moments: Moments, share: Floats, floors: Floats | None = None) 
     roots = torch.linalg.cholesky(torch.from_numpy(shrunk + floors[..., None, None] * np.eye(width)))  # L L^T
     inverse = torch.linalg.solve_triangular(roots, torch.eye(width, dtype=roots.dtype), upper=False)
     return np.asarray(inverse.mT)
+
+
+def check_shrinkage(share: float | str) -> None:
+    """Raise ConfigError unless it is a share, or auto: Ledoit & Wolf's rule."""
+    if share != "auto":
+        check_range("scorer.shrinkage", float(share), 0, 1)
 
 
 def floors_of(moments: Moments) -> Floats:

@@ -12,8 +12,8 @@ from torch import Tensor
 from unlike.config import check_range
 from unlike.errors import ConfigError
 from unlike.records import Floats
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, nearest
-from unlike.scoring.moments import Moments, moments_of, whitening_of
+from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, check_width, nearest
+from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whitening_of
 
 FAR = 1024  # rows among which picks are made before all are looked at again
 BLOCK = 4_000_000  # distances computed at once
@@ -30,15 +30,12 @@ class NeighboursConfig(CodeConfig):
     least: int = 2000  # codes, if there are so many, and
     most: int = 10_000  # codes
     candidates: int = 60_000  # random codes among which to choose
-    metric: Literal["euclidean", "mahalanobis"] = (
-        "euclidean"  # the latter by how far normal codes are from their nearest
-    )
-    shrinkage: float | Literal["auto"] = 0.1  # of the covariance of such gaps to a sphere
+    metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # the latter: under the covariance of usual gaps,
+    shrinkage: float | Literal["auto"] = 0.1  # of that covariance to a sphere; euclidean has no use for it
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
-        if self.shrinkage != "auto":
-            check_range("scorer.shrinkage", self.shrinkage, 0, 1)
+        check_shrinkage(self.shrinkage)
         check_range("scorer.share", self.share, 1e-9, 1)
         for name in ("neighbours", "least", "most", "candidates"):
             if getattr(self, name) < 1:
@@ -72,6 +69,7 @@ class NeighboursScorer(CodeScorer):
         chosen = choose_coreset(_narrow(codes, seed), size, seed)
         if config.metric == "euclidean":
             return {"bank": rows[chosen]}
+        check_width(rows.shape[1], config, covariance=True)
         gaps = moments_of(gaps_to_nearest(codes, chosen, seed))
         share = gaps.shrinkage() if config.shrinkage == "auto" else np.array(config.shrinkage)
         whitening = whitening_of(gaps, share).astype(np.float32)
@@ -97,9 +95,8 @@ def gaps_to_nearest(rows: Tensor, chosen: np.ndarray[tuple[int], np.dtype[np.int
     block = max(1, BLOCK // len(points))
     for start in range(0, len(some), block):
         part = some[start : start + block]
-        closeness = torch.addmm(
-            lengths, rows[part], points.T, alpha=-2
-        )  # (n, M) squared distance, less the row's length
+        # (n, M) squared distances, less the length of the row
+        closeness = torch.addmm(lengths, rows[part], points.T, alpha=-2)
         closeness[torch.from_numpy(part[:, None] == chosen)] = torch.inf
         gaps.append(rows[part] - points[closeness.argmin(dim=1)])
     found: Floats = torch.cat(gaps).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlike.config import check_range
 from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_components, principal
-from unlike.scoring.moments import Moments
-from unlike.scoring.places import check_places, lengths_at, rows_of, whiten_each
+from unlike.scoring.moments import Moments, check_shrinkage
+from unlike.scoring.places import check_places, lengths_at, moments_at, whiten_each
 
 FLOOR = 1e-6  # of the largest variance: directions with less are taken to have as much
+INSTEAD = "distance = 'euclidean'"  # where there is not memory enough to whiten
 MOST_WHOLE = 1000  # whole images whose components are computed, of more a random sample
 
 
@@ -27,20 +28,19 @@ class PCAConfig(CodeConfig):
     """How many directions count as normal, and how the rest is measured."""
 
     components: int | float = 0.95  # kept; below 1, as many as explain that share of the variance
-    distance: Literal["error", "euclidean", "mahalanobis", "whitened"] = (
-        "error"  # in the discarded directions: squared, as a length at each place, or squared over their variances  # whitened, of whole images: as a length at each place, under what is usually left there
-    )
-    shrinkage: float | Literal["auto"] = 0.3  # of what is left at each place to a sphere, where it is whitened
+    # how the rest is measured: squared (error), as a length (euclidean), or squared over variances (mahalanobis); of whole
+    # images euclidean is a length at each place, and whitened the same under what is usually left there
+    distance: Literal["error", "euclidean", "mahalanobis", "whitened"] = "error"
+    shrinkage: float | Literal["auto"] = 0.3  # of what is left at a place to a sphere; whitened alone has a use for it
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
         check_components(self.components)
-        if self.shrinkage != "auto":
-            check_range("scorer.shrinkage", self.shrinkage, 0, 1)
+        check_shrinkage(self.shrinkage)
         if self.distance == "whitened" and (self.unit or not self.whole):
             raise ConfigError(
                 "scorer.distance = 'whitened' measures what is left of whole images as they are: expected code = 'vector', "
-                "scale = 'none', no reduce and no unit"
+                f"scale = 'none', no reduce and no unit, came {self.code!r}, {self.scale!r}, {self.reduce} and {self.unit}"
             )
 
     @property
@@ -70,6 +70,7 @@ class PCAScorer(CodeScorer):
     Config = PCAConfig
     keeps_rows = False
     needs_covariance = True
+    _spread = 0.0  # variance of a number of a code, while it is learned
 
     def wants_covariance(self) -> bool:
         return not self.config.whole
@@ -79,9 +80,14 @@ class PCAScorer(CodeScorer):
         return MOST_WHOLE if self.config.whole else super().most_rows
 
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:
+        if self.config.distance == "whitened":
+            for images in itertools.islice(train, 1):  # rather now than when all have been looked at
+                _, width, height, across = self._look(model, images).shape
+                check_places(height * across, width, INSTEAD)
         super().fit(model, train, held_out, seed)
         if self.config.distance == "whitened":
-            self.learned["whitening"] = torch.from_numpy(self._whiten(model, train))
+            assert self.mean is not None, "it was fitted just now"
+            self.learned["whitening"] = torch.from_numpy(self._whiten(model, train)).to(self.mean.device)
         return self
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
@@ -94,6 +100,7 @@ class PCAScorer(CodeScorer):
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         whole = self.config.whole
+        self._spread = moments.variance / moments.width
         values, vectors = _principal_of_few(rows) if whole else principal(moments.covariance)
         kept = self._count(values, moments)
         values = np.maximum(values, FLOOR * values[0])
@@ -115,17 +122,9 @@ class PCAScorer(CodeScorer):
         return self._error(self._prepare(code.flatten(1))).view_as(code)
 
     def _whiten(self, model: Model, train: Iterable[Tensor]) -> Floats:
-        """(P, D, D), by what is left of normal images at each place."""
-        moments: Moments | None = None
-        with torch.no_grad():
-            for images in train:
-                left = rows_of(self._left_over(model, images))  # (B, P, D)
-                if moments is None:
-                    check_places(left.shape[1], left.shape[2], "distance = 'euclidean'")
-                    moments = Moments(left.shape[2], positions=left.shape[1])
-                moments.add(left)
-        assert moments is not None, "there are normal images"
-        return whiten_each(moments, self.config.shrinkage)
+        """(P, D, D), by what is left of normal images at each place; what is left by rounding alone is no spread."""
+        moments = moments_at((self._left_over(model, images) for images in train), INSTEAD)
+        return whiten_each(moments, self.config.shrinkage, FLOOR * self._spread)
 
     def _error(self, rows: Tensor) -> Tensor:  # (N, D)
         """What of each row is in no direction that is kept, (N, D)."""
@@ -135,6 +134,10 @@ class PCAScorer(CodeScorer):
     def _count(self, values: Floats, moments: Moments) -> int:
         """How many components are kept; at least one is left out, or nothing could be strange."""
         components, most = self.config.components, min(len(values), moments.width - 1)
+        if (
+            self.config.distance == "whitened"
+        ):  # if nothing of normal images were left, there would be nothing to whiten by
+            most = min(most, len(values) - 1)
         if components < 1:
             explained = np.cumsum(values) / values.sum()
             return int(min(np.searchsorted(explained, components) + 1, max(most, 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -22,13 +23,27 @@ def check_places(positions: int, width: int, instead: str) -> None:
     if size > MOST_BYTES:
         raise ConfigError(
             f"{positions:,} positions with a covariance of {width:,} x {width:,} each take {size / 1e9:,.1f} GB, more than "
-            f"{MOST_BYTES / 1e9:.0f}; take {instead}, a narrower code or a coarser grid"
+            f"{MOST_BYTES / 1e9:.0f}; take {instead}, a narrower code, a coarser grid or a smaller size"
         )
 
 
 def rows_of(code: Tensor) -> Tensor:
     """(B, D, h, w) -> (B, P, D), a row for each place."""
     return code.flatten(2).transpose(1, 2)
+
+
+def moments_at(codes: Iterable[Tensor], instead: str) -> Moments:
+    """The moments of codes (B, D, h, w) at each place; a ConfigError where they are too many, as `check_places` says."""
+    moments: Moments | None = None
+    with torch.no_grad():
+        for code in codes:
+            rows = rows_of(code)
+            if moments is None:
+                check_places(rows.shape[1], rows.shape[2], instead)
+                moments = Moments(rows.shape[2], positions=rows.shape[1])
+            moments.add(rows)
+    assert moments is not None, "there are normal images"
+    return moments
 
 
 def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
@@ -38,10 +53,13 @@ def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
     return lengths.T.reshape(count, height, width)
 
 
-def whiten_each(moments: Moments, shrinkage: float | Literal["auto"]) -> Floats:
-    """Matrices (P, D, D), one for each place, made some places at a time: beside the sums there is little else."""
+def whiten_each(moments: Moments, shrinkage: float | Literal["auto"], least: float = 0.0) -> Floats:
+    """Matrices (P, D, D), one for each place, made some places at a time: beside the sums there is little else.
+
+    No variance counts as smaller than `least`.
+    """
     count, width = moments.mean.shape
-    floors = floors_of(moments)
+    floors = np.maximum(floors_of(moments), least)
     whitening = np.empty((count, width, width), np.float32)
     for block in blocks(count, width):
         part = moments.at(block)
