@@ -2,7 +2,7 @@
 
 The network and its training were chosen on magnetic_tile's training images and generated defects of kinds that were left out of
 the training; what scores its code on the labels of two other sets, turned transistors and polycrystalline cells (detection.py has
-both). ELPV is the demo's set, split anew by each seed as the demo splits it. Also how many images
+both), and the last choice with a look at tiles. ELPV is the demo's set, split anew by each seed as the demo splits it. Also how many images
 of 256 x 256 get defects in a CPU second, by kind.
 """
 

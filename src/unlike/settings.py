@@ -338,7 +338,7 @@ PRESETS: dict[str, Sections] = {
         "training": {"objective": "cosine"},
     },
     # no pretrained weights: learned by repairing and marking synthetic defects; then how far each place is from normal
-    # ones, in two measures, chosen on turned transistors and polycrystalline cells
+    # ones, in two measures, chosen on turned transistors and polycrystalline cells, and in the end with a look at tiles
     "repair": {
         "model": {"name": "repair"},
         "scorer": {

@@ -134,9 +134,7 @@ class PCAScorer(CodeScorer):
     def _count(self, values: Floats, moments: Moments) -> int:
         """How many components are kept; at least one is left out, or nothing could be strange."""
         components, most = self.config.components, min(len(values), moments.width - 1)
-        if (
-            self.config.distance == "whitened"
-        ):  # if nothing of normal images were left, there would be nothing to whiten by
+        if self.config.distance == "whitened":  # something must be left of normal images, to whiten by
             most = min(most, len(values) - 1)
         if components < 1:
             explained = np.cumsum(values) / values.sum()
