@@ -17,10 +17,15 @@ from unlike.data.index import find_images
 from unlike.errors import ConfigError, DataError
 from unlike.fitting import build_model, crosses, make_scorer
 from unlike.scoring import SCORERS
-from unlike.scoring.crosswise import score_views, view_out_of_fold
+from unlike.scoring.apart import Apart, learn
+from unlike.scoring.crosswise import score_views, view_left_out, view_out_of_fold
+from unlike.scoring.fusion import FusionConfig, FusionScorer
+from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
+from unlike.scoring.kmeans import KMeansScorer
 from unlike.scoring.maps import MapConfig
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
-from unlike.scoring.remembered import Remembered
+from unlike.scoring.pca import PCAConfig, PCAScorer
+from unlike.scoring.remembered import Remembered, Remembering
 from unlike.settings import PRESETS
 
 
@@ -39,6 +44,132 @@ def test_scores_out_of_fold_are_those_of_scorers_of_the_others():
     maps = first.maps(Remembered(), codes[:5])
     np.testing.assert_allclose(scores[:5], maps.mean(dim=(1, 2)), rtol=1e-6)
     np.testing.assert_allclose(peaks[:5], maps.amax(dim=(1, 2)), rtol=1e-6)
+
+
+def draw(count: int, seed: int = 0, level: float = 0.0) -> torch.Tensor:
+    """Codes (N, 4, 2, 3) that vary as wholes, and at each place."""
+    random = np.random.default_rng(seed)
+    ways = np.random.default_rng(99).normal(size=(3, 4, 2, 3))
+    wholes = (random.normal(size=(count, 3)) @ ways.reshape(3, -1)).reshape(count, 4, 2, 3)
+    return torch.tensor(level + 2 * wholes + random.normal(size=(count, 4, 2, 3)), dtype=torch.float32)
+
+
+def whole(distance: str, **settings) -> PCAScorer:
+    return PCAScorer(PCAConfig(code="vector", components=5, distance=distance, **settings))
+
+
+def each(shrinkage: float) -> GaussianScorer:
+    return GaussianScorer(GaussianConfig(positions="each", shrinkage=shrinkage))
+
+
+MANY = NeighboursConfig(least=10_000)  # a bank of everything
+LEFT_OUT = {
+    "euclidean": (lambda: whole("euclidean"), 1e-3),
+    "whitened": (lambda: whole("whitened", shrinkage=0.0), 1e-3),
+    "whitened, shrunk": (lambda: whole("whitened", shrinkage=0.2), 0.015),  # the sphere is that of all images
+    "gaussian": (lambda: each(0.0), 1e-3),
+    "gaussian, shrunk": (lambda: each(0.2), 0.015),
+    "neighbours": (lambda: NeighboursScorer(MANY), 1e-5),
+    "two neighbours": (lambda: NeighboursScorer(NeighboursConfig(least=10_000, neighbours=2)), 1e-5),
+}
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+@pytest.mark.parametrize("count", [12, 40])
+def test_what_is_left_out_is_seen_as_by_a_scorer_of_the_others(kind, count, monkeypatch):
+    make, tolerance = LEFT_OUT[kind]
+    codes = draw(count)
+    codes[3, :, 1, 2] += 9  # an image that the others are not like
+    monkeypatch.setattr(  # of the variance of noise, so that it is as large beside fewer images
+        "unlike.scoring.pca.noise_for", lambda values, _: 40 / count_now[0]
+    )
+    count_now = [count]
+    scorer = make()
+    assert scorer.knows_left_out(count)
+    scorer.fit(Remembered(), [codes[:7], codes[7:]], [], 0)
+    chosen = torch.tensor([0, 3, count - 1])
+    found = scorer.left_out(Remembered(), codes, chosen)[:, 0]
+    count_now[0] = count - 1
+    for row, left in zip(chosen.tolist(), found, strict=True):
+        others = make().fit(Remembered(), [codes[np.arange(count) != row]], [], 0)
+        expected = others.maps(Remembered(), codes[row : row + 1])[0]
+        tight = tolerance if count == 40 else 6 * tolerance
+        torch.testing.assert_close(left, expected, rtol=tight, atol=1e-3)
+        assert not torch.allclose(left, scorer.maps(Remembered(), codes[row : row + 1])[0], rtol=tight)
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        whole("whitened", shrinkage="auto"),
+        whole("error"),
+        PCAScorer(PCAConfig()),
+        GaussianScorer(GaussianConfig()),
+        GaussianScorer(GaussianConfig(positions="each")),
+        NeighboursScorer(NeighboursConfig(metric="mahalanobis")),
+        NeighboursScorer(NeighboursConfig(scale="whiten")),
+        NeighboursScorer(NeighboursConfig(reduce=2)),
+        FusionScorer(FusionConfig(scorers=("neighbours", "kmeans"))),
+    ],
+    ids=lambda scorer: f"{scorer.config}",
+)
+def test_what_has_to_learn_again_says_so(scorer):
+    assert not scorer.knows_left_out(100)
+
+
+def test_two_images_are_too_few_to_leave_one_out():
+    assert [whole("whitened").knows_left_out(count) for count in (2, 3)] == [False, True]
+    with pytest.raises(NotImplementedError, match="KMeansScorer has to learn again"):
+        KMeansScorer(KMeansScorer.Config()).left_out(Remembered(), draw(9), torch.arange(9))
+
+
+def test_images_of_which_no_components_are_made_are_left_out_of_what_whitens(monkeypatch):
+    """Of very many a sample shows the components; the others have a part in what is usually left, and in the mean."""
+    monkeypatch.setattr("unlike.scoring.pca.MOST_WHOLE", 25)
+    codes = draw(60)
+    scorer = whole("whitened", shrinkage=0.0).fit(Remembered(), [codes], [], 0)
+    left = scorer.left_out(Remembered(), codes, torch.arange(60))[:, 0]
+    fresh = scorer.maps(Remembered(), draw(300, seed=1))
+    learned = np.isin(np.arange(60), scorer.origins)
+    assert learned.sum() == 25
+    for some in (learned, ~learned):
+        assert left[some].median() == pytest.approx(float(fresh.median()), rel=0.15)
+        assert left[some].median() > scorer.maps(Remembered(), codes[some]).median()
+
+
+def test_the_maps_of_a_fusion_are_those_of_its_scorers():
+    config = FusionConfig(
+        scorers=("gaussian", "neighbours"),
+        settings={"gaussian": {"positions": "each", "shrinkage": 0.1}, "neighbours": {"code": "mean"}},
+    )
+    codes, chosen = draw(30), torch.tensor([2, 5])
+    fused = FusionScorer(config)
+    assert fused.knows_left_out(30)
+    views = fused.fit(Remembered(), [codes], [], 0).left_out(Remembered(), codes, chosen)
+    assert views.shape == (2, 2, 2, 3)
+    for place, member in enumerate(fused.members):
+        alone = member.left_out(Remembered(), codes, chosen)[:, 0]
+        torch.testing.assert_close(views[:, place], alone.expand_as(views[:, place]))
+
+
+def test_of_several_categories_an_image_is_left_out_of_its_own():
+    """Or is new to another, where it looks like that one's."""
+    codes = torch.cat([draw(30), draw(40, 1, level=50.0)])
+    codes[4] = codes[40] + 0.1  # of the first, by its name
+    numbers, rows = np.repeat([0, 1], [30, 40]), np.arange(70)
+    scorer = Apart(lambda: each(0.1), [("a",), ("b",)])
+    assert scorer.knows_left_out(30)
+    learn(scorer, Remembered(), Remembering(codes), rows, rows[:0], numbers, 0)
+    chosen = np.array([1, 4, 29, 30, 69])
+    views = view_left_out(scorer, Remembered(), codes, chosen, numbers)
+    first, second = scorer.members
+    expected = [
+        first.left_out(Remembered(), codes[:30], torch.tensor([1])),
+        second.views(Remembered(), codes[4:5]),
+        first.left_out(Remembered(), codes[:30], torch.tensor([29])),
+        second.left_out(Remembered(), codes[30:], torch.tensor([0, 39])),
+    ]
+    torch.testing.assert_close(views, torch.cat(expected))
 
 
 @pytest.mark.parametrize(("scorer", "count"), [("neighbours", 60), ("fusion", 40), ("fusion", 130), ("fusion", 200)])
@@ -154,26 +285,35 @@ def test_crosswise_calibration_that_is_asked_for_has_its_limits(monkeypatch):
 
 
 def test_a_fold_too_small_says_so():
-    settings = {"scorer": {"neighbours": 9}}
+    settings = {"scorer": {"clusters": 9}}
     with pytest.raises(DataError, match=r"came 8; .* \(each image calibrates by the other four fifths; .* does not\)"):
-        Detector("pixels", "neighbours", settings=settings).fit(stripes(10))
+        Detector("pixels", "kmeans", settings=settings).fit(stripes(10))
     with pytest.raises(DataError, match=r"came 5; lower \S+ or add images$"):  # nor would all of them do
-        Detector("pixels", "neighbours", settings=settings).fit(stripes(5))
+        Detector("pixels", "kmeans", settings=settings).fit(stripes(5))
+
+
+def test_too_few_other_images_to_be_held_against_say_so():
+    settings = {"scorer": {"neighbours": 9}}
+    Detector("pixels", "neighbours", settings=settings).fit(stripes(10))
+    with pytest.raises(
+        DataError, match=r"9 neighbours of other images need .* came 8; lower scorer\.neighbours or add"
+    ):
+        Detector("pixels", "neighbours", settings=settings).fit(stripes(9))
 
 
 def test_no_scorer_is_kept_while_another_learns(monkeypatch):
     """Each may be as large as memory allows."""
     learned, alive = [], []
 
-    class Watched(NeighboursScorer):
+    class Watched(KMeansScorer):
         def fit(self, *parts):
             gc.collect()
             alive.append(sum(one() is not None and bool(one().learned) for one in learned))
             learned.append(weakref.ref(self))
             return super().fit(*parts)
 
-    monkeypatch.setitem(SCORERS, "neighbours", Watched)
-    Detector("pixels", "neighbours").fit(stripes(20))
+    monkeypatch.setitem(SCORERS, "kmeans", Watched)
+    Detector("pixels", "kmeans").fit(stripes(20))
     assert alive == [0] * 6
 
 

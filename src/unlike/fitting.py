@@ -36,7 +36,7 @@ from unlike.models.initialise import initialise
 from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.apart import Apart, learn, number_categories
 from unlike.scoring.codes import CodeScorer
-from unlike.scoring.crosswise import score_views, view_out_of_fold
+from unlike.scoring.crosswise import score_views, view_left_out, view_out_of_fold
 from unlike.scoring.fusion import FusionScorer
 from unlike.scoring.remembered import Remembered, Remembering
 from unlike.scoring.score import device_of, score_pixels
@@ -301,8 +301,9 @@ def fit_crosswise(
 
     Of a model that was trained, only the images that it has not seen are scored so; those that it has teach all scorers.
 
-    Cross-conformal prediction (Vovk, 2015): a scorer of four fifths knows a little less than the one of all that is
-    used, so the lines are a little high, and the promise is rather kept too well.
+    Some scorers know what they would say of an image had they not learned from it: they learn once (`left_out`). Of others
+    some more learn from four fifths each (cross-conformal prediction: Vovk, 2015): they know a little less than the one of
+    all that is used, so the lines are a little high, and the promise is rather kept too well.
 
     Floats that keep to no usual range are scaled by the extremes of all n images, those of the fold that is left out among
     them. The fold is then seen as new images are, except those that go beyond all n, as at most 2 in n + 1 do: by so much
@@ -317,16 +318,19 @@ def fit_crosswise(
     numbers, whole = pieces.numbers[rows], np.arange(len(rows))
     known = Remembered(model.looks)
     learn_all = partial(learn, scorer, known, Remembering(codes), whole, whole[:0], numbers, seed)
-    folds = np.array_split(np.random.default_rng(seed).permutation(judged), min(FOLDS, len(judged)))
-    fresh = partial(make_scorer, settings, model, scorer.parts if isinstance(scorer, Apart) else ())
-    judged = np.sort(judged)
-    try:
-        views = view_out_of_fold(fresh, known, codes, folds, numbers, seed)
-    except DataError as error:
-        learn_all()  # where all are too few as well, it says so
-        fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
-        raise DataError(f"{error} ({fifths})") from None
-    learn_all()  # now that the scorers of the folds, which may be large, are gone
+    if scorer.knows_left_out(int(np.bincount(numbers)[np.unique(numbers)].min())):
+        learn_all()
+        views = view_left_out(scorer, known, codes, judged, numbers)
+    else:
+        fresh = partial(make_scorer, settings, model, scorer.parts if isinstance(scorer, Apart) else ())
+        folds = np.array_split(np.random.default_rng(seed).permutation(judged), min(FOLDS, len(judged)))
+        try:
+            views = view_out_of_fold(fresh, known, codes, folds, numbers, seed)
+        except DataError as error:
+            learn_all()  # where all are too few as well, it says so
+            fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
+            raise DataError(f"{error} ({fifths})") from None
+        learn_all()  # now that the scorers of the folds, which may be large, are gone
     numbers = numbers[judged]
     scores, peaks = score_views(scorer, views, numbers, settings.map)
     if isinstance(scorer, Apart):

@@ -286,18 +286,26 @@ PRESETS: dict[str, Sections] = {
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
-    # four views of two looks: PaDiM, PatchCore, PatchCore of what is small, and what whole images seldom do. Each is best on
-    # other images; the mean of their maps is near the best or above it on all, see docs/why.md
+    # four views of two looks: what whole images seldom do, against what is usual at its place; PatchCore; PatchCore of what
+    # is small; and what whole images seldom do there. Each is best on other images; the mean of their maps is near the best
+    # or above it on all, see docs/why.md
     "ensemble": {
-        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200, "fine": [3]},
+        "model": {
+            "name": "features",
+            "stages": [2, 3, 4],
+            "cell": 16,
+            "scale": "unit",
+            "dimensions": 300,
+            "fine": [3],
+        },
         "scorer": {
             "name": "fusion",
-            "scorers": ["gaussian", "neighbours", "neighbours_fine", "pca"],
+            "scorers": ["pca", "neighbours", "neighbours_fine", "pca_fine"],
             "settings": {
-                "gaussian": {"look": 0, "positions": "each", "shrinkage": 0.1},
+                "pca": {"look": 0, "code": "vector", "components": 0.99, "distance": "whitened"},
                 "neighbours": {"look": 0, "least": 4000},
                 "neighbours_fine": {"look": 1, "least": 4000},
-                "pca": {"look": 1, "code": "vector", "components": 0.8, "distance": "euclidean"},
+                "pca_fine": {"look": 1, "code": "vector", "components": 0.99, "distance": "euclidean"},
             },
             "scale": "line",
         },
@@ -315,7 +323,7 @@ PRESETS: dict[str, Sections] = {
     # polycrystalline cells, turned transistors, and some faces and vehicles
     "feature-pca": {
         "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "scale": "unit", "dimensions": 300},
-        "scorer": {"name": "pca", "code": "vector", "components": 0.8, "distance": "whitened"},
+        "scorer": {"name": "pca", "code": "vector", "components": 0.99, "distance": "whitened"},
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },

@@ -151,10 +151,10 @@ def test_the_default_is_the_mean_of_four_maps_of_two_looks_each_over_its_usual_l
     fused.fit(model, [codes], [held_out], 0)
     parts = []
     for look, make in (
-        (0, lambda: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1))),
+        (0, lambda: PCAScorer(PCAConfig(code="vector", components=0.99, distance="whitened", shrinkage=0.2))),
         (0, lambda: NeighboursScorer(NeighboursConfig(least=4000))),
         (1, lambda: NeighboursScorer(NeighboursConfig(least=4000))),
-        (1, lambda: PCAScorer(PCAConfig(code="vector", components=0.8, distance="euclidean"))),
+        (1, lambda: PCAScorer(PCAConfig(code="vector", components=0.99, distance="euclidean"))),
     ):
         ours, theirs, new = (part[:, 3 * look : 3 * look + 3] for part in (codes, held_out, fresh))
         alone = fit(make(), ours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -87,6 +88,31 @@ class Apart(Scorer):
     def views(self, model: Model, images: Tensor) -> Tensor:
         return self._by_part(model.encode(images), lambda member, codes: member.views(Remembered(model.looks), codes))
 
+    def knows_left_out(self, count: int) -> bool:
+        return all(member.knows_left_out(count) for member in self.members)
+
+    def parts_left_out(self, model: Model, codes: Tensor, chosen: Tensor, numbers: Rows) -> Tensor:
+        """`left_out` for codes (N, D, h, w) of those parts, `numbers` (N,); what looks like another part's is new to that."""
+        owners, looked = (
+            torch.from_numpy(self.places[numbers]).to(codes.device),
+            self.choose(codes[chosen], others=True),
+        )
+        views: Tensor | None = None
+        for (part, member), own in itertools.product(enumerate(self.members), (True, False)):
+            rows = torch.nonzero((looked == part) & ((owners[chosen] == part) == own))[:, 0]
+            if not len(rows):
+                continue
+            if own:
+                learned = torch.nonzero(owners == part)[:, 0]
+                places = torch.searchsorted(learned, chosen[rows])
+                found = member.left_out(Remembered(model.looks), codes[learned], places)
+            else:
+                found = member.views(Remembered(model.looks), codes[chosen[rows]])
+            views = found.new_empty(len(chosen), *found.shape[1:]) if views is None else views
+            views[rows] = found
+        assert views is not None, "some images are chosen"
+        return views
+
     def settle_parts(self, views: Tensor, numbers: Rows) -> Tensor:
         """`settle` for the parts that the images (N,) are of."""
         owners = torch.from_numpy(self.places[numbers])
@@ -95,10 +121,11 @@ class Apart(Scorer):
             maps[owners == part] = self.members[part].settle(views[owners == part])
         return maps
 
-    def choose(self, codes: Tensor) -> Tensor:
-        """(B, D, h, w) -> (B,) the part of the normal image that looks most like each image."""
+    def choose(self, codes: Tensor, *, others: bool = False) -> Tensor:
+        """(B, D, h, w) -> (B,) the part of the normal image that looks most like each image; of `others`, not of itself."""
         looks = _looks_of(codes).cpu().float() @ self.whitening
-        return self.owners[_gaps(looks, self.looks).argmin(dim=1)].to(codes.device)
+        gaps = _gaps_to_others(looks, self.looks) if others else _gaps(looks, self.looks)
+        return self.owners[gaps.argmin(dim=1)].to(codes.device)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {
@@ -236,15 +263,20 @@ def _join_confused(looks: Tensor, owners: Tensor, count: int) -> Rows:
 
     Each image is held against all others; what is at no distance at all is itself.
     """
-    gaps = _gaps(looks, looks)
-    gaps[gaps <= NOTHING * looks.square().sum(dim=1).mean().clamp_min(NOTHING)] = torch.inf
-    nearest = owners[gaps.argmin(dim=1)]
+    nearest = owners[_gaps_to_others(looks, looks).argmin(dim=1)]
     shares = np.zeros((count, count))
     np.add.at(shares, (owners.numpy(), nearest.numpy()), 1)
     shares /= shares.sum(axis=1, keepdims=True).clip(min=1)
     np.fill_diagonal(shares, 0)
     _, joined = connected_components(shares > CONFUSED, directed=False)
     return np.asarray(joined, np.intp)
+
+
+def _gaps_to_others(looks: Tensor, others: Tensor) -> Tensor:
+    """The same, without end where there is no distance at all: an image to itself."""
+    gaps = _gaps(looks, others)
+    gaps[gaps <= NOTHING * others.square().sum(dim=1).mean().clamp_min(NOTHING)] = torch.inf
+    return gaps
 
 
 def _gaps(looks: Tensor, others: Tensor) -> Tensor:

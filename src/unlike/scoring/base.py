@@ -56,6 +56,14 @@ class Scorer(ABC):
         """Learn a scale from views (N, M, h, w) of normal images by scorers that had not seen them; their maps (N, h, w)."""
         return views[:, 0]
 
+    def knows_left_out(self, count: int) -> bool:  # noqa: ARG002
+        """Whether, having learned from so many images or more, it can tell `left_out` without learning again."""
+        return False
+
+    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
+        """The views (n, M, h, w) of the `chosen` of all codes (N, D, h, w) it learned from, each as if it alone were new."""
+        raise NotImplementedError(f"{type(self).__name__} has to learn again for that")
+
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """What was learned, as arrays to keep with the detector."""
         return {}

@@ -24,6 +24,7 @@ from unlike.scoring.moments import Moments, moments_of
 
 WIDEST = 8192  # numbers a row whose covariance is computed: 0.5 GB
 BLOCK = 4096  # rows at a time
+AT_ONCE = 2_000_000  # distances: more do not fit the processor's caches, and take a third longer
 SAMPLE_BYTES = 400_000_000  # of rows that are kept at most, whatever was asked for
 
 
@@ -64,6 +65,7 @@ class CodeScorer(Scorer):
         self.mean: Tensor | None = None  # (D,)
         self.basis: Tensor | None = None  # (D, d), or None where rows stay as they are
         self.learned: dict[str, Tensor] = {}  # by the subclass
+        self.origins: npt.NDArray[np.intp] = np.empty(0, np.intp)  # (N,) the image of each row that `learn` is given
 
     @abstractmethod
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:
@@ -84,9 +86,11 @@ class CodeScorer(Scorer):
         keeps = self.keeps_rows or self.config.unit or not wants_covariance
         sample = _RowSample(np.random.default_rng(seed), self.most_rows if keeps else 0)
         moments: Moments | None = None
+        each = 1  # rows of an image
         with torch.no_grad():
             for images in train:
-                rows = self._rows(model, images)[0]
+                rows, (height, width) = self._rows(model, images)
+                each = height * width
                 if moments is None:
                     check_width(rows.shape[1], self.config, wants_covariance)
                     moments = Moments(rows.shape[1], covariance=wants_covariance)
@@ -105,7 +109,7 @@ class CodeScorer(Scorer):
         )  # plain cosines: from 0
         self.mean = torch.from_numpy(around.astype(np.float32))
         self.basis = None if basis is None else torch.from_numpy(basis.astype(np.float32))
-        rows = torch.from_numpy(sample.rows(moments.width))
+        rows, self.origins = torch.from_numpy(sample.rows(moments.width)), sample.numbers() // each
         del sample  # its rows are many: no more than two copies at a time
         kept = self._prepare_all(rows).numpy()
         del rows
@@ -242,18 +246,22 @@ def unconverged_allowed() -> Iterator[None]:
         yield
 
 
-def nearest(rows: Tensor, points: Tensor, count: int = 1) -> Tensor:
+def nearest(rows: Tensor, points: Tensor, count: int = 1, *, owners: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Euclidean distances (N, count) of rows (N, d) to their nearest points (M, d), nearest first.
+
+    `owners` (N,) and (M,) say what each row and point belongs to: a row is held against the points of others alone.
 
     Candidates come from one matrix product a block; their distances are then computed exactly, so that they do not
     depend on the block, and a row that is a point is at distance 0.
     """
     lengths = points.square().sum(dim=1)
-    block = max(1, min(BLOCK, 16_000_000 // max(len(points), 1)))
+    block = max(1, min(BLOCK, AT_ONCE // max(len(points), 1)))
     found = []
     for start in range(0, len(rows), block):
         part = rows[start : start + block]
         closeness = torch.addmm(lengths, part, points.T, alpha=-2)  # (block, M) squared distance, less the row's length
+        if owners is not None:
+            closeness[owners[0][start : start + block, None] == owners[1]] = torch.inf
         chosen = closeness.topk(count, dim=1, largest=False).indices if count > 1 else closeness.argmin(1, keepdim=True)
         found.append(torch.linalg.vector_norm(part[:, None] - points[chosen], dim=2))
     return torch.cat(found)
@@ -292,6 +300,10 @@ class _RowSample:
         numbers = self._numbers[: self._count]
         in_order = bool((numbers[1:] > numbers[:-1]).all())
         return self._rows[: self._count] if in_order else self._rows[np.argsort(numbers)]
+
+    def numbers(self) -> npt.NDArray[np.intp]:
+        """(N,) which of all rows that came they are."""
+        return np.sort(self._numbers[: self._count])
 
     def _replace(self, values: Floats, keys: Floats, numbers: npt.NDArray[np.intp]) -> None:
         """Of those that are there and these, as many as there are places for stay."""

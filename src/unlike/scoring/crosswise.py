@@ -1,4 +1,4 @@
-"""Scores of normal images by scorers that have not seen them, where there are too few images to hold any back."""
+"""Scores of normal images as if they were new, where there are too few images to hold any back."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def view_out_of_fold(
     """
     parts = [_view_fold(make_scorer(), model, codes, fold, numbers, seed) for fold in folds]
     return torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(folds)))]
+
+
+@torch.inference_mode()
+def view_left_out(scorer: Scorer, model: Remembered, codes: Tensor, chosen: Rows, numbers: Rows) -> Tensor:
+    """The views (n, M, h, w) of the `chosen` rows of codes (N, D, h, w) by the scorer of all, each as if it alone were new."""
+    rows = torch.from_numpy(chosen).to(codes.device)
+    if isinstance(scorer, Apart):
+        return scorer.parts_left_out(model, codes, rows, numbers)
+    return scorer.left_out(model, codes, rows)
 
 
 @torch.inference_mode()

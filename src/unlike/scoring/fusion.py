@@ -117,8 +117,13 @@ class FusionScorer(Scorer):
             member.maps(known, codes) if wants else member.maps(model, images)
             for member, wants in zip(self.members, wanted, strict=True)
         ]
-        height, width = (max(map_.shape[side] for map_ in maps) for side in (1, 2))
-        return torch.stack([_resize(map_, height, width) for map_ in maps], dim=1)
+        return _stack(maps)
+
+    def knows_left_out(self, count: int) -> bool:
+        return all(member.knows_left_out(count) for member in self.members)
+
+    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
+        return _stack([member.left_out(model, codes, chosen)[:, 0] for member in self.members])
 
     def settle(self, views: Tensor) -> Tensor:
         self.levels = _levels(views.mean(dim=(2, 3)))
@@ -166,6 +171,12 @@ def _levels(means: Tensor) -> npt.NDArray[np.float64]:
     middle, high = np.quantile(means.cpu().double().numpy(), LEVELS, axis=0)
     middle = np.maximum(middle, 1e-12)
     return np.stack([middle, np.maximum(high, middle * LEAST_SPREAD)], axis=1)
+
+
+def _stack(maps: list[Tensor]) -> Tensor:
+    """Maps (B, h, w), one of each scorer, to the finest grid of them: (B, M, h, w)."""
+    height, width = (max(map_.shape[side] for map_ in maps) for side in (1, 2))
+    return torch.stack([_resize(map_, height, width) for map_ in maps], dim=1)
 
 
 def _resize(maps: Tensor, height: int, width: int) -> Tensor:

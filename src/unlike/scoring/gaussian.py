@@ -15,7 +15,7 @@ from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_varied
 from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whitening_of
-from unlike.scoring.places import lengths_at, moments_at, whiten_each
+from unlike.scoring.places import FEWEST_LEFT, lengths_at, lengths_left_out, moments_at, whiten_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +61,17 @@ class GaussianScorer(CodeScorer):
     def maps(self, model: Model, images: Tensor) -> Tensor:
         if self.config.positions == "pooled":
             return super().maps(model, images)
-        self._move(images.device)
-        code = self._look(model, images)  # (B, D, h, w)
-        assert self.mean is not None, "fit or restore comes first"
-        gaps = code - self.mean.T.reshape(code.shape[1:])
-        return lengths_at(gaps, self.learned["whitening"])
+        return lengths_at(self._gaps(model, images), self.learned["whitening"])
+
+    def knows_left_out(self, count: int) -> bool:
+        return self.config.positions == "each" and self.config.shrinkage != "auto" and count >= FEWEST_LEFT
+
+    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
+        gaps = self._gaps(model, codes)
+        influence = torch.eye(len(codes), device=codes.device) - 1 / len(codes)  # that of the mean
+        return lengths_left_out(gaps, self.learned["whitening"], influence, chosen, float(self.config.shrinkage))[
+            :, None
+        ]
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         auto = self.config.shrinkage == "auto"
@@ -76,3 +82,10 @@ class GaussianScorer(CodeScorer):
     def distances(self, rows: Tensor) -> Tensor:
         distances: Tensor = torch.linalg.vector_norm(rows @ self.learned["whitening"], dim=1)
         return distances
+
+    def _gaps(self, model: Model, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> the code less the mean of its place, (B, D, h, w)."""
+        code = self._look(model, images)
+        self._move(code.device)
+        assert self.mean is not None, "fit or restore comes first"
+        return code - self.mean.T.reshape(code.shape[1:])

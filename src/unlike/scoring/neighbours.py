@@ -11,10 +11,12 @@ from torch import Tensor
 
 from unlike.config import check_range
 from unlike.errors import ConfigError
+from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, check_width, nearest
 from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whitening_of
 
+BATCH = 16  # images at once, where all are gone through
 FAR = 1024  # rows among which picks are made before all are looked at again
 BLOCK = 4_000_000  # distances computed at once
 PAIRS = 12_000  # of a code and its nearest, by which gaps are measured
@@ -56,6 +58,7 @@ class NeighboursScorer(CodeScorer):
     """
 
     Config = NeighboursConfig
+    _owners: Tensor | None = None  # (M,) the image that each code of the bank is of, once it has learned
 
     @property
     def most_rows(self) -> int:
@@ -68,6 +71,7 @@ class NeighboursScorer(CodeScorer):
         codes = torch.from_numpy(rows)
         chosen = choose_coreset(_narrow(codes, seed), size, seed)
         if config.metric == "euclidean":
+            self._owners = torch.from_numpy(self.origins[chosen])
             return {"bank": rows[chosen]}
         check_width(rows.shape[1], config, covariance=True)
         gaps = moments_of(gaps_to_nearest(codes, chosen, seed))
@@ -81,6 +85,25 @@ class NeighboursScorer(CodeScorer):
         if self.config.metric == "mahalanobis":
             rows = rows @ self.learned["whitening"]
         return nearest(rows, self.learned["bank"], self.config.neighbours).mean(dim=1)
+
+    def knows_left_out(self, count: int) -> bool:
+        fixed = self.config.scale != "whiten" and self.config.reduce is None and self.config.metric == "euclidean"
+        return fixed and count > 1  # covariances would have to be learned again
+
+    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
+        """Each by the codes of other images in the bank. Another bank would be chosen without it, but as far from new codes."""
+        config, bank, owners = self.config, self.learned["bank"], self._owners
+        assert owners is not None, "fit comes first"
+        others = len(bank) - int(torch.bincount(owners).max())
+        check_enough(others, config.neighbours, "neighbours of other images", "scorer.neighbours")
+        maps = []
+        for part in torch.split(chosen, BATCH):
+            rows, grid = self._rows(model, codes[part])
+            self._move(rows.device)
+            images = part.repeat_interleave(grid[0] * grid[1])
+            gaps = nearest(self._prepare(rows), self.learned["bank"], config.neighbours, owners=(images, owners))
+            maps.append(gaps.mean(dim=1).view(len(part), 1, *grid))
+        return torch.cat(maps)
 
 
 def gaps_to_nearest(rows: Tensor, chosen: np.ndarray[tuple[int], np.dtype[np.intp]], seed: int) -> Floats:

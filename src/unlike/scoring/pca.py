@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from unlike.errors import ConfigError, DataError
@@ -16,22 +17,25 @@ from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_components, principal
 from unlike.scoring.moments import Moments, check_shrinkage
-from unlike.scoring.places import check_places, lengths_at, moments_at, whiten_each
+from unlike.scoring.places import FEWEST_LEFT, check_places, lengths_at, lengths_left_out, moments_at, whiten_each
 
 FLOOR = 1e-6  # of the largest variance: directions with less are taken to have as much
 INSTEAD = "distance = 'euclidean'"  # where there is not memory enough to whiten
-MOST_WHOLE = 1000  # whole images whose components are computed, of more a random sample
+MOST_WHOLE = 500  # whole images whose components are computed, of more a random sample
+BATCH = 16  # images at once, where all are gone through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PCAConfig(CodeConfig):
     """How many directions count as normal, and how the rest is measured."""
 
-    components: int | float = 0.95  # kept; below 1, as many as explain that share of the variance
+    # kept; below 1, as many as explain that share of the variance. Of whole images none is kept or left out altogether:
+    # each is kept in part, so that together they count as so many, or explain that share
+    components: int | float = 0.95
     # how the rest is measured: squared (error), as a length (euclidean), or squared over variances (mahalanobis); of whole
     # images euclidean is a length at each place, and whitened the same under what is usually left there
     distance: Literal["error", "euclidean", "mahalanobis", "whitened"] = "error"
-    shrinkage: float | Literal["auto"] = 0.3  # of what is left at a place to a sphere; whitened alone has a use for it
+    shrinkage: float | Literal["auto"] = 0.2  # of what is left at a place to a sphere; whitened alone has a use for it
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
@@ -58,9 +62,11 @@ class PCAScorer(CodeScorer):
     Kobayashi, 2020, for classifiers). The components come from the covariance of all codes, summed up in one pass.
 
     With `code = "vector"` a component is a way in which whole images vary, such as light or pose. What is local and new
-    is no part of any, so it is not rebuilt, and its error lies where it is, as `distance = "euclidean"` tells: the linear
-    autoencoder at its best (Baldi & Hornik, 1989), of the codes, without training. Its components come from the products
-    of images with each other, so that a code may be as wide as it likes.
+    is no part of any, so it is not rebuilt, and its error lies where it is, as `distance = "euclidean"` tells. A direction
+    of variance v is rebuilt by v / (v + noise): that is the best linear rebuilding of codes with such noise, a linear
+    denoising autoencoder at its best, without training (Wiener's filter; Bishop, 1995, for noise as a penalty). Unlike a
+    cut between directions, what it would have been without an image is known in closed form, as of every regression with
+    a penalty. It comes from the products of images with each other, so that a code may be as wide as it likes.
 
     `distance = "whitened"` holds that error against what is left of normal images at the same place: its length under
     their shrunk covariance, as PaDiM does for codes as they are (Defard et al., 2021). Light, pose and kind are then
@@ -98,15 +104,27 @@ class PCAScorer(CodeScorer):
             return lengths_at(left, self.learned["whitening"])
         return torch.linalg.vector_norm(left, dim=1)  # type: ignore[no-any-return]
 
+    def knows_left_out(self, count: int) -> bool:
+        known = self.config.distance != "whitened" or self.config.shrinkage != "auto"
+        return self.config.whole and known and count >= FEWEST_LEFT
+
+    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
+        left, influence = self._all_left_over(model, codes)
+        if self.config.distance == "whitened":
+            maps = lengths_left_out(left, self.learned["whitening"], influence, chosen, float(self.config.shrinkage))
+        else:
+            maps = torch.linalg.vector_norm(left[chosen], dim=1) / influence[chosen, chosen][:, None, None]
+        return maps[:, None]
+
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
-        whole = self.config.whole
-        self._spread = moments.variance / moments.width
-        values, vectors = _principal_of_few(rows) if whole else principal(moments.covariance)
+        if self.config.whole:
+            self._spread = moments.variance / moments.width
+            return {"kept": _rebuilding(rows, self.config.components)}
+        values, vectors = principal(moments.covariance)
         kept = self._count(values, moments)
-        values = np.maximum(values, FLOOR * values[0])
         if self.config.distance != "mahalanobis":
-            directions = vectors[:, :kept].astype(np.float32)
-            return {"kept": _directions(rows, directions) if whole else directions}
+            return {"kept": vectors[:, :kept].astype(np.float32)}
+        values = np.maximum(values, FLOOR * values[0])
         return {"discarded": (vectors[:, kept:] / np.sqrt(values[kept:])).astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
@@ -126,25 +144,75 @@ class PCAScorer(CodeScorer):
         moments = moments_at((self._left_over(model, images) for images in train), INSTEAD)
         return whiten_each(moments, self.config.shrinkage, FLOOR * self._spread)
 
+    def _all_left_over(self, model: Model, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """What is left of the images that were learned from, and (N, N) how much of each is in that: a column each."""
+        kept, learned = self.learned["kept"], torch.from_numpy(self.origins)
+        left, along = codes.new_empty(0), codes.new_empty(len(codes), kept.shape[1])
+        for start in range(0, len(codes), BATCH):
+            part = slice(start, start + BATCH)
+            code = self._look(model, codes[part])
+            left = left if start else codes.new_empty((len(codes), *code.shape[1:]))
+            rows = self._prepare(code.flatten(1))
+            along[part] = rows @ kept  # (n, M) what of them is in each direction that is kept
+            left[part] = torch.addmm(rows, along[part], kept.T, alpha=-1).view_as(code)
+        wide = along.cpu().double()
+        sizes = wide[learned].square().sum(dim=0) / kept.square().sum(dim=0).cpu().double()  # of all images along each
+        influence = torch.eye(len(codes), dtype=torch.double) - 1 / len(codes)
+        influence[:, learned] -= (wide / sizes) @ wide[
+            learned
+        ].T  # of more than MOST_WHOLE, others are in the mean alone
+        return left, influence.float().to(codes.device)
+
     def _error(self, rows: Tensor) -> Tensor:  # (N, D)
-        """What of each row is in no direction that is kept, (N, D)."""
+        """What of each row is not rebuilt by what is kept, (N, D)."""
         kept = self.learned["kept"]
         return rows - (rows @ kept) @ kept.T
 
     def _count(self, values: Floats, moments: Moments) -> int:
         """How many components are kept; at least one is left out, or nothing could be strange."""
         components, most = self.config.components, min(len(values), moments.width - 1)
-        if self.config.distance == "whitened":  # something must be left of normal images, to whiten by
-            most = min(most, len(values) - 1)
         if components < 1:
             explained = np.cumsum(values) / values.sum()
             return int(min(np.searchsorted(explained, components) + 1, max(most, 0)))
-        if components > min(most, moments.count - 1):
-            raise DataError(
-                f"{int(components)} components of {moments.count} codes of {moments.width} numbers leave nothing that could "
-                f"be strange: expected {max(0, min(most, moments.count - 1))} or fewer; lower scorer.components or add images"
-            )
+        _check_fewer(components, min(most, moments.count - 1), moments.count, moments.width)
         return int(components)
+
+
+def _check_fewer(components: float, most: int, count: int, width: int) -> None:
+    if components > most:
+        raise DataError(
+            f"{int(components)} components of {count} codes of {width} numbers leave nothing that could be strange: "
+            f"expected {max(0, most)} or fewer; lower scorer.components or add images"
+        )
+
+
+def _rebuilding(rows: Floats, components: float) -> Floats:
+    """The matrix (D, M) by which codes are rebuilt, from rows (N, D) less their mean: products with it, and with it again."""
+    values, weights = _principal_of_few(rows)
+    if components >= 1:
+        _check_fewer(components, len(values) - 1, *rows.shape)
+    kept = values / (values + noise_for(values, components))
+    rebuilding: Floats = (
+        torch.from_numpy(rows).T @ torch.from_numpy((weights * np.sqrt(kept)).astype(np.float32))
+    ).numpy()
+    return rebuilding
+
+
+def noise_for(values: Floats, components: float) -> float:
+    """The variance of noise by which directions of variances `values` (M,), each kept by v / (v + noise), are together so many.
+
+    Below 1 it is the share of the variance that is kept.
+
+    >>> round(noise_for(np.array([3.0, 1.0]), 1), 3)
+    1.732
+    >>> round(noise_for(np.array([1.0, 1.0]), 0.8), 3)
+    0.25
+    """
+    total = values.sum()
+    shares = values / total
+    counted = np.ones_like(shares) if components >= 1 else shares
+    beyond = lambda noise: (counted * shares / (shares + noise)).sum() - components  # noqa: E731
+    return float(total * brentq(beyond, 0, 1 / components))
 
 
 def _principal_of_few(rows: Floats) -> tuple[Floats, Floats]:
@@ -156,11 +224,3 @@ def _principal_of_few(rows: Floats) -> tuple[Floats, Floats]:
     values, weights = principal(centred)
     varied = values > FLOOR * values[0]  # one less than there are images, or fewer where some are alike
     return values[varied], weights[:, varied] / np.sqrt(len(rows) * values[varied])
-
-
-def _directions(rows: Floats, weights: Floats) -> Floats:
-    """Orthogonal directions (D, M) of length 1, made of rows (N, D) by weights (N, M): by Cholesky's root, without QR's copies."""
-    made = torch.from_numpy(rows).T @ torch.from_numpy(weights.astype(np.float32))  # orthogonal but for rounding
-    root = torch.linalg.cholesky((made.T @ made).double()).float()
-    directions: Floats = torch.linalg.solve_triangular(root.T, made, upper=True, left=False).numpy()
-    return directions

@@ -14,6 +14,8 @@ from unlike.records import Floats
 from unlike.scoring.moments import Moments, floors_of, whitening_of
 
 MOST_BYTES = 2_000_000_000  # of covariances, one a place, and of the matrices that are learned from them
+FEWEST_LEFT = 3  # images of which each can be left out: two must be there to whiten by
+TINY = 1e-6  # what a determinant that is above 0 but for rounding counts as
 BLOCK_BYTES = 16_000_000  # of the covariances that are inverted at a time, several copies of which are made
 
 
@@ -51,6 +53,33 @@ def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
     count, _, height, width = gaps.shape
     lengths: Tensor = torch.linalg.vector_norm(gaps.flatten(2).permute(2, 0, 1) @ whitening, dim=2)  # (P, B)
     return lengths.T.reshape(count, height, width)
+
+
+def lengths_left_out(left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float) -> Tensor:
+    """Lengths (n, h, w) that the `chosen` of N images would have at each place, had each alone not been learned from.
+
+    `left` (N, D, h, w) is what is left of each, `influence @ codes`: a column of (N, N) says how much of an image is in what
+    is left of each, of less the mean, or less what a regression with a penalty explains. `whitening` is by that, shrunk. Without an
+    image both change in a way that is known: what is left of the others loses its multiples, their covariance two products,
+    so that the inverse follows from three sums (Woodbury's formula). Nothing is learned again; only the sphere to which is
+    shrunk is taken to be as large as before.
+    """
+    count, _, height, width = left.shape
+    rest = influence[:, chosen] / influence[chosen, chosen]  # (N, n) of an image, in what is left of each, by its own
+    share = (1 - shrinkage) / (count - 1)
+    total = rest.square().sum(dim=0)
+    flat, found = left.flatten(2), []
+    for block in blocks(flat.shape[2], max(flat.shape[:2])):
+        white = flat[:, :, block].permute(2, 0, 1) @ whitening[block]  # (p, N, D)
+        own, shared = white[:, chosen], rest.T @ white
+        usual = (count - 1) / count  # images fewer to divide by
+        size, both, spread = (usual * (a * b).sum(dim=2) for a, b in ((own, own), (own, shared), (shared, shared)))
+        cross, apart = 1 - share * both, total - share * spread
+        gain = share * (apart * size**2 - 2 * cross * size * both - share * size * both**2)
+        squared = size - gain / (cross**2 + share * size * apart).clamp_min(TINY)
+        found.append(squared.clamp_min(0).sqrt())
+    lengths: Tensor = torch.cat(found) / influence[chosen, chosen]  # what a new image would have left
+    return lengths.T.reshape(len(chosen), height, width)
 
 
 def whiten_each(moments: Moments, shrinkage: float | Literal["auto"], least: float = 0.0) -> Floats:
