@@ -39,6 +39,7 @@ FORMAT = 3  # of the folder; a higher one is newer. 2: a line for each category;
 WEIGHTS, ARRAYS = "weights.safetensors", "calibration.npz"
 SCORER_PREFIX = "scorer."
 MAX_ARRAY_BYTES = 4_000_000_000
+LARGE_BYTES = 2_000_000_000  # what a zip archive holds without its extension for large files
 NPZ_DATE = (1980, 1, 1, 0, 0, 0)  # the same detector has the same bytes whenever it is written
 
 
@@ -225,13 +226,17 @@ def pack_weights(model: nn.Module) -> bytes:
 
 
 def pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """An `.npz` whose bytes depend on the arrays alone (numpy's own carries the time)."""
+    """An `.npz` whose bytes depend on the arrays alone (numpy's own carries the time).
+
+    Measured numbers hardly compress, and take long to: floats are stored as they are.
+    """
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, value in arrays.items():
-            entry = io.BytesIO()
-            np.save(entry, value, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", NPZ_DATE), entry.getvalue(), zipfile.ZIP_DEFLATED)
+            entry = zipfile.ZipInfo(f"{name}.npy", NPZ_DATE)
+            entry.compress_type = zipfile.ZIP_STORED if value.dtype.kind == "f" else zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=value.nbytes > LARGE_BYTES) as file:
+                np.lib.format.write_array(file, np.asarray(value), allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from unlike.scoring import places
 from unlike.scoring.moments import Moments
-from unlike.scoring.places import blocks, lengths_at, rows_of, whiten_each
+from unlike.scoring.places import blocks, halve, lengths_at, make_whole, rows_of, whiten_each
 
 
 def moments_of_places(grids: torch.Tensor) -> Moments:
@@ -37,6 +38,22 @@ def test_lengths_are_those_of_each_place_under_its_own_matrix():
     found = lengths_at(torch.tensor(gaps), torch.tensor(whitening)).numpy()
     for place, (y, x) in enumerate(np.ndindex(2, 5)):
         np.testing.assert_allclose(found[:, y, x], np.linalg.norm(gaps[:, :, y, x] @ whitening[place], axis=1))
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 300])
+def test_what_is_kept_of_matrices_is_their_upper_half_and_comes_back(width):
+    whitening = np.triu(np.random.default_rng(0).normal(size=(4, width, width))).astype(np.float32)
+    kept = halve({"mean": np.ones(3), "whitening": whitening})
+    assert kept["upper"].size == 4 * width * (width + 1) // 2
+    whole = make_whole(kept)
+    assert set(whole) == {"mean", "whitening"}
+    np.testing.assert_array_equal(whole["whitening"], whitening)
+    np.testing.assert_array_equal(make_whole(whole)["whitening"], whitening)  # as they were kept once
+
+
+def test_what_whitens_is_nothing_below_the_diagonal():
+    grids = torch.tensor(np.random.default_rng(0).normal(size=(30, 6, 2, 2)), dtype=torch.float32)
+    assert not np.tril(whiten_each(moments_of_places(grids), 0.1), -1).any()
 
 
 def test_a_block_of_places_is_one_at_least():

@@ -159,7 +159,6 @@ def score(
     from unlike.cli.tables import Submission, open_table
     from unlike.data.index import find_images
     from unlike.detector import Detector
-    from unlike.report.maps import write_maps
 
     loaded = Detector.load(detector, device)
     index = find_images(images if len(images) > 1 else images[0])
@@ -174,6 +173,8 @@ def score(
             verdicts = loaded.judge_batch(batch, regions=form is Format.JSONL)
             table.write(batch.samples, verdicts)
             if maps is not None:
+                from unlike.report.maps import write_maps  # which loads what draws, for seconds
+
                 write_maps(maps, loaded, index, batch)
             unreadable += batch.unreadable
             notify("score", table.rows + len(unreadable), len(index), {})

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
+from unlike.scoring.base import Arrays
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_varied
 from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whitening_of
-from unlike.scoring.places import FEWEST_LEFT, lengths_at, lengths_left_out, moments_at, whiten_each
+from unlike.scoring.places import FEWEST_LEFT, halve, lengths_at, lengths_left_out, make_whole, moments_at, whiten_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,12 @@ class GaussianScorer(CodeScorer):
         return lengths_left_out(gaps, self.learned["whitening"], influence, chosen, float(self.config.shrinkage))[
             :, None
         ]
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        return halve(super().state()) if self.config.positions == "each" else super().state()
+
+    def restore(self, arrays: Arrays) -> None:
+        super().restore(make_whole(arrays) if self.config.positions == "each" else arrays)
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         auto = self.config.shrinkage == "auto"

@@ -5,19 +5,29 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
+from unlike.scoring.base import Arrays
 from unlike.scoring.codes import CodeConfig, CodeScorer, check_components, principal
 from unlike.scoring.moments import Moments, check_shrinkage
-from unlike.scoring.places import FEWEST_LEFT, check_places, lengths_at, lengths_left_out, moments_at, whiten_each
+from unlike.scoring.places import (
+    FEWEST_LEFT,
+    check_places,
+    halve,
+    lengths_at,
+    lengths_left_out,
+    make_whole,
+    moments_at,
+    whiten_each,
+)
 
 FLOOR = 1e-6  # of the largest variance: directions with less are taken to have as much
 INSTEAD = "distance = 'euclidean'"  # where there is not memory enough to whiten
@@ -116,6 +126,12 @@ class PCAScorer(CodeScorer):
             maps = torch.linalg.vector_norm(left[chosen], dim=1) / influence[chosen, chosen][:, None, None]
         return maps[:, None]
 
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        return halve(super().state()) if self.config.distance == "whitened" else super().state()
+
+    def restore(self, arrays: Arrays) -> None:
+        super().restore(make_whole(arrays) if self.config.distance == "whitened" else arrays)
+
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         if self.config.whole:
             self._spread = moments.variance / moments.width
@@ -208,6 +224,8 @@ def noise_for(values: Floats, components: float) -> float:
     >>> round(noise_for(np.array([1.0, 1.0]), 0.8), 3)
     0.25
     """
+    from scipy.optimize import brentq
+
     total = values.sum()
     shares = values / total
     counted = np.ones_like(shares) if components >= 1 else shares

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unlike.errors import ConfigError
 from unlike.records import Floats
+from unlike.scoring.base import Arrays
 from unlike.scoring.moments import Moments, floors_of, whitening_of
 
 MOST_BYTES = 2_000_000_000  # of covariances, one a place, and of the matrices that are learned from them
@@ -95,6 +98,26 @@ def whiten_each(moments: Moments, shrinkage: float | Literal["auto"], least: flo
         share = part.shrinkage() if shrinkage == "auto" else np.array(shrinkage)
         whitening[block] = whitening_of(part, share, floors[block])
     return whitening
+
+
+def halve(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """A scorer's arrays to be kept, of a matrix of (P, D, D) that whitens only what is not below its diagonals: the rest is 0."""
+    kept = dict(arrays)
+    whitening = kept.pop("whitening")
+    rows, columns = np.triu_indices(whitening.shape[1])
+    return kept | {"upper": whitening[:, rows, columns]}  # (P, D (D + 1) / 2)
+
+
+def make_whole(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that `halve` halved; older ones are whole."""
+    known = dict(arrays)
+    if "upper" in known:
+        upper = known.pop("upper")
+        width = math.isqrt(2 * upper.shape[1])
+        rows, columns = np.triu_indices(width)
+        known["whitening"] = np.zeros((len(upper), width, width), upper.dtype)
+        known["whitening"][:, rows, columns] = upper
+    return known
 
 
 def blocks(positions: int, width: int) -> list[slice]:
