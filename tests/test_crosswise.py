@@ -103,6 +103,7 @@ def test_what_is_left_out_is_seen_as_by_a_scorer_of_the_others(kind, count, monk
     [
         whole("whitened", shrinkage="auto"),
         whole("error"),
+        whole("euclidean", unit=True),
         PCAScorer(PCAConfig()),
         GaussianScorer(GaussianConfig()),
         GaussianScorer(GaussianConfig(positions="each")),

@@ -38,14 +38,14 @@ from unlike.scoring.apart import Apart, learn, number_categories
 from unlike.scoring.codes import CodeScorer
 from unlike.scoring.crosswise import score_views, view_left_out, view_out_of_fold
 from unlike.scoring.fusion import FusionScorer
-from unlike.scoring.remembered import Remembered, Remembering
+from unlike.scoring.remembered import Recalling, Remembered, Remembering
 from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
 from unlike.training import History
 
 CROSS_MOST = 500  # images of each category up to which none is held back where that can be
-CROSS_BYTES = 1_000_000_000  # of their codes
+CROSS_BYTES = 1_000_000_000  # of codes that are kept in memory
 FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts apart
 FOLDS = 5  # of which each is scored by a scorer of the others
 PLACED = {"positions": "each", "distance": "whitened"}  # settings of scorers that learn each place by itself
@@ -158,8 +158,7 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) 
     it was asked for.
     """
     asked = settings.decision.calibration
-    of_codes = isinstance(scorer, CodeScorer) or getattr(scorer, "only_codes", False)
-    possible = (of_codes or (is_fixed(model) and not scorer.needs_held_out)) and settings.data.tile is None
+    possible = (_wants_codes(scorer) or (is_fixed(model) and not scorer.needs_held_out)) and settings.data.tile is None
     if asked == "cross" and not possible:
         raise ConfigError(
             "decision.calibration = 'cross' is for scorers of codes, such as neighbours, and without tiles: expected 'auto' or "
@@ -258,7 +257,17 @@ def part_categories(
 def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, seed: int, device: torch.device) -> None:
     """Let the scorer learn from what the model was trained on, and from what it was not."""
     known, others = _rows_to_learn(model, scorer, pieces.split)
-    learn(scorer, model, partial(_Batches, pieces, device), known, others, pieces.numbers, seed)
+    look = partial(_Batches, pieces, device)
+    if scorer.passes == 1 or not _wants_codes(scorer):
+        learn(scorer, model, look, known, others, pieces.numbers, seed)
+        return
+
+    @torch.no_grad()
+    def encode(images: Tensor) -> Tensor:
+        return model.encode(images)
+
+    codes = Recalling(lambda rows: map(encode, look(rows)), CROSS_BYTES)  # each image is looked at once, if it can be
+    learn(scorer, Remembered(model.looks), codes, known, others, pieces.numbers, seed)
 
 
 def calibrate(
@@ -393,6 +402,12 @@ def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:
 def is_fixed(model: Model) -> bool:
     """Whether it knows no image better than another: nothing of it was trained here."""
     return not _trains(model) and not isinstance(model, Autoencoder)
+
+
+def _wants_codes(scorer: Scorer) -> bool:
+    """Whether it asks a model for nothing but codes."""
+    one = scorer.members[0] if isinstance(scorer, Apart) else scorer
+    return isinstance(one, CodeScorer) or getattr(one, "only_codes", False)
 
 
 def _trains(model: Model) -> bool:

@@ -88,6 +88,10 @@ class Apart(Scorer):
     def views(self, model: Model, images: Tensor) -> Tensor:
         return self._by_part(model.encode(images), lambda member, codes: member.views(Remembered(model.looks), codes))
 
+    @property
+    def passes(self) -> int:
+        return self.members[0].passes
+
     def knows_left_out(self, count: int) -> bool:
         return all(member.knows_left_out(count) for member in self.members)
 

@@ -28,6 +28,11 @@ class Scorer(ABC):
         self.config = config
 
     @property
+    def passes(self) -> int:
+        """How often it goes through the images that it learns from."""
+        return 1
+
+    @property
     def learns_apart(self) -> bool:
         """Whether several categories are learned each by itself."""
         return False

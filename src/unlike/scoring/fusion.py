@@ -88,6 +88,10 @@ class FusionScorer(Scorer):
     def learns_apart(self) -> bool:
         return bool(self.config.per_category) and self.only_codes
 
+    @property
+    def passes(self) -> int:
+        return sum(member.passes for member in self.members)
+
     def check(self, model: Model) -> None:
         for name, member in zip(self.config.scorers, self.members, strict=True):
             try:

@@ -92,6 +92,10 @@ class PCAScorer(CodeScorer):
         return not self.config.whole
 
     @property
+    def passes(self) -> int:
+        return 2 if self.config.distance == "whitened" else 1
+
+    @property
     def most_rows(self) -> int:
         return MOST_WHOLE if self.config.whole else super().most_rows
 
@@ -115,8 +119,8 @@ class PCAScorer(CodeScorer):
         return torch.linalg.vector_norm(left, dim=1)  # type: ignore[no-any-return]
 
     def knows_left_out(self, count: int) -> bool:
-        known = self.config.distance != "whitened" or self.config.shrinkage != "auto"
-        return self.config.whole and known and count >= FEWEST_LEFT
+        fixed = not self.config.unit and (self.config.distance != "whitened" or self.config.shrinkage != "auto")
+        return self.config.whole and fixed and count >= FEWEST_LEFT
 
     def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
         left, influence = self._all_left_over(model, codes)
@@ -171,12 +175,12 @@ class PCAScorer(CodeScorer):
             rows = self._prepare(code.flatten(1))
             along[part] = rows @ kept  # (n, M) what of them is in each direction that is kept
             left[part] = torch.addmm(rows, along[part], kept.T, alpha=-1).view_as(code)
-        wide = along.cpu().double()
-        sizes = wide[learned].square().sum(dim=0) / kept.square().sum(dim=0).cpu().double()  # of all images along each
+        wide, seen = along.cpu().double(), along[learned].cpu().double()
+        sizes = (
+            seen.square().sum(dim=0) / kept.square().sum(dim=0).cpu().double()
+        )  # of all images, along each direction
         influence = torch.eye(len(codes), dtype=torch.double) - 1 / len(codes)
-        influence[:, learned] -= (wide / sizes) @ wide[
-            learned
-        ].T  # of more than MOST_WHOLE, others are in the mean alone
+        influence[:, learned] -= (wide / sizes) @ seen.T  # of more than MOST_WHOLE, the others are in the mean alone
         return left, influence.float().to(codes.device)
 
     def _error(self, rows: Tensor) -> Tensor:  # (N, D)
@@ -208,9 +212,8 @@ def _rebuilding(rows: Floats, components: float) -> Floats:
     if components >= 1:
         _check_fewer(components, len(values) - 1, *rows.shape)
     kept = values / (values + noise_for(values, components))
-    rebuilding: Floats = (
-        torch.from_numpy(rows).T @ torch.from_numpy((weights * np.sqrt(kept)).astype(np.float32))
-    ).numpy()
+    parts = torch.from_numpy((weights * np.sqrt(kept)).astype(np.float32))
+    rebuilding: Floats = (torch.from_numpy(rows).T @ parts).numpy()
     return rebuilding
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,48 @@ class Remembering:
 
     def __call__(self, rows: Rows) -> Iterable[Tensor]:
         return _Blocks(self.codes, torch.from_numpy(rows), self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Recalling:
+    """Codes of chosen rows, looked up in batches, that are remembered as they come while there is memory for them.
+
+    Whoever goes through the same rows again finds the first of them known, and the rest is looked up anew.
+
+    >>> asked = []
+    >>> look = lambda rows: (asked.append(len(rows)) or torch.zeros(len(rows), 2, 1, 1) for _ in range(1))
+    >>> codes = Recalling(look, most_bytes=24)
+    >>> [sum(len(batch) for batch in codes(np.arange(5))) for _ in range(2)], asked
+    ([5, 5], [5, 2])
+    """
+
+    look: Callable[[Rows], Iterable[Tensor]]
+    most_bytes: int
+    known: dict[int, Tensor] = field(default_factory=dict)  # by row, (D, h, w)
+    size: int = 16  # codes at once, of those that are known
+
+    def __call__(self, rows: Rows) -> Iterable[Tensor]:
+        return _Recalled(self, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recalled:
+    memory: Recalling
+    rows: Rows
+
+    def __iter__(self) -> Iterator[Tensor]:
+        known, rows, size = self.memory.known, self.rows.tolist(), self.memory.size
+        first_new = next((place for place, row in enumerate(rows) if row not in known), len(rows))
+        for start in range(0, first_new, size):
+            yield torch.stack([known[row] for row in rows[start : min(start + size, first_new)]])
+        place = first_new
+        for batch in self.memory.look(self.rows[first_new:]) if first_new < len(rows) else ():
+            for row, code in zip(rows[place : place + len(batch)], batch, strict=True):
+                if (len(known) + 1) * code.nbytes > self.memory.most_bytes:
+                    break
+                known[row] = code.clone()  # not a view that keeps a whole batch
+            place += len(batch)
+            yield batch
 
 
 @dataclass(frozen=True, slots=True)
