@@ -53,7 +53,7 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert f"Report: {tmp_path / 'out/report.html'}" in captured.err
     assert (
-        "Fitted features by fusion of gaussian, neighbours, neighbours_fine and pca at 256 x 256 x 1: 60 images, none held"
+        "Fitted features by fusion of pca, neighbours, neighbours_fine and pca_fine at 256 x 256 x 1: 60 images, none held"
         in captured.err
     )
     assert "AUROC" in captured.out

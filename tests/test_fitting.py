@@ -40,5 +40,7 @@ def test_many_images_are_looked_at_once_while_there_is_memory_for_what_is_seen(m
     monkeypatch.setattr("unlike.fitting.CROSS_BYTES", most_bytes)
     bounded = Detector("pixels", "fusion", settings=settings, device="cpu").fit(images)
     assert bounded.threshold_ == pytest.approx(plain.threshold_, rel=1e-5)
-    again = 3 * max(0, bounded.describe()["fitted"]["images"]["train"] - remembered)  # two more passes, and a look at a first batch
+    again = 3 * max(
+        0, bounded.describe()["fitted"]["images"]["train"] - remembered
+    )  # two more passes, and a look at a first batch
     assert 520 + again <= sum(seen) <= 522 + again  # a look at how large a code is, besides
