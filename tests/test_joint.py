@@ -107,7 +107,7 @@ def test_it_is_the_same_after_saving(joint, tmp_path):
     fresh = several({"calm": 5, "wild": 5, "odd": 5}, 7)
     assert loaded.judge(fresh) == joint.judge(fresh)
     facts = tomllib.loads((tmp_path / "d/detector.toml").read_text())
-    assert facts["format"] == 3
+    assert facts["format"] == 4
     assert facts["fitted"]["categories"]["wild"]["threshold"] == joint.thresholds_["wild"]
 
 

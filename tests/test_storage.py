@@ -85,9 +85,9 @@ def reseal(folder: Path, **changes) -> None:
 
 
 def test_newer_version_is_refused_with_a_way_out(folder):
-    reseal(folder, format=4, versions={"unlike": "9.0"})
+    reseal(folder, format=5, versions={"unlike": "9.0"})
     with pytest.raises(
-        ArtifactError, match=r"format 4, written by unlike 9\.0; this is .*reads up to format 3\. Upgrade unlike"
+        ArtifactError, match=r"format 5, written by unlike 9\.0; this is .*reads up to format 4\. Upgrade unlike"
     ):
         Detector.load(folder)
 

@@ -46,6 +46,7 @@ from unlike.training import History
 
 CROSS_MOST = 500  # images of each category up to which none is held back where that can be
 CROSS_BYTES = 1_000_000_000  # of codes that are kept in memory
+LEFT_OUT_MOST = 5000  # images that are left out one by one: what is known of each pair of them takes memory
 FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts apart
 FOLDS = 5  # of which each is scored by a scorer of the others
 PLACED = {"positions": "each", "distance": "whitened"}  # settings of scorers that learn each place by itself
@@ -327,7 +328,8 @@ def fit_crosswise(
     numbers, whole = pieces.numbers[rows], np.arange(len(rows))
     known = Remembered(model.looks)
     learn_all = partial(learn, scorer, known, Remembering(codes), whole, whole[:0], numbers, seed)
-    if scorer.knows_left_out(int(np.bincount(numbers)[np.unique(numbers)].min())):
+    fewest = int(np.bincount(numbers)[np.unique(numbers)].min())
+    if len(rows) <= LEFT_OUT_MOST and scorer.knows_left_out(fewest):
         learn_all()
         views = view_left_out(scorer, known, codes, judged, numbers)
     else:

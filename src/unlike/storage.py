@@ -35,7 +35,7 @@ from unlike.scoring.apart import Apart, restore_scorer
 from unlike.settings import SECTIONS, Settings
 from unlike.training import History
 
-FORMAT = 3  # of the folder; a higher one is newer. 2: a line for each category; 3: categories learned apart
+FORMAT = 4  # of the folder; a higher one is newer. 2: a line for each category; 3: categories apart; 4: halved matrices
 WEIGHTS, ARRAYS = "weights.safetensors", "calibration.npz"
 SCORER_PREFIX = "scorer."
 MAX_ARRAY_BYTES = 4_000_000_000

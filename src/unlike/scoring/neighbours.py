@@ -20,6 +20,7 @@ BATCH = 16  # images at once, where all are gone through
 FAR = 1024  # rows among which picks are made before all are looked at again
 BLOCK = 4_000_000  # distances computed at once
 PAIRS = 12_000  # of a code and its nearest, by which gaps are measured
+LARGE = 100  # codes in a bank for each neighbour that is asked for
 NARROW = 32  # numbers a code, while it is chosen or not: 128 choose no better, and cost four times as much
 
 
@@ -88,10 +89,11 @@ class NeighboursScorer(CodeScorer):
 
     def knows_left_out(self, count: int) -> bool:
         fixed = self.config.scale != "whiten" and self.config.reduce is None and self.config.metric == "euclidean"
-        return fixed and count > 1  # covariances would have to be learned again
+        large = self.config.least >= LARGE * self.config.neighbours  # else all codes of the bank could be one image's
+        return fixed and large and count > 1  # covariances would have to be learned again
 
     def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
-        """Each by the codes of other images in the bank. Another bank would be chosen without it, but as far from new codes."""
+        """Each by the codes of other images in the bank: fewer than another bank would have without it, so rather far."""
         config, bank, owners = self.config, self.learned["bank"], self._owners
         assert owners is not None, "fit comes first"
         others = len(bank) - int(torch.bincount(owners).max())
@@ -101,7 +103,9 @@ class NeighboursScorer(CodeScorer):
             rows, grid = self._rows(model, codes[part])
             self._move(rows.device)
             images = part.repeat_interleave(grid[0] * grid[1])
-            gaps = nearest(self._prepare(rows), self.learned["bank"], config.neighbours, owners=(images, owners))
+            gaps = nearest(
+                self._prepare(rows), self.learned["bank"], config.neighbours, owners=(images, owners.to(rows.device))
+            )
             maps.append(gaps.mean(dim=1).view(len(part), 1, *grid))
         return torch.cat(maps)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from unlike.scoring.codes import CodeConfig, CodeScorer, check_components, princ
 from unlike.scoring.moments import Moments, check_shrinkage
 from unlike.scoring.places import (
     FEWEST_LEFT,
+    OWN,
     check_places,
     halve,
     lengths_at,
@@ -32,6 +32,7 @@ from unlike.scoring.places import (
 FLOOR = 1e-6  # of the largest variance: directions with less are taken to have as much
 INSTEAD = "distance = 'euclidean'"  # where there is not memory enough to whiten
 MOST_WHOLE = 500  # whole images whose components are computed, of more a random sample
+MOST_SHARE = 0.999  # of the variance; where more is kept, what is left of an image is rounding
 BATCH = 16  # images at once, where all are gone through
 
 
@@ -100,10 +101,6 @@ class PCAScorer(CodeScorer):
         return MOST_WHOLE if self.config.whole else super().most_rows
 
     def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:
-        if self.config.distance == "whitened":
-            for images in itertools.islice(train, 1):  # rather now than when all have been looked at
-                _, width, height, across = self._look(model, images).shape
-                check_places(height * across, width, INSTEAD)
         super().fit(model, train, held_out, seed)
         if self.config.distance == "whitened":
             assert self.mean is not None, "it was fitted just now"
@@ -119,15 +116,19 @@ class PCAScorer(CodeScorer):
         return torch.linalg.vector_norm(left, dim=1)  # type: ignore[no-any-return]
 
     def knows_left_out(self, count: int) -> bool:
-        fixed = not self.config.unit and (self.config.distance != "whitened" or self.config.shrinkage != "auto")
-        return self.config.whole and fixed and count >= FEWEST_LEFT
+        config = self.config
+        fixed = not config.unit and (config.distance != "whitened" or config.shrinkage != "auto")
+        something = config.components >= 1 or config.components <= MOST_SHARE  # of an image is left
+        return config.whole and fixed and something and count >= FEWEST_LEFT
 
     def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
         left, influence = self._all_left_over(model, codes)
         if self.config.distance == "whitened":
-            maps = lengths_left_out(left, self.learned["whitening"], influence, chosen, float(self.config.shrinkage))
+            floor, shrinkage = FLOOR * self._spread, float(self.config.shrinkage)
+            maps = lengths_left_out(left, self.learned["whitening"], influence, chosen, shrinkage, floor)
         else:
-            maps = torch.linalg.vector_norm(left[chosen], dim=1) / influence[chosen, chosen][:, None, None]
+            own = influence[chosen, chosen].clamp_min(OWN)
+            maps = torch.linalg.vector_norm(left[chosen], dim=1) / own[:, None, None]
         return maps[:, None]
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -153,6 +154,12 @@ class PCAScorer(CodeScorer):
         squared = self._error(rows).square().sum(dim=1)
         return squared.sqrt() if self.config.distance == "euclidean" else squared
 
+    def _look(self, model: Model, images: Tensor) -> Tensor:
+        code = super()._look(model, images)
+        if self.config.distance == "whitened":  # rather now than when all have been looked at
+            check_places(code.shape[2] * code.shape[3], code.shape[1], INSTEAD)
+        return code
+
     def _left_over(self, model: Model, images: Tensor) -> Tensor:
         """(B, C, H, W) -> what of each whole code no component rebuilds, where it lies on the grid (B, D, h, w)."""
         code = self._look(model, images)
@@ -166,7 +173,8 @@ class PCAScorer(CodeScorer):
 
     def _all_left_over(self, model: Model, codes: Tensor) -> tuple[Tensor, Tensor]:
         """What is left of the images that were learned from, and (N, N) how much of each is in that: a column each."""
-        kept, learned = self.learned["kept"], torch.from_numpy(self.origins)
+        self._move(codes.device)
+        kept, learned = self.learned["kept"], torch.from_numpy(self.origins).to(codes.device)
         left, along = codes.new_empty(0), codes.new_empty(len(codes), kept.shape[1])
         for start in range(0, len(codes), BATCH):
             part = slice(start, start + BATCH)
@@ -180,7 +188,9 @@ class PCAScorer(CodeScorer):
             seen.square().sum(dim=0) / kept.square().sum(dim=0).cpu().double()
         )  # of all images, along each direction
         influence = torch.eye(len(codes), dtype=torch.double) - 1 / len(codes)
-        influence[:, learned] -= (wide / sizes) @ seen.T  # of more than MOST_WHOLE, the others are in the mean alone
+        influence[:, learned.cpu()] -= (
+            wide / sizes
+        ) @ seen.T  # of more than MOST_WHOLE, the others are in the mean alone
         return left, influence.float().to(codes.device)
 
     def _error(self, rows: Tensor) -> Tensor:  # (N, D)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +15,12 @@ from torch import Tensor
 from unlike.errors import ConfigError
 from unlike.records import Floats
 from unlike.scoring.base import Arrays
-from unlike.scoring.moments import Moments, floors_of, whitening_of
+from unlike.scoring.moments import FLOOR, Moments, floors_of, whitening_of
 
 MOST_BYTES = 2_000_000_000  # of covariances, one a place, and of the matrices that are learned from them
 FEWEST_LEFT = 3  # images of which each can be left out: two must be there to whiten by
+OWN = 1e-4  # of what is left of an image, the least that can be its own: less is rounding
+NOTHING = 1e-6  # of a variance: what is left of it where all of it was one image's, by rounding
 TINY = 1e-6  # what a determinant that is above 0 but for rounding counts as
 BLOCK_BYTES = 16_000_000  # of the covariances that are inverted at a time, several copies of which are made
 
@@ -58,31 +61,51 @@ def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
     return lengths.T.reshape(count, height, width)
 
 
-def lengths_left_out(left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float) -> Tensor:
+def lengths_left_out(
+    left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float, least: float = 0.0
+) -> Tensor:
     """Lengths (n, h, w) that the `chosen` of N images would have at each place, had each alone not been learned from.
 
     `left` (N, D, h, w) is what is left of each, `influence @ codes`: a column of (N, N) says how much of an image is in what
-    is left of each, of less the mean, or less what a regression with a penalty explains. `whitening` is by that, shrunk. Without an
-    image both change in a way that is known: what is left of the others loses its multiples, their covariance two products,
-    so that the inverse follows from three sums (Woodbury's formula). Nothing is learned again; only the sphere to which is
-    shrunk is taken to be as large as before.
+    is left of each, of less the mean, or less what a regression with a penalty explains. `whitening` is by that, shrunk, no
+    variance below `least`. Without an image both change in a way that is known: what is left of the others loses its
+    multiples, their covariance two products, so that the inverse follows from three sums (Woodbury's formula). The sphere to
+    which is shrunk becomes smaller too. In a direction of variance v beside a sphere of r, the square of a length is by
+    (v + r) / (v + r') longer; that is convex in r / (v + r), whose mean is known, so that its chord bounds what it comes to.
     """
-    count, _, height, width = left.shape
-    rest = influence[:, chosen] / influence[chosen, chosen]  # (N, n) of an image, in what is left of each, by its own
-    share = (1 - shrinkage) / (count - 1)
+    count, width, height, across = left.shape
+    own_share = influence[chosen, chosen].clamp_min(OWN)
+    rest = influence[:, chosen] / own_share  # (N, n) of an image, in what is left of each, by its own
+    share, fewer = (1 - shrinkage) / (count - 1), (count - 1) / count
     total = rest.square().sum(dim=0)
     flat, found = left.flatten(2), []
-    for block in blocks(flat.shape[2], max(flat.shape[:2])):
-        white = flat[:, :, block].permute(2, 0, 1) @ whitening[block]  # (p, N, D)
-        own, shared = white[:, chosen], rest.T @ white
-        usual = (count - 1) / count  # images fewer to divide by
-        size, both, spread = (usual * (a * b).sum(dim=2) for a, b in ((own, own), (own, shared), (shared, shared)))
+    sizes = flat.square().sum(dim=(0, 1)) / (count * width)  # (P,) of the spheres
+    radius = partial(_radius, largest=sizes.max(), shrinkage=shrinkage, least=least)
+    for block in blocks(flat.shape[2], max(count, width)):
+        plain, matrix, size = flat[:, :, block].permute(2, 0, 1), whitening[block], sizes[block, None]  # (p, N, D)
+        own, shared = plain[:, chosen], rest.T @ plain
+        changed = total * own.square().sum(dim=2) - 2 * (own * shared).sum(dim=2)
+        without = (count * size + changed / width).clamp_min(0) / (count - 1)
+        own, shared = own @ matrix, shared @ matrix
+        length, both, spread = (fewer * (a * b).sum(dim=2) for a, b in ((own, own), (own, shared), (shared, shared)))
         cross, apart = 1 - share * both, total - share * spread
-        gain = share * (apart * size**2 - 2 * cross * size * both - share * size * both**2)
-        squared = size - gain / (cross**2 + share * size * apart).clamp_min(TINY)
-        found.append(squared.clamp_min(0).sqrt())
-    lengths: Tensor = torch.cat(found) / influence[chosen, chosen]  # what a new image would have left
-    return lengths.T.reshape(len(chosen), height, width)
+        determinant = (cross**2 + share * length * apart).clamp_min(TINY)
+        of_own = 1 - share * (apart * length - cross * both) / determinant
+        of_shared = share * length / determinant
+        squared = (of_own * length + of_shared * both).clamp_min(torch.finfo(length.dtype).tiny)
+        solved = (of_own[..., None] * own + of_shared[..., None] * shared) @ matrix.mT
+        sphere = radius(size, size)
+        by_sphere = (fewer * sphere * solved.square().sum(dim=2) / squared).clamp(0, 1)
+        squared *= 1 + by_sphere * (sphere / fewer / radius(without, size) - 1)
+        found.append(squared.sqrt())
+    lengths: Tensor = torch.cat(found) / own_share  # what a new image would have left
+    return lengths.T.reshape(len(chosen), height, across)
+
+
+def _radius(size: Tensor, whole: Tensor, *, largest: Tensor, shrinkage: float, least: float) -> Tensor:
+    """The variance that is added in all directions where the spheres are of those sizes, as `whitening_of` and its floors do."""
+    floor = FLOOR * torch.where(size > NOTHING * whole, size, largest)
+    return shrinkage * size + floor.clamp_min(least).clamp_min(torch.finfo(size.dtype).tiny)
 
 
 def whiten_each(moments: Moments, shrinkage: float | Literal["auto"], least: float = 0.0) -> Floats:
@@ -113,6 +136,8 @@ def make_whole(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
     known = dict(arrays)
     if "upper" in known:
         upper = known.pop("upper")
+        if upper.ndim != 2:
+            raise ValueError(f"upper halves of matrices are rows, one for each place; came {upper.shape}")
         width = math.isqrt(2 * upper.shape[1])
         rows, columns = np.triu_indices(width)
         known["whitening"] = np.zeros((len(upper), width, width), upper.dtype)

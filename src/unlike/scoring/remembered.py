@@ -13,6 +13,7 @@ from torch import Tensor
 from unlike.models import ImageShape, Model, Objective
 
 Rows = npt.NDArray[np.intp]
+OVERHEAD = 600  # bytes of a tensor that is remembered, beside its numbers
 
 
 class Remembered(Model):
@@ -52,7 +53,7 @@ class Recalling:
 
     >>> asked = []
     >>> look = lambda rows: (asked.append(len(rows)) or torch.zeros(len(rows), 2, 1, 1) for _ in range(1))
-    >>> codes = Recalling(look, most_bytes=24)
+    >>> codes = Recalling(look, most_bytes=1900)
     >>> [sum(len(batch) for batch in codes(np.arange(5))) for _ in range(2)], asked
     ([5, 5], [5, 2])
     """
@@ -79,7 +80,7 @@ class _Recalled:
         place = first_new
         for batch in self.memory.look(self.rows[first_new:]) if first_new < len(rows) else ():
             for row, code in zip(rows[place : place + len(batch)], batch, strict=True):
-                if (len(known) + 1) * code.nbytes > self.memory.most_bytes:
+                if (len(known) + 1) * (code.nbytes + OVERHEAD) > self.memory.most_bytes:
                     break
                 known[row] = code.clone()  # not a view that keeps a whole batch
             place += len(batch)
