@@ -2,7 +2,7 @@
 
 Real normal images, monocrystalline solar cells without a defect. A small autoencoder, fitted anew on 300 in each of 50 splits
 and measured on the 288 others, holds some back to draw its line. The default, fitted on several numbers of them, draws it
-crosswise, which proves less. The promise is on average over splits: the mean must not exceed 5 % by more than its
+by what it would have said of each had it not learned from it, which proves less. The promise is on average over splits: the mean must not exceed 5 % by more than its
 standard error explains.
 """
 

@@ -318,8 +318,8 @@ PRESETS: dict[str, Sections] = {
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
-    # the linear feature autoencoder at its best, computed and not trained: whole images' components, and what they leave
-    # held against what they usually leave at each place. Chosen by synthetic defects of three sets, and by the labels of
+    # a linear denoising autoencoder of features at its best, computed and not trained: what whole images do not have in
+    # common, held against what is usually left at each place. Chosen by synthetic defects of three sets, and by the labels of
     # polycrystalline cells, turned transistors, and some faces and vehicles
     "feature-pca": {
         "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "scale": "unit", "dimensions": 300},

@@ -71,9 +71,8 @@ class GaussianScorer(CodeScorer):
     def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
         gaps = self._gaps(model, codes)
         influence = torch.eye(len(codes), device=codes.device) - 1 / len(codes)  # that of the mean
-        return lengths_left_out(gaps, self.learned["whitening"], influence, chosen, float(self.config.shrinkage))[
-            :, None
-        ]
+        maps = lengths_left_out(gaps, self.learned["whitening"], influence, chosen, float(self.config.shrinkage))
+        return maps[:, None]
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         return halve(super().state()) if self.config.positions == "each" else super().state()
