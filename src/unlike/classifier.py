@@ -17,7 +17,7 @@ from safetensors.torch import load as load_tensors
 
 from unlike.artifacts import CLASSIFIER, is_first_process, read_folder, write_folder
 from unlike.data.batches import ImageSet, digest, stream
-from unlike.data.cache import Cache, iterate, load_images
+from unlike.data.cache import iterate, load_images
 from unlike.data.classes import check_classes, choose_part, find_classes, number_classes, sort_classes
 from unlike.data.images import Frame
 from unlike.data.index import Images, Index, find_images
@@ -26,6 +26,7 @@ from unlike.data.split import Codes, Split, distinct_rows, split_classes
 from unlike.data.tensors import to_tensor
 from unlike.detector import Detector, Notify, check_seed, choose_device
 from unlike.errors import ConfigError, DataError, NotFittedError
+from unlike.kept import Cache
 from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.records import Floats, Pixels, Predictions, Unreadable

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from unlike.artifacts import is_first_process
 from unlike.data.batches import Batch, digest, stream
-from unlike.data.cache import Cache, load_images, range_of
+from unlike.data.cache import load_images, range_of
 from unlike.data.images import Frame, restore_map
 from unlike.data.index import Images, Index, find_images
 from unlike.data.tiles import Tiling
@@ -39,6 +39,7 @@ from unlike.fitting import (
     place,
     split_images,
 )
+from unlike.kept import Cache
 from unlike.models import Model
 from unlike.records import Codes, Explanation, Floats, Pixels, Region, Sample, ScoredBatch, Scores, Unreadable, Verdict
 from unlike.scoring.score import decode_codes, encode_pixels, rebuild_pixels, score_pixels

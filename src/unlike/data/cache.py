@@ -6,10 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,42 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from unlike.data.arrays import ImageArray, rows_of
 from unlike.data.batches import Batch, ImageSet, Rows, block_rows, digest, find_insides, stream, value_range
 from unlike.data.images import Frame, frame_image, promote
 from unlike.data.index import Index
-from unlike.errors import ConfigError, DataError
+from unlike.errors import DataError
+from unlike.kept import Cache, touch
 from unlike.records import Bools, Pixels, Sample, Unreadable
 
 FORMAT = 2  # of an entry
-GIGABYTE = 1_000_000_000
-LIMIT_GB = 10.0  # default bound of the whole cache
-STALE_SECONDS = 24 * 3600.0  # an unfinished entry older than this was left by a kill
-ENTRY = re.compile(r"decoded-[0-9a-f]{32}(\.building-.*)?")  # nothing else in the folder is ours to delete
 Notify = Callable[[int, int], None]  # images read, of how many
-
-
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """Where decoded images are kept, and how much of the disk they may take.
-
-    UNLIKE_CACHE and UNLIKE_CACHE_GB in the environment override the user's cache folder and 10 GB. Entries are
-    evicted least recently used first. A set larger than the bound is not kept but decoded each time.
-    """
-
-    folder: Path
-    limit_bytes: int
-
-    @classmethod
-    def default(cls) -> Cache:
-        folder = os.environ.get("UNLIKE_CACHE") or platformdirs.user_cache_path("unlike")
-        limit = os.environ.get("UNLIKE_CACHE_GB") or LIMIT_GB
-        try:
-            return cls(Path(folder), int(float(limit) * GIGABYTE))
-        except (ValueError, OverflowError):
-            raise ConfigError(f"UNLIKE_CACHE_GB: expected a number of gigabytes, came {limit!r}") from None
 
 
 def load_images(index: Index, frame: Frame, cache: Cache | None, notify: Notify | None = None) -> ImageSet:
@@ -131,8 +103,7 @@ class _CachedImages:
         self._map = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
         if not (len(self.samples) == len(self.digests) == len(self._shapes) and len(self._map) == len(index)):
             raise ValueError("the parts of a cache entry do not agree")
-        with contextlib.suppress(OSError):  # a cache that may only be read
-            os.utime(entry)  # used now: evict it last
+        touch(entry)
 
     def take(self, rows: Rows) -> Pixels:
         return np.asarray(self._map[rows])
@@ -208,18 +179,12 @@ def _open_entry(index: Index, frame: Frame, entry: Path) -> _CachedImages | None
 
 
 def _build_entry(index: Index, frame: Frame, cache: Cache, entry: Path, notify: Notify) -> _CachedImages:
-    """Decode into a folder of our own, then rename it: whoever comes second finds the first one's and drops his."""
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f"{entry.name}.building-", dir=cache.folder))
-    try:
+    """Decode every image into an entry of the cache."""
+    with cache.building(entry) as fresh:
         try:
             _write_entry(index, frame, cache, fresh, np.dtype(np.float32 if frame.floating else np.uint8), notify)
         except _WiderError:
             _write_entry(index, frame, cache, fresh, np.dtype(np.uint16), notify)
-        with contextlib.suppress(OSError):  # another process was first
-            fresh.rename(entry)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     built = _open_entry(index, frame, entry)
     if built is None:
         raise OSError(f"{entry} could not be made")
@@ -235,7 +200,7 @@ def _write_entry(
 ) -> None:
     shape = (len(index), frame.height, frame.width, frame.channels)
     size = int(np.prod(shape)) * kind.itemsize
-    _make_room(cache, size)
+    cache.make_room(size)
     with (folder / "images.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
         end = file.tell() + size
@@ -255,29 +220,6 @@ def _write_entry(
     low, high = facts.value_range
     text = json.dumps({"unreadable": unreadable, "low": low, "high": high})
     (folder / "facts.json").write_text(text, encoding="utf-8")
-
-
-def _make_room(cache: Cache, needed: int) -> None:
-    """Delete the least recently used entries until `needed` bytes fit, and what killed builds left behind."""
-    if needed > cache.limit_bytes:
-        raise OSError(f"{needed:,} bytes are more than the cache may hold")
-    total, entries = needed, []
-    for folder in cache.folder.iterdir():
-        name = ENTRY.fullmatch(folder.name)
-        if name is None:
-            continue
-        with contextlib.suppress(OSError):  # another process may evict too
-            used = folder.stat().st_mtime
-            if name[1] is None:
-                entries.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
-                total += entries[-1][1]
-            elif time.time() - used > STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-    for _, size, folder in sorted(entries):
-        if total <= cache.limit_bytes:
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        total -= size
 
 
 def iterate(images: ImageSet, rows: Rows, frame: Frame) -> Iterator[Batch]:
