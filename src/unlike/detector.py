@@ -41,6 +41,8 @@ from unlike.fitting import (
 )
 from unlike.kept import Cache
 from unlike.models import Model
+from unlike.models.runtimes import build_parts
+from unlike.models.unbuilt import keeping
 from unlike.records import Codes, Explanation, Floats, Pixels, Region, Sample, ScoredBatch, Scores, Unreadable, Verdict
 from unlike.scoring.score import decode_codes, encode_pixels, rebuild_pixels, score_pixels
 from unlike.settings import Sections, Settings
@@ -120,10 +122,11 @@ class Detector:
         settings, trained = self.settings, model is not None
         index = find_images(images).training()
         frame = frame_for(index, settings.data)
-        model = build_model(settings, frame, self.seed) if model is None else check_suits(model, settings, frame)
+        cache = Cache.default() if self.cache else None
+        with keeping(cache):
+            model = build_model(settings, frame, self.seed) if model is None else check_suits(model, settings, frame)
         scorer = make_scorer(settings, model)
         device = place(model, self.device)
-        cache = Cache.default() if self.cache else None
         loaded = load_images(index, frame, cache, lambda done, total: notify("read", done, total, {}))
         cross = crosses(model, scorer, settings, loaded)
         split, rule = split_images(loaded, settings.decision, self.seed, none_held_back=cross and is_fixed(model))
@@ -344,8 +347,8 @@ class Detector:
 
     @property
     def model_(self) -> Model:
-        """The trained model."""
-        return self._need().model
+        """The trained model, with all its parts built."""
+        return build_parts(self._need().model)
 
     @property
     def value_range_(self) -> tuple[float, float]:

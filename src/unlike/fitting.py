@@ -39,7 +39,7 @@ from unlike.scoring.codes import CodeScorer
 from unlike.scoring.crosswise import score_views, view_left_out, view_out_of_fold
 from unlike.scoring.fusion import FusionScorer
 from unlike.scoring.remembered import Recalling, Remembered, Remembering
-from unlike.scoring.score import device_of, score_pixels
+from unlike.scoring.score import cut_blocks, device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
 from unlike.training import History
@@ -377,13 +377,11 @@ def kept_epoch(history: History, keep: str) -> dict[str, float]:
     return history[-1] if keep == "last" else min(history, key=lambda row: row[keep])
 
 
-def idle_settings(settings: Settings, model: Model) -> list[str]:
-    """What was chosen about training though this model is not trained: the names of settings that change nothing.
+def idle_settings(settings: Settings) -> list[str]:
+    """What was chosen about training, for a model that is not trained: the names of settings that change nothing.
 
     That is no error: all cells of a study may be given the same training, whatever their models.
     """
-    if _trains(model):
-        return []
     found, usual = settings.to_sections(), Settings.from_sections({}).to_sections()
     return [
         f"{section}.{name}"
@@ -434,4 +432,5 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Tensor]:
         for batch in iterate(self.pieces.images, self.rows, self.pieces.frame):
-            yield to_tensor(batch.pixels, self.pieces.images.value_range, self.device)
+            for pixels in cut_blocks(batch.pixels, self.device):
+                yield to_tensor(pixels, self.pieces.images.value_range, self.device)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from unlike.errors import ConfigError
 
 GIGABYTE = 1_000_000_000
 LIMIT_GB = 10.0  # default bound of the whole cache
+SUMS = "sums.json"  # of a sealed entry: each file's SHA-256
 STALE_SECONDS = 24 * 3600.0  # an unfinished entry older than this was left by a kill
 ENTRY = re.compile(
     r"(?:decoded|network|outline|weights)-[0-9a-f]{32}(\.building-.*)?"
@@ -55,6 +58,36 @@ class Cache:
                 fresh.rename(entry)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def sealing(self, name: str) -> Iterator[Path]:
+        """A folder to fill with files, which then becomes the entry of that name, with their checksums."""
+        with self.building(self.folder / name) as fresh:
+            yield fresh
+            files = sorted(fresh.iterdir())
+            self.make_room(sum(file.stat().st_size for file in files))
+            sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+            (fresh / SUMS).write_text(json.dumps(sums), encoding="utf-8")
+
+    def unseal(self, name: str, names: Sequence[str]) -> dict[str, bytes] | None:
+        """The files `names` of a sealed entry; None where there is none, or it is not what was written, and thus dropped."""
+        entry = self.folder / name
+        if not entry.is_dir():
+            return None
+        try:
+            sums = json.loads((entry / SUMS).read_text(encoding="utf-8"))
+            files = {file: (entry / file).read_bytes() for file in names}
+            if any(hashlib.sha256(content).hexdigest() != sums[file] for file, content in files.items()):
+                raise ValueError("a checksum differs")
+        except (OSError, ValueError, TypeError, LookupError):
+            self.drop(name)
+            return None
+        touch(entry)
+        return files
+
+    def drop(self, name: str) -> None:
+        """Delete the entry of that name."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def make_room(self, needed: int) -> None:
         """Delete the least recently used entries until `needed` bytes fit, and what killed builds left behind."""

@@ -28,7 +28,9 @@ from unlike.config import from_mapping
 from unlike.data.images import Frame
 from unlike.decision.lines import ALL, Decision, Line
 from unlike.errors import ArtifactError, ConfigError
+from unlike.kept import Cache
 from unlike.models import MODELS, ImageShape, Model
+from unlike.models.unbuilt import keeping
 from unlike.records import Unreadable
 from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.apart import Apart, restore_scorer
@@ -186,7 +188,8 @@ def without_pretrained(config: Any) -> Any:
 def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
     known = facts["fitted"]
     frame = from_mapping(Frame, known["frame"], "fitted.frame")
-    model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, frame))
+    with keeping(Cache.default(), weights_follow=True):
+        model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, frame))
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     arrays = unpack_arrays(contents[ARRAYS])
     scorer = restore_scorer(

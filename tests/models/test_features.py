@@ -145,7 +145,7 @@ def test_kept_channels_are_some_of_all_and_the_same_every_time():
     images = example_images(model, 2)
     directions = model.extractor.module.directions[:, :, 0, 0]
     torch.testing.assert_close(directions @ directions.T, torch.eye(20), rtol=0, atol=1e-5)
-    assert model.extractor.module.width == 20
+    assert model.extractor.sizes.width == 20
     expected = torch.einsum("dc,bchw->bdhw", directions, everything.encode(images))
     torch.testing.assert_close(model.encode(images), expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(build(dimensions=20).extractor.module.directions, model.extractor.module.directions)

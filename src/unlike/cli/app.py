@@ -131,7 +131,7 @@ def fit(
             detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
         detector.save(output)
     console.say_fit(detector, output)
-    if idle := idle_settings(detector.settings, detector.model_):
+    if not detector.history_ and (idle := idle_settings(detector.settings)):
         console.say(f"Without effect, because {detector.settings.model_name} is not trained: {', '.join(idle)}.")
     finish(console, detector.unreadable_)
 

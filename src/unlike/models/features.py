@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import hashlib
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,13 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlike.config import check_range
+from unlike.config import check_range, from_mapping
+from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError, unknown
-from unlike.models.backbones import Stages, make_stages
+from unlike.models.backbones import Stages, make_stages, weights_source
 from unlike.models.base import ImageShape, Model, Objective
 from unlike.models.runtimes import CHOICES, Frozen
+from unlike.models.unbuilt import KeptNetwork, keeper
 
 BORDERS, SCALES = ("damp", "keep"), ("unit", "none")
+CODE = ("features.py", "backbones.py", "runtimes.py", "unbuilt.py")  # what it does is part of what is kept
 SHORTEST = 1e-6  # features, as from a network that sees nothing, are not made longer
 
 
@@ -75,9 +84,7 @@ class Features(Model):
 
     @property
     def looks(self) -> tuple[int, ...]:
-        made = self.extractor.module
-        assert isinstance(made, FeatureGrid)
-        return made.looks
+        return self.extractor.sizes.looks
 
     def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         return self.extractor(images)  # type: ignore[no-any-return]  # (B, D, h, w)
@@ -86,17 +93,73 @@ class Features(Model):
         return images.new_zeros(())  # there is nothing to train
 
 
-def make_features(config: FeaturesConfig, shape: ImageShape) -> Frozen:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a model must know of the features that it is to learn from."""
+
+    widths: tuple[int, ...]  # channels of each stage
+    grid: tuple[int, int]  # cells down and across
+    looks: tuple[int, ...]  # of the numbers of a place, how many each look has; () where there is one
+    width: int  # numbers of a place, all in all
+
+
+class FrozenFeatures(Frozen):
+    """Features as a frozen network, (B, C, H, W) -> (B, D, h, w), and their sizes."""
+
+    def __init__(self, module: nn.Module, runtime: str, sizes: Sizes, kept: KeptNetwork | None = None) -> None:
+        super().__init__(module, runtime, kept)
+        self.sizes = sizes
+
+
+def make_features(config: FeaturesConfig, shape: ImageShape) -> FrozenFeatures:
     """The frozen extractor by itself, (B, C, H, W) -> (B, D, h, w), for models that learn from what it sees.
+
+    Inside `keeping` it is not built where all that matters of it was kept by an earlier run.
 
     >>> config = FeaturesConfig(backbone="resnet18", pretrained=False)
     >>> make_features(config, ImageShape(3, 64, 96))(torch.zeros(2, 3, 64, 96)).shape
     torch.Size([2, 384, 8, 12])
     """
+    found = keeper()
+    if found is None:
+        grid = _make_grid(config, shape)
+        return FrozenFeatures(grid, config.runtime, grid.sizes)
+    kept = KeptNetwork(found.cache, _structure(config, shape))
+    source = weights_source(config.backbone) if config.pretrained else None
+    if found.weights_follow or source is not None:
+        bare = dataclasses.replace(config, pretrained=False)  # it is given the weights
+        recalled = kept.recall(None if found.weights_follow else source, partial(_make_grid, bare, shape))
+        if recalled is not None:
+            facts, unbuilt = recalled
+            return FrozenFeatures(unbuilt, config.runtime, from_mapping(Sizes, facts, "sizes"), kept)
+    grid = _make_grid(config, shape)
+    kept.keep(dataclasses.asdict(grid.sizes), grid, source)
+    return FrozenFeatures(grid, config.runtime, grid.sizes, kept)
+
+
+def _make_grid(config: FeaturesConfig, shape: ImageShape) -> FeatureGrid:
     chosen = None if config.stages == "auto" else config.stages
     size = (shape.height, shape.width)
-    stages = make_stages(config.backbone, config.pretrained, shape.channels, size, chosen)
-    return Frozen(FeatureGrid(stages, config, size), config.runtime)
+    unseen = (
+        isolated_randomness(0) if config.pretrained else contextlib.nullcontext()
+    )  # so that to build it changes nothing
+    with unseen:
+        stages = make_stages(config.backbone, config.pretrained, shape.channels, size, chosen)
+    return FeatureGrid(stages, config, size)
+
+
+def _structure(config: FeaturesConfig, shape: ImageShape) -> str:
+    """All that the network for images of that shape depends on, but its weights."""
+    choices = {field.name: getattr(config, field.name) for field in dataclasses.fields(FeaturesConfig)}
+    for name in ("runtime", "pretrained"):
+        del choices[name]
+    sums = hashlib.sha256(repr((choices, shape)).encode())
+    for package in ("torch", "timm", "openvino"):
+        with contextlib.suppress(PackageNotFoundError):
+            sums.update(f"{package} {version(package)}\n".encode())
+    for file in CODE:
+        sums.update(Path(__file__).with_name(file).read_bytes())
+    return sums.hexdigest()
 
 
 class FeatureGrid(nn.Module):
@@ -113,8 +176,8 @@ class FeatureGrid(nn.Module):
         self.grid = finest if config.cell == "auto" else (-(-size[0] // config.cell), -(-size[1] // config.cell))
         self.register_buffer("directions", _draw_directions(sum(stages.widths), config))
         first = sum(stages.widths) if config.dimensions is None else config.dimensions
-        self.looks = (first, sum(stages.widths[place] for place in self.fine)) if self.fine else ()
-        self.width = sum(self.looks) or first
+        looks = (first, sum(stages.widths[place] for place in self.fine)) if self.fine else ()
+        self.sizes = Sizes(tuple(stages.widths), self.grid, looks, sum(looks) or first)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         stages, sizes = self.stages(images), self.stages.grids

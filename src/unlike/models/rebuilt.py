@@ -13,7 +13,7 @@ from torch.nn import functional
 from unlike.config import check_range
 from unlike.errors import ConfigError
 from unlike.models.base import Autoencoder, ImageShape, Objective
-from unlike.models.features import FeatureGrid, FeaturesConfig, make_features
+from unlike.models.features import FeaturesConfig, Sizes, make_features
 from unlike.models.memory import Memory
 
 SHRINKING = 0.1  # share of the training over which easy places lose their gradients
@@ -63,10 +63,9 @@ class FeatureAutoencoder(Autoencoder):
     def __init__(self, config: RebuiltConfig, shape: ImageShape) -> None:
         super().__init__(config, shape)
         self.extractor = make_features(config, shape)
-        made = self.extractor.module
-        assert isinstance(made, FeatureGrid)
-        self.width, self.grid = made.width, made.grid
-        self.groups = _group(made, config.groups)  # channels of each
+        sizes = self.extractor.sizes
+        self.width, self.grid = sizes.width, sizes.grid
+        self.groups = _group(sizes, config.groups)  # channels of each
         self.memory = Memory()
         self.easy = 0.0  # share of the places that count as easy by now
 
@@ -108,11 +107,11 @@ class FeatureAutoencoder(Autoencoder):
         return part * rebuilt + (1 - part) * rebuilt.detach()
 
 
-def _group(grid: FeatureGrid, count: int) -> list[int]:
+def _group(sizes: Sizes, count: int) -> list[int]:
     """How many channels each group of neighbouring stages has; a ConfigError where there are fewer stages."""
-    widths = grid.stages.widths
+    widths = sizes.widths
     if count == 1:
-        return [grid.width]
+        return [sizes.width]
     if count > len(widths):
         raise ConfigError(f"model.groups: expected {len(widths)} or fewer, the number of stages, came {count}")
     ends = [round(number * len(widths) / count) for number in range(count + 1)]

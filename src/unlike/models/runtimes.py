@@ -6,16 +6,18 @@ import contextlib
 import importlib.util
 import io
 import sys
+import tempfile
 import threading
 import warnings
-from collections.abc import Callable
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from unlike.errors import ConfigError
+from unlike.models.unbuilt import KeptNetwork, build
 
 TOLERANCE = 1e-4  # of the largest value: how far a runtime's results may be from torch's own
 BLOCK = 4  # images at once that torch and ONNX Runtime are fastest with: more do not fit the processor's caches
@@ -37,6 +39,9 @@ class Frozen(nn.Module):
     of `RUNTIMES`; "auto" takes the first that is installed and whose results are right. A ConfigError says why a named
     one cannot be had.
 
+    What is `kept` of the network from an earlier run is taken instead of compiling it, and what is compiled is kept; a
+    module that is `Unbuilt` is then not even built.
+
     >>> frozen = Frozen(nn.Conv2d(3, 8, 3), runtime="torch")
     >>> frozen(torch.zeros(2, 3, 5, 5)).shape
     torch.Size([2, 8, 3, 3])
@@ -44,11 +49,11 @@ class Frozen(nn.Module):
     False
     """
 
-    def __init__(self, module: nn.Module, runtime: str = "auto") -> None:
+    def __init__(self, module: nn.Module, runtime: str = "auto", kept: KeptNetwork | None = None) -> None:
         super().__init__()
         check_installed(runtime)
         self.module = module.requires_grad_(requires_grad=False)
-        self.compiled = Compiled(runtime)
+        self.compiled = Compiled(runtime, kept)
         self.train()
 
     def train(self, mode: bool = True) -> Frozen:  # noqa: ARG002
@@ -59,25 +64,41 @@ class Frozen(nn.Module):
         explained = images.requires_grad and torch.is_grad_enabled()
         recorded = _JIT.is_tracing() or torch.compiler.is_compiling()  # to be exported, say
         if explained or recorded:
-            return self.module(images)  # type: ignore[no-any-return]
+            return self.built()(images)  # type: ignore[no-any-return]
         with torch.no_grad():
             if images.device.type == "cpu" and images.dtype == torch.float32:
                 return self.compiled.run(self.module, images)
-            return self.module(images)  # type: ignore[no-any-return]
+            return self.built()(images)  # type: ignore[no-any-return]
+
+    def built(self) -> nn.Module:
+        """The module itself, for what a compiled one cannot do."""
+        self.module = build(self.module)
+        return self.module
+
+
+Whole = TypeVar("Whole", bound=nn.Module)
+
+
+def build_parts(model: Whole) -> Whole:
+    """The model with every frozen network in it built, for whoever wants more of it than its results."""
+    for part in [part for part in model.modules() if isinstance(part, Frozen)]:
+        part.built()
+    return model
 
 
 class Compiled:
     """What a module became in a runtime, for each size of image; a copy starts anew."""
 
-    def __init__(self, runtime: str) -> None:
-        self.runtime = runtime
-        self._tables: list[dict[str, Tensor | None]] = []  # of the module's weights, by name
+    def __init__(self, runtime: str, kept: KeptNetwork | None = None) -> None:
+        self.runtime, self.kept = runtime, kept
+        self._module: nn.Module | None = None  # of which the tables are
+        self._tables: list[dict[str, Tensor | None]] = []  # of its weights, by name
         self._weights: list[tuple[int, int]] = []  # as they were compiled
         self._runs: dict[tuple[int, ...], Run] = {}
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[Compiled], tuple[str]]:
-        return type(self), (self.runtime,)
+    def __reduce__(self) -> tuple[type[Compiled], tuple[str, KeptNetwork | None]]:
+        return type(self), (self.runtime, self.kept)
 
     def run(self, module: nn.Module, images: Tensor) -> Tensor:
         """The module's results for images (B, C, H, W)."""
@@ -86,14 +107,32 @@ class Compiled:
             threads = torch.get_num_threads()
             key = (*images.shape[1:], threads)
             if key not in self._runs:
-                self._runs[key] = compile_fastest(self.runtime, module, images.shape[1:], threads)
+                self._runs[key] = self._start(module, images.shape[1:], threads)
             height, width = images.shape[2:]
             parts = torch.split(images, max(1, AT_ONCE // (height * width)))
             return torch.cat([self._runs[key](part) for part in parts]) if len(parts) > 1 else self._runs[key](images)
 
+    def _start(self, module: nn.Module, size: torch.Size, threads: int) -> Run:
+        """The module as it was compiled for images of that size once, or as it is compiled now."""
+        if self.kept is None or self.runtime not in ("auto", KEPT_RUNTIME) or not is_installed(KEPT_RUNTIME):
+            return compile_fastest(self.runtime, build(module), size, threads)
+        name = self.kept.network(module, size)
+        if (files := self.kept.cache.unseal(name, KEPT_FILES)) is not None:
+            try:
+                return OpenVINORun(_read_openvino(files), threads)
+            except Exception:  # noqa: BLE001 (whatever a reader says of what it does not know)
+                self.kept.cache.drop(name)
+        run = compile_fastest(self.runtime, build(module), size, threads)
+        if isinstance(run, OpenVINORun):
+            with contextlib.suppress(OSError), self.kept.cache.sealing(name) as folder:  # a full or read-only cache
+                run.write(folder)
+        return run
+
     def _forget_others(self, module: nn.Module) -> None:
         """Drop what was compiled of other weights: where each lies, and how often it was written to, tells."""
-        self._tables = self._tables or [table for part in module.modules() for table in _tables(part) if table]
+        if self._module is not module:
+            self._module = module
+            self._tables = [table for part in module.modules() for table in _tables(part) if table]
         held = (weight for table in self._tables for weight in table.values() if weight is not None)
         weights = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in held]  # noqa: SLF001
         if weights != self._weights:
@@ -101,11 +140,17 @@ class Compiled:
             self._weights = weights
 
 
+def is_installed(runtime: str) -> bool:
+    """Whether what a runtime needs is here."""
+    return runtime not in PACKAGES or importlib.util.find_spec(PACKAGES[runtime][0]) is not None
+
+
 def check_installed(runtime: str) -> None:
     """Raise ConfigError where what a named runtime needs is not installed."""
-    package, install = PACKAGES.get(runtime, ("torch", ""))
-    if importlib.util.find_spec(package) is None:
-        raise ConfigError(f"model.runtime: {runtime} is not installed: pip install {install}, or take auto")
+    if not is_installed(runtime):
+        raise ConfigError(
+            f"model.runtime: {runtime} is not installed: pip install {PACKAGES[runtime][1]}, or take auto"
+        )
 
 
 def compile_fastest(runtime: str, module: nn.Module, size: torch.Size, threads: int) -> Run:
@@ -141,29 +186,51 @@ def _compile(runtime: str, module: nn.Module, size: torch.Size, threads: int) ->
 
 
 def _by_openvino(module: nn.Module, example: Tensor, threads: int) -> Run:
-    """One image a request, as many requests at a time as there are threads."""
-    openvino = import_openvino()
+    """By way of the model as it is written down: as it was traced, its last digits would differ from those of a kept one."""
     model = _to_openvino(module, example)
     model.reshape(list(example.shape))
-    kinds = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False, "INFERENCE_NUM_THREADS": threads}
+    with tempfile.TemporaryDirectory() as folder:
+        OpenVINORun(model, threads).write(Path(folder))
+        files = {name: (Path(folder) / name).read_bytes() for name in KEPT_FILES}
+    return OpenVINORun(_read_openvino(files), threads)
 
-    @cache
-    def start(streams: int) -> Any:
-        return openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", {**kinds, "NUM_STREAMS": streams}))
 
-    shape = tuple(model.output(0).shape)[1:]
+class OpenVINORun:
+    """One image a request, as many requests at a time as there are threads."""
 
-    def run(images: Tensor) -> Tensor:
-        results = torch.empty(len(images), *shape)
+    def __init__(self, model: Any, threads: int) -> None:
+        self.model, self.threads = model, threads
+        self.shape = tuple(model.output(0).shape)[1:]
+        self._queues: dict[int, Any] = {}  # by how many images are run side by side
+
+    def __call__(self, images: Tensor) -> Tensor:
+        results = torch.empty(len(images), *self.shape)
         filled, pixels = results.numpy(), images.contiguous().numpy()
-        queue = start(threads if len(images) > 1 else 1)  # one image has all threads for itself
+        queue = self._queue(self.threads if len(images) > 1 else 1)  # one image has all threads for itself
         queue.set_callback(lambda request, row: filled.__setitem__(row, request.get_output_tensor().data[0]))
         for row in range(len(images)):
             queue.start_async({0: pixels[row : row + 1]}, row, share_inputs=True)
         queue.wait_all()
         return results
 
-    return run
+    def write(self, folder: Path) -> None:
+        """The model in OpenVINO's own format, in full precision."""
+        import_openvino().save_model(self.model, folder / KEPT_FILES[0], compress_to_fp16=False)
+
+    def _queue(self, streams: int) -> Any:
+        if streams not in self._queues:
+            openvino = import_openvino()
+            kinds = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False, "NUM_STREAMS": streams}
+            compiled = openvino.Core().compile_model(
+                self.model, "CPU", {**kinds, "INFERENCE_NUM_THREADS": self.threads}
+            )
+            self._queues[streams] = openvino.AsyncInferQueue(compiled)
+        return self._queues[streams]
+
+
+def _read_openvino(files: Mapping[str, bytes]) -> Any:
+    """What `OpenVINORun.write` wrote."""
+    return import_openvino().Core().read_model(*(files[name] for name in KEPT_FILES))
 
 
 def _to_openvino(module: nn.Module, example: Tensor) -> Any:
@@ -233,6 +300,7 @@ RUNTIMES: dict[str, Compile] = {  # the fastest first
     "torch": _by_torch,
 }
 CHOICES = ("auto", *RUNTIMES)
+KEPT_RUNTIME, KEPT_FILES = "openvino", ("network.xml", "network.bin")  # the one whose networks can be written down
 PACKAGES = {"openvino": ("openvino", "unlike[fast]"), "onnxruntime": ("onnxruntime", "onnxruntime")}  # to install
 
 

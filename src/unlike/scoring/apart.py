@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from unlike.errors import ConfigError, DataError
@@ -267,6 +266,8 @@ def _join_confused(looks: Tensor, owners: Tensor, count: int) -> Rows:
 
     Each image is held against all others; what is at no distance at all is itself.
     """
+    from scipy.sparse.csgraph import connected_components  # of much memory, and wanted by few sets
+
     nearest = owners[_gaps_to_others(looks, looks).argmin(dim=1)]
     shares = np.zeros((count, count))
     np.add.at(shares, (owners.numpy(), nearest.numpy()), 1)
