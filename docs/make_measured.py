@@ -295,13 +295,15 @@ def peer() -> str:
             )
     ratios = [
         f"{row['preset']} on {row['set']}: fit {spread(row['ratios']['fit_theirs_to_ours'], '.1f')} times as fast, scoring "
-        f"{spread(row['ratios']['score_rate_ours_to_theirs'], '.1f')} times, memory {spread(row['ratios']['peak_ours_to_theirs'], '.2f')} of theirs"
+        f"{spread(row['ratios']['score_rate_ours_to_theirs'], '.1f')} times, memory {spread(row['ratios']['peak_ours_to_theirs'], '.2f')} of theirs (first use: fit {row['unlike_first']['fit_cpu_s']:.1f} CPU s, "
+        f"{row['unlike_first']['score_images_per_cpu_s']:.1f} images scored in one, {row['unlike_first']['peak_mb']:,.0f} MB)"
         for row in results["rows"]
     ]
     coreset = results["coreset"]
     words = (
         "anomalib 2.7.0 with the same weights, images and one thread, in turns; its coreset is replaced by a faster one, and its "
-        "scores are the raw ones of the model, without maps at full size. Imports count on neither side. Features and grids differ: these are the presets of "
+        "scores are the raw ones of the model, without maps at full size. Imports count on neither side. unlike had been used before on the machine, so that its "
+        "backbone was kept there, compiled; its first use is in brackets below. Features and grids differ: these are the presets of "
         f"both. Medians (and range) of {results['rounds']} rounds."
     )
     picks = (

@@ -39,7 +39,7 @@ from unlike.scoring.codes import CodeScorer
 from unlike.scoring.crosswise import score_views, view_left_out, view_out_of_fold
 from unlike.scoring.fusion import FusionScorer
 from unlike.scoring.remembered import Recalling, Remembered, Remembering
-from unlike.scoring.score import cut_blocks, device_of, score_pixels
+from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
 from unlike.training import History
@@ -432,5 +432,4 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Tensor]:
         for batch in iterate(self.pieces.images, self.rows, self.pieces.frame):
-            for pixels in cut_blocks(batch.pixels, self.device):
-                yield to_tensor(pixels, self.pieces.images.value_range, self.device)
+            yield to_tensor(batch.pixels, self.pieces.images.value_range, self.device)

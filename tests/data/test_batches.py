@@ -242,7 +242,7 @@ def test_black_and_white(low, high, kind, expected):
     ("frame", "rows"),
     [
         (Frame(8, 8, 1), 512),
-        (Frame(256, 256, 3), 42),
+        (Frame(256, 256, 3), 10),
         (Frame(256, 256, 3, floating=True), 10),
         (Frame(4000, 4000, 3), 8),
     ],

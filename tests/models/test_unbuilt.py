@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from unlike.models.unbuilt import KeptNetwork, Unbuilt, build, keeping
 from unlike.storage import pack_weights
 
 pytest.importorskip("openvino")
-SHAPE = ImageShape(3, 64, 64)
+SHAPE, SIZE = ImageShape(3, 64, 64), torch.Size([3, 64, 64])
 WHEEL = FeaturesConfig(stages=(2, 3), cell=16, dimensions=30, fine=(3,))
 RANDOM = FeaturesConfig(backbone="test_efficientnet", pretrained=False, stages=(1, 2))
 
@@ -220,6 +221,20 @@ def test_cache_without_room_keeps_what_it_can_and_stops_nothing(own_cache, limit
     for _ in range(2):
         torch.testing.assert_close(make(cache)(noise()), expected)
     assert sum(file.stat().st_size for file in own_cache.rglob("*") if file.is_file()) <= limit
+
+
+def test_oldest_network_makes_room_for_a_new_one(own_cache):
+    layers = [nn.Conv2d(3, 8, 3) for _ in range(3)]
+    size = None
+    for number, layer in enumerate(layers):
+        cache = Cache(own_cache, 10**9 if size is None else round(2.5 * size))
+        Frozen(layer, kept=KeptNetwork(cache, f"layer {number}"))(noise())
+        if size is None:
+            size = sum(file.stat().st_size for file in own_cache.rglob("*") if file.is_file())
+        for age, entry in enumerate(sorted(own_cache.iterdir(), key=lambda entry: entry.stat().st_mtime_ns)):
+            os.utime(entry, (1000 + age, 1000 + age))
+    names = {number: KeptNetwork(cache, f"layer {number}").network(layer, SIZE) for number, layer in enumerate(layers)}
+    assert {entry.name for entry in own_cache.iterdir()} == {names[1], names[2]}
 
 
 def test_cache_that_cannot_be_written_stops_nothing(own_cache):

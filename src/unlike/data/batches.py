@@ -20,7 +20,7 @@ from unlike.errors import DataError, ImageError
 from unlike.records import Bools, Pixels, Sample, Unreadable
 
 Rows = npt.NDArray[np.intp]
-BLOCK_BYTES = 8 * 1024 * 1024  # of decoded images in flight at a time
+BLOCK_BYTES = 8 * 1024 * 1024  # of images in flight at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,9 +127,8 @@ def find_insides(shapes: Sequence[tuple[int, int]] | npt.NDArray[np.intp], frame
 
 
 def block_rows(frame: Frame) -> int:
-    """How many images make a block of work that is neither small nor heavy."""
-    image_bytes = frame.height * frame.width * frame.channels * (4 if frame.floating else 1)
-    return int(np.clip(BLOCK_BYTES // image_bytes, 8, 512))
+    """How many images, as the floats that a model sees, make a block of work that is neither small nor heavy."""
+    return int(np.clip(BLOCK_BYTES // (4 * frame.height * frame.width * frame.channels), 8, 512))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

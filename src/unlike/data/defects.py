@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import fft
 
 from unlike.config import check_range
 from unlike.errors import ConfigError, unknown
@@ -130,6 +129,8 @@ def blend_edges(patch: Floats, around: Floats) -> Floats:
     >>> blend_edges(np.full((5, 5, 1), 3.0), around).round(6).min().item()
     7.0
     """
+    from scipy import fft  # takes a while
+
     gap = around - patch
     height, width = gap.shape[0] - 2, gap.shape[1] - 2
     if min(height, width) < 1:

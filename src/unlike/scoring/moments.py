@@ -13,6 +13,8 @@ from unlike.records import Floats
 
 FLOOR = 1e-6  # share of a sphere in every covariance, so that each can be inverted
 
+AT_ONCE = 1 << 18  # numbers, in doubles and several copies
+
 
 class Moments:
     """Count, mean and covariance of rows (N, D) that come a batch at a time, in double precision.
@@ -39,8 +41,12 @@ class Moments:
         self._lengths_squared = torch.zeros(self._shape[:-1], dtype=torch.float64)  # sum of |y|^4
 
     def add(self, rows: Tensor) -> None:  # (B, D) or (B, P, D)
-        if not len(rows):
-            return
+        """Some at a time, unless they are of many clouds, whose covariances would be gone through each time."""
+        step = max(1, AT_ONCE // self.width) if rows.ndim == 2 else len(rows)
+        for part in torch.split(rows, step) if len(rows) else ():
+            self._add(part)
+
+    def _add(self, rows: Tensor) -> None:
         if self._origin is None:
             self._origin = rows.cpu().double().mean(dim=0)  # some accelerators know no doubles
         values = rows.cpu().double() - self._origin

@@ -18,7 +18,7 @@ from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whiteni
 
 BATCH = 16  # images at once, where all are gone through
 FAR = 1024  # rows among which picks are made before all are looked at again
-BLOCK = 4_000_000  # distances computed at once
+BLOCK = 1_000_000  # distances computed at once: 4 MB, which stay near the processor
 PAIRS = 12_000  # of a code and its nearest, by which gaps are measured
 LARGE = 100  # codes in a bank for each neighbour that is asked for
 NARROW = 32  # numbers a code, while it is chosen or not: 128 choose no better, and cost four times as much

@@ -19,8 +19,7 @@ from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
 from unlike.scoring.residual import ResidualConfig, ResidualScorer
 
-BLOCK = 64  # images through the model at once, and on a CPU, which is as fast with fewer, no more than
-BLOCK_BYTES = 8 * 1024 * 1024  # of them
+BLOCK = 64  # images through the model at once
 
 
 @torch.inference_mode()
@@ -89,20 +88,15 @@ def _see(
     tiling: Tiling | None,
 ) -> Iterator[Tensor]:
     """What `look` finds in some images at a time, (b, C, H, W) -> (b, ...); with a tiling in their tiles, stitched."""
-    if tiling is None:
-        for part in cut_blocks(pixels, device):
-            yield look(to_tensor(part, value_range, device))
-        return
-    at_once = max(1, BLOCK // len(tiling))
+    at_once = BLOCK if tiling is None else max(1, BLOCK // len(tiling))
     for start in range(0, len(pixels), at_once):
-        tiles = cut_blocks(tiling.cut(pixels[start : start + at_once]), device)
-        yield tiling.stitch(torch.cat([look(to_tensor(part, value_range, device)) for part in tiles]))
-
-
-def cut_blocks(pixels: Pixels, device: torch.device) -> list[Pixels]:
-    """Pixels (B, H, W, C) in blocks (b, H, W, C) that a model on that device sees at once."""
-    size = int(np.clip(BLOCK_BYTES // (4 * pixels[0].size), 8, BLOCK)) if device.type == "cpu" else BLOCK
-    return [pixels[start : start + size] for start in range(0, len(pixels), size)]
+        part = pixels[start : start + at_once]
+        if tiling is None:
+            yield look(to_tensor(part, value_range, device))
+            continue
+        tiles = tiling.cut(part)
+        found = [look(to_tensor(tiles[at : at + BLOCK], value_range, device)) for at in range(0, len(tiles), BLOCK)]
+        yield tiling.stitch(torch.cat(found))
 
 
 def device_of(model: Model) -> torch.device:
