@@ -287,8 +287,8 @@ PRESETS: dict[str, Sections] = {
         "data": {"size": 256},
     },
     # four views of two looks: what whole images seldom do, against what is usual at its place; PatchCore; PatchCore of what
-    # is small; and what whole images seldom do there. Each is best on other images; the mean of their maps is near the best
-    # or above it on all, see docs/why.md
+    # is small; and what whole images seldom do there. Each is best on other images; the geometric mean of their maps is near
+    # the best or above it on all, see docs/why.md
     "ensemble": {
         "model": {
             "name": "features",
@@ -307,6 +307,7 @@ PRESETS: dict[str, Sections] = {
                 "neighbours_fine": {"look": 1, "least": 4000},
                 "pca_fine": {"look": 1, "code": "vector", "components": 0.99, "distance": "euclidean"},
             },
+            "combine": "geometric",
             "scale": "line",
         },
         "map": {"reduction": "max"},

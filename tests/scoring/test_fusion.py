@@ -82,6 +82,30 @@ def test_a_mean_may_be_weighted():
             FusionConfig(scorers=TWO.scorers, **chosen)
 
 
+@pytest.mark.parametrize("weights", [None, (3, 1)])
+def test_geometric_mean_is_the_mean_of_logarithms(weights):
+    normal, held_out, others = vectors(300, 0), vectors(100, 1), vectors(50, 2, factor=3)
+    config = FusionConfig(
+        scorers=TWO.scorers, settings=TWO.settings, combine="geometric", scale="line", weights=weights
+    )
+    fused = fit(FusionScorer(config), normal, [held_out])
+    parts = [scores(member, others) / np.median(scores(member, held_out)) for member in fused.members]
+    first = 0.5 if weights is None else 0.75
+    np.testing.assert_allclose(scores(fused, others), parts[0] ** first * parts[1] ** (1 - first), rtol=1e-4)
+
+
+def test_geometric_mean_has_no_veto_and_wants_agreement():
+    config = FusionConfig(scorers=TWO.scorers, settings=TWO.settings, combine="geometric", scale="line")
+    scorer = FusionScorer(config)
+    scorer.levels = np.array([[1.0, 2.0], [1.0, 2.0]])
+    views = torch.tensor([[0.0, 4.0], [20.0, 1.0], [5.0, 5.0]])[:, :, None, None]
+    joined = scorer._join(views)[:, 0, 0]
+    assert torch.isfinite(joined).all()
+    assert joined[0] > 0
+    assert joined[2] > joined[1]  # in the mean it would be the other way round
+    assert views[2].mean() < views[1].mean()
+
+
 def test_maps_and_vectors_have_the_finest_map():
     config = FusionConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"code": "mean"}})
     codes = grids(40)
@@ -141,7 +165,7 @@ def test_codes_are_looked_at_once_for_all_scorers():
     assert model.seen == 1
 
 
-def test_the_default_is_the_mean_of_four_maps_of_two_looks_each_over_its_usual_level():
+def test_the_default_is_the_geometric_mean_of_four_maps_of_two_looks_each_over_its_usual_level():
     """By hand: what each scorer makes of its look alone, over the median of what held-out images score."""
     default = {key: value for key, value in PRESETS[DEFAULT_PRESET]["scorer"].items() if key != "name"}
     codes, held_out, fresh = (torch.cat([grids(count, seed), grids(count, seed + 1)], 1) for count, seed in SETS)
@@ -159,7 +183,7 @@ def test_the_default_is_the_mean_of_four_maps_of_two_looks_each_over_its_usual_l
         ours, theirs, new = (part[:, 3 * look : 3 * look + 3] for part in (codes, held_out, fresh))
         alone = fit(make(), ours)
         parts.append(alone.maps(Remembered(), new).numpy() / np.median(scores(alone, theirs)))
-    np.testing.assert_allclose(fused.maps(model, fresh), np.mean(parts, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(fused.maps(model, fresh), np.prod(parts, axis=0) ** (1 / 4), rtol=1e-4)
 
 
 def test_a_scorer_comes_again_with_other_settings_and_is_restored():

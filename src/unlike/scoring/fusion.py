@@ -23,6 +23,7 @@ from unlike.scoring.remembered import Remembered
 
 LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
 LEVELS = (0.5, 0.95)  # of the scores of held-out normal images: they become 1 and 2
+LEAST_VALUE = 1e-3  # of what is usual, in a geometric mean: a scorer to which a place is no news at all is no veto
 AS_THEY_ARE = (1.0, 2.0)  # levels that leave a scorer's values as they are
 
 
@@ -32,8 +33,8 @@ class FusionConfig:
 
     scorers: tuple[str, ...] = ("residual", "kmeans")  # one may come again: neighbours, and neighbours_fine
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by scorer: {kmeans = {clusters = 3}}
-    combine: Literal["mean", "max"] = "mean"
-    weights: tuple[float, ...] | None = None  # of the scorers in the mean, in their order; none: all alike
+    combine: Literal["mean", "geometric", "max"] = "mean"  # geometric: the mean of their logarithms
+    weights: tuple[float, ...] | None = None  # of the scorers in a mean, in their order; none: all alike
     scale: Literal["levels", "line"] = "levels"  # of each: by the two levels, or by the first alone, in a straight line
     per_category: bool = True  # as of scorers of codes, where all of them are such
 
@@ -44,13 +45,13 @@ class FusionConfig:
                 "a scorer that comes again, with other settings, has a word of its own after it, as neighbours_fine"
             )
         if self.weights is not None and (
-            self.combine != "mean"
+            self.combine == "max"
             or len(self.weights) != len(self.scorers)
             or not all(0 < weight < math.inf for weight in self.weights)
         ):
             raise ConfigError(
-                f"scorer.weights: expected a number above 0 for each of {len(self.scorers)} scorers, with combine = 'mean', "
-                f"or none; came {list(self.weights)} with '{self.combine}'"
+                f"scorer.weights: expected a number above 0 for each of {len(self.scorers)} scorers, with combine = 'mean' or "
+                f"'geometric', or none; came {list(self.weights)} with '{self.combine}'"
             )
         for name in self.settings:
             if name not in self.scorers:
@@ -58,11 +59,14 @@ class FusionConfig:
 
 
 class FusionScorer(Scorer):
-    """The mean, weighted or not, or the highest, of several scorers, each brought to a scale on which normal images look alike.
+    """A mean, weighted or not, or the highest, of several scorers, each brought to a scale on which normal images look alike.
 
     A scorer's values are stretched so that 0 stays 0, the median score of held-out normal images becomes 1, and what
     all but one in twenty of them stay below becomes 2; beyond that a straight line. `scale = "line"` only makes the
     median 1, which leaves the places of a map to each other as they were. Maps are brought to the finest grid.
+
+    In the mean, a scorer that finds a place twenty times as far as usual outvotes all others that find it usual. In the
+    geometric mean, of four, it makes it twice as far: several must agree.
 
     Where no image is held out the values are left as they are, until `settle` is told what held-out images would have had.
     """
@@ -153,7 +157,10 @@ class FusionScorer(Scorer):
         if self.config.combine == "max":
             return maps.amax(dim=0)
         weights = maps.new_tensor(self.config.weights or [1.0] * len(maps))
-        return (maps * (weights / weights.sum())[:, None, None, None]).sum(dim=0)
+        weights = (weights / weights.sum())[:, None, None, None]
+        if self.config.combine == "geometric":
+            return (maps.clamp_min(LEAST_VALUE).log() * weights).sum(dim=0).exp()
+        return (maps * weights).sum(dim=0)
 
 
 def stretch(values: Tensor, middle: float, high: float) -> Tensor:
