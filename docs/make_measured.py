@@ -316,6 +316,32 @@ def peer() -> str:
     )
 
 
+def startup() -> str:
+    results = load("startup")
+    rows = [
+        [
+            row["preset"],
+            f"`{row['command'].split()[0]}`" + (" 10 images" if row["command"].startswith("score") else " 213 images"),
+            row["use"],
+            spread(row["cpu_seconds"], ".1f"),
+            spread(row["peak_mb"], ",.0f"),
+        ]
+        for row in results["rows"]
+    ]
+    words = (
+        "A command from its start to its end, imports and all: the first time on a machine, and later, when the compiled network "
+        f"is kept in the cache folder. No decoded image is. One thread; medians (and range) of {results['rounds']} rounds."
+    )
+    return "\n\n".join(
+        [
+            "## The first command, and later ones",
+            words,
+            table(["preset", "command", "use", "CPU s", "peak MB"], rows),
+            made_by(results),
+        ]
+    )
+
+
 def growth() -> str:
     results = load("growth")
     rows = [
@@ -410,6 +436,7 @@ def page() -> str:
         "feature_memory": feature_memory,
         "defects_quality": defects_quality,
         "peer": peer,
+        "startup": startup,
         "growth": growth,
     }
     sections |= {"code_space": code_space, "vae_code": vae_code, "models_table": models}

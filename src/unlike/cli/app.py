@@ -100,7 +100,9 @@ def fit(
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings by section.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was stopped.")] = False,
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded images in the cache folder.")] = True,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep decoded images and compiled networks in the cache folder.")
+    ] = True,
 ) -> None:
     """Learn what normal images look like, and write a detector.
 
