@@ -36,7 +36,7 @@ def measure_ours(preset: str, folder: Path, use: str) -> dict:
     from unlike import Detector
     from unlike.data.index import find_images
     from unlike.evaluation.metrics import auroc, sweep
-    from unlike.kept import Cache
+    from unlike.cache import Cache
     from unlike.models.runtimes import import_openvino
 
     import_openvino()

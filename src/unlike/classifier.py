@@ -16,6 +16,7 @@ import tomli_w
 from safetensors.torch import load as load_tensors
 
 from unlike.artifacts import CLASSIFIER, is_first_process, read_folder, write_folder
+from unlike.cache import Cache
 from unlike.data.batches import ImageSet, digest, stream
 from unlike.data.cache import iterate, load_images
 from unlike.data.classes import check_classes, choose_part, find_classes, number_classes, sort_classes
@@ -26,7 +27,6 @@ from unlike.data.split import Codes, Split, distinct_rows, split_classes
 from unlike.data.tensors import to_tensor
 from unlike.detector import Detector, Notify, check_seed, choose_device
 from unlike.errors import ConfigError, DataError, NotFittedError
-from unlike.kept import Cache
 from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.records import Floats, Pixels, Predictions, Unreadable

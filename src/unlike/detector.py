@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.artifacts import is_first_process
+from unlike.cache import Cache
 from unlike.data.batches import Batch, digest, stream
 from unlike.data.cache import load_images, range_of
 from unlike.data.images import Frame, restore_map
@@ -39,10 +40,9 @@ from unlike.fitting import (
     place,
     split_images,
 )
-from unlike.kept import Cache
 from unlike.models import Model
+from unlike.models.keeping import keeping
 from unlike.models.runtimes import build_parts
-from unlike.models.unbuilt import keeping
 from unlike.records import Codes, Explanation, Floats, Pixels, Region, Sample, ScoredBatch, Scores, Unreadable, Verdict
 from unlike.scoring.score import decode_codes, encode_pixels, rebuild_pixels, score_pixels
 from unlike.settings import Sections, Settings
@@ -288,10 +288,13 @@ class Detector:
             save_detector(Path(folder), self.settings, self.seed, fitted)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> Detector:
-        """Read a detector that `save` wrote; an ArtifactError says what is wrong with it. Runs no code from the folder."""
-        settings, seed, fitted = load_detector(Path(folder))
-        detector = cls(seed=seed, device=device)
+    def load(cls, folder: str | os.PathLike[str], device: str = "auto", *, cache: bool = True) -> Detector:
+        """Read a detector that `save` wrote; an ArtifactError says what is wrong with it. Runs no code from the folder.
+
+        With `cache`, a frozen network is taken from the cache folder as it was compiled, and kept there.
+        """
+        settings, seed, fitted = load_detector(Path(folder), Cache.default() if cache else None)
+        detector = cls(seed=seed, device=device, cache=cache)
         detector.settings, detector._fitted = settings, fitted
         return detector
 

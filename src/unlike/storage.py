@@ -24,13 +24,13 @@ from torch import nn
 
 import unlike
 from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
+from unlike.cache import Cache
 from unlike.config import from_mapping
 from unlike.data.images import Frame
 from unlike.decision.lines import ALL, Decision, Line
 from unlike.errors import ArtifactError, ConfigError
-from unlike.kept import Cache
 from unlike.models import MODELS, ImageShape, Model
-from unlike.models.unbuilt import keeping
+from unlike.models.keeping import keeping
 from unlike.records import Unreadable
 from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.apart import Apart, restore_scorer
@@ -107,8 +107,11 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
     write_folder(folder, {DETECTOR.facts: text, **files})
 
 
-def load_detector(folder: Path) -> tuple[Settings, int, Fitted]:
-    """Read what `save_detector` wrote; an ArtifactError says what is wrong with it. Runs no code from the folder."""
+def load_detector(folder: Path, cache: Cache | None = None) -> tuple[Settings, int, Fitted]:
+    """Read what `save_detector` wrote; an ArtifactError says what is wrong with it. Runs no code from the folder.
+
+    Frozen networks are taken from the cache, if there is one, and kept there.
+    """
     facts = read_facts(folder, DETECTOR, FORMAT)
     contents = read_folder(folder, (WEIGHTS, ARRAYS))
     with misfits_refused(folder, DETECTOR):
@@ -118,7 +121,8 @@ def load_detector(folder: Path) -> tuple[Settings, int, Fitted]:
         if older and hasattr(settings.scorer, "per_category"):  # what those did
             sections["scorer"]["per_category"] = False
             settings = Settings.from_sections(sections)
-        return settings, int(facts["seed"]), _rebuild(settings, facts, contents)
+        with keeping(cache, weights_follow=True):
+            return settings, int(facts["seed"]), _rebuild(settings, facts, contents)
 
 
 def versions() -> dict[str, str]:
@@ -188,8 +192,7 @@ def without_pretrained(config: Any) -> Any:
 def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
     known = facts["fitted"]
     frame = from_mapping(Frame, known["frame"], "fitted.frame")
-    with keeping(Cache.default(), weights_follow=True):
-        model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, frame))
+    model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, frame))
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     arrays = unpack_arrays(contents[ARRAYS])
     scorer = restore_scorer(

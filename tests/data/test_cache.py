@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from conftest import stripes, write_png
+from unlike.cache import STALE_SECONDS, Cache
 from unlike.data import batches, cache
 from unlike.data.batches import block_rows, digest
 from unlike.data.cache import iterate, load_images
 from unlike.data.images import Frame
 from unlike.data.index import Index, find_images
 from unlike.errors import ConfigError, DataError
-from unlike.kept import STALE_SECONDS, Cache
 from unlike.records import Unreadable
 
 FRAME = Frame(8, 8, 3)

@@ -6,8 +6,10 @@ import copy
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +21,20 @@ from torch import nn
 from conftest import stripes
 from unlike import Detector
 from unlike.artifacts import CHECKSUMS, write_folder
-from unlike.errors import ArtifactError
-from unlike.kept import Cache
-from unlike.models import ImageShape, features, runtimes
+from unlike.cache import Cache
+from unlike.data.batches import choose_frame
+from unlike.data.cache import load_images
+from unlike.data.index import find_images
+from unlike.data.split import Split
+from unlike.errors import ArtifactError, ConfigError
+from unlike.models import MODELS, ImageShape, features, runtimes
+from unlike.models.feature_linear import FeatureLinearConfig
 from unlike.models.features import Features, FeaturesConfig, make_features
+from unlike.models.keeping import KeptNetwork, keeping
 from unlike.models.runtimes import Frozen
-from unlike.models.unbuilt import KeptNetwork, Unbuilt, build, keeping
+from unlike.models.unbuilt import Unbuilt, build
 from unlike.storage import pack_weights
+from unlike.training import TrainingConfig, train
 
 pytest.importorskip("openvino")
 SHAPE, SIZE = ImageShape(3, 64, 64), torch.Size([3, 64, 64])
@@ -165,15 +174,22 @@ def test_gradients_reach_images_through_a_kept_network(cache):
 
 
 @pytest.mark.parametrize("renew", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
-def test_copies_of_an_unbuilt_network_work(cache, renew, work):
+def test_copies_of_an_unbuilt_network_work(cache, renew):
     expected = make(cache)(noise())
     twin = renew(make(cache))
+    assert twin.compiled.kept is None  # the path of a cache, and the version of a structure, do not travel
     assert torch.equal(twin(noise()), expected)
-    assert work == ["built", "compiled"]
 
 
-@pytest.mark.parametrize("kind", ["network", "outline", "weights"])
-@pytest.mark.parametrize("how", ["cut short", "changed", "lost", "no checksums"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *(("network", how) for how in ("cut short", "changed", "lost", "no checksums")),
+        ("outline", "changed"),
+        ("weights", "changed"),
+        ("weights", "lost"),
+    ],
+)
 def test_damaged_entry_is_made_anew(cache, work, kind, how):
     expected = make(cache)(noise())
     entry = next(entry for entry in cache.folder.iterdir() if entry.name.startswith(kind))
@@ -197,15 +213,15 @@ def test_damaged_entry_is_made_anew(cache, work, kind, how):
 
 def test_network_that_openvino_no_longer_reads_is_compiled_again(cache, monkeypatch, work):
     expected = make(cache)(noise())
-    read, refused = runtimes._read_openvino, []
+    read, refused = runtimes._read_model, []
 
-    def refuse_once(files):
+    def refuse_once(folder):
         if not refused:
             refused.append(1)
             raise RuntimeError("an operation of another version")
-        return read(files)
+        return read(folder)
 
-    monkeypatch.setattr(runtimes, "_read_openvino", refuse_once)
+    monkeypatch.setattr(runtimes, "_read_model", refuse_once)
     work.clear()
     assert torch.equal(make(cache)(noise()), expected)
     assert "compiled" in work
@@ -233,7 +249,9 @@ def test_oldest_network_makes_room_for_a_new_one(own_cache):
             size = sum(file.stat().st_size for file in own_cache.rglob("*") if file.is_file())
         for age, entry in enumerate(sorted(own_cache.iterdir(), key=lambda entry: entry.stat().st_mtime_ns)):
             os.utime(entry, (1000 + age, 1000 + age))
-    names = {number: KeptNetwork(cache, f"layer {number}").network(layer, SIZE) for number, layer in enumerate(layers)}
+    names = {
+        number: KeptNetwork(cache, f"layer {number}").network_name(layer, SIZE) for number, layer in enumerate(layers)
+    }
     assert {entry.name for entry in own_cache.iterdir()} == {names[1], names[2]}
 
 
@@ -275,14 +293,153 @@ def test_other_sizes_and_channels_are_other_networks(cache):
 
 def test_changed_code_or_version_is_another_network(cache, monkeypatch, tmp_path):
     make(cache)
-    monkeypatch.setattr(features, "version", lambda package: "0")
+    code = features._read_code()
+    assert code == features.CODE
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "version", lambda package: "0")
+        assert features._read_code() != code
+    for file in Path(features.__file__).parent.glob("*.py"):
+        (tmp_path / file.name).write_bytes(file.read_bytes() + b"\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "__file__", str(tmp_path / "features.py"))
+        assert features._read_code() != code
+        assert isinstance(
+            make(cache).module, Unbuilt
+        )  # what was imported is what runs, whatever lies on the disk by now
+    monkeypatch.setattr(features, "CODE", "changed")
     assert not isinstance(make(cache).module, Unbuilt)
-    monkeypatch.undo()
-    for name in features.CODE:
-        (tmp_path / name).write_bytes(Path(features.__file__).with_name(name).read_bytes() + b"\n")
-    structure = features._structure(WHEEL, SHAPE)
-    monkeypatch.setattr(features, "__file__", str(tmp_path / "features.py"))
-    assert features._structure(WHEEL, SHAPE) != structure
+
+
+def test_code_without_sources_keeps_nothing(cache, monkeypatch, tmp_path):
+    monkeypatch.setattr(features, "__file__", str(tmp_path / "features.pyc"))
+    assert features._read_code() is None
+    monkeypatch.setattr(features, "CODE", None)
+    assert make(cache)(noise()).shape == (2, 142, 4, 4)
+    assert not list(cache.folder.iterdir())
+
+
+def test_other_default_type_is_another_network(cache):
+    make(cache)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert not isinstance(make(cache, replace(WHEEL, runtime="torch")).module, Unbuilt)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_changed_module_is_neither_kept_nor_answered_from_what_was(tmp_path, own_cache):
+    """Whoever has had the parts in hand may have changed more than weights, which is all that names tell."""
+    images = stripes(20, 64)
+    first = Detector(preset="patchcore", size=64, false_alarms=0.2).fit(images)
+    first.save(tmp_path / "d")
+    expected = first.score(images).image
+    for entry in own_cache.glob("network-*"):
+        shutil.rmtree(entry)
+    changed = Detector.load(tmp_path / "d")
+    for layer in changed.model_.modules():
+        for name, child in layer.named_children():
+            if isinstance(child, nn.ReLU6):
+                setattr(layer, name, nn.Identity())
+    assert not np.allclose(changed.score(images).image, expected)
+    assert np.array_equal(Detector.load(tmp_path / "d").score(images).image, expected)
+    assert not np.allclose(copy.deepcopy(changed).score(images).image, expected)
+
+
+def test_compiled_training_builds_what_was_kept(cache, monkeypatch):
+    with keeping(cache):
+        MODELS["feature-linear"](FeatureLinearConfig(code=4, stages=(2, 3)), SHAPE)
+        model = MODELS["feature-linear"](FeatureLinearConfig(code=4, stages=(2, 3)), SHAPE)
+    assert isinstance(model.extractor.module, Unbuilt)
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda loss: (seen.append(type(model.extractor.module)), loss)[1])
+    pixels = find_images(stripes(6, 64))
+    images = load_images(pixels, choose_frame(pixels, (64, 64), 3, "stretch", fallback=(64, 64)), None)
+    train(
+        model,
+        images,
+        Split(np.arange(4), np.arange(4, 6), np.arange(0)),
+        TrainingConfig(epochs=1, compile=True),
+        seed=0,
+    )
+    assert seen == [features.FeatureGrid]
+
+
+def test_full_disk_and_no_place_for_files_stop_nothing(cache, monkeypatch, tmp_path):
+    expected = make(None)(noise())
+
+    def fail(model, folder):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(runtimes, "_write_model", fail)
+    torch.testing.assert_close(make(cache, replace(WHEEL, runtime="openvino"))(noise()), expected, rtol=1e-5, atol=1e-5)
+    assert kinds(cache) == ["outline", "weights"]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    torch.testing.assert_close(make(None, replace(WHEEL, runtime="openvino"))(noise()), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_cache_of_another_user_stops_nothing_and_loses_nothing(cache, monkeypatch):
+    expected = make(cache)(noise())
+    before = kinds(cache)
+    read = Path.read_text
+
+    def refuse(path, *arguments, **more):
+        if path.name == "sums.json":
+            raise PermissionError(13, "Permission denied")
+        return read(path, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)
+        assert torch.equal(make(cache)(noise()), expected)
+    assert kinds(cache) == before
+
+
+def test_network_that_finds_something_else_here_is_compiled_again(cache, monkeypatch, work):
+    """Another processor, say: each is compared with what torch gave."""
+    expected = make(cache)(noise())
+    call, wrong = runtimes.OpenVINORun.__call__, []
+
+    def distort(run, images):
+        found = call(run, images)
+        return found if wrong else (wrong.append(1), found * 1.01)[1]
+
+    monkeypatch.setattr(runtimes.OpenVINORun, "__call__", distort)
+    work.clear()
+    assert torch.equal(make(cache)(noise()), expected)
+    assert "compiled" in work
+    work.clear()
+    assert torch.equal(make(cache)(noise()), expected)
+    assert work == []
+
+
+def test_what_is_not_saved_is_cast_with_the_weights():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+            self.register_buffer("shift", torch.ones(2), persistent=False)
+
+        def forward(self, rows):
+            return self.layer(rows + self.shift)
+
+    module = Shifted()
+    unbuilt = Unbuilt(module.state_dict(), ["layer.weight", "layer.bias"], Shifted).double()
+    rows = torch.ones(3, 2, dtype=torch.float64)
+    torch.testing.assert_close(build(unbuilt)(rows), module.double()(rows))
+
+
+def test_detector_loads_without_a_cache_where_it_should(tmp_path, own_cache):
+    images = stripes(20, 64)
+    detector = Detector(preset="patchcore", size=64, false_alarms=0.2, cache=False).fit(images)
+    detector.save(tmp_path / "d")
+    assert np.array_equal(Detector.load(tmp_path / "d", cache=False).score(images).image, detector.score(images).image)
+    assert not list(own_cache.iterdir())
+
+
+def test_bad_bound_of_the_cache_is_named_as_such(tmp_path, monkeypatch):
+    Detector(preset="patchcore", size=64, false_alarms=0.2).fit(stripes(20, 64)).save(tmp_path / "d")
+    monkeypatch.setenv("UNLIKE_CACHE_GB", "ten")
+    with pytest.raises(ConfigError, match=r"^UNLIKE_CACHE_GB: expected a number of gigabytes, came 'ten'"):
+        Detector.load(tmp_path / "d")
 
 
 def test_named_runtime_that_is_not_openvino_is_still_used(cache, monkeypatch):
@@ -319,9 +476,9 @@ def test_kept_network_is_told_apart_by_its_weights_not_by_their_order(cache):
     kept = KeptNetwork(cache, "structure")
     one, two = nn.Linear(2, 3), nn.Linear(2, 3)
     size = torch.Size([2])
-    assert kept.network(one, size) != kept.network(two, size)
+    assert kept.network_name(one, size) != kept.network_name(two, size)
     shuffled = Unbuilt(dict(reversed(one.state_dict().items())), ["weight", "bias"], lambda: nn.Linear(2, 3))
-    assert kept.network(shuffled, size) == kept.network(one, size)
+    assert kept.network_name(shuffled, size) == kept.network_name(one, size)
 
 
 def test_detector_that_is_loaded_builds_nothing_and_scores_the_same(tmp_path, work):

@@ -21,11 +21,10 @@ from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError, unknown
 from unlike.models.backbones import Stages, make_stages, weights_source
 from unlike.models.base import ImageShape, Model, Objective
+from unlike.models.keeping import KeptNetwork, keeping_now, unbuilt_of
 from unlike.models.runtimes import CHOICES, Frozen
-from unlike.models.unbuilt import KeptNetwork, keeper
 
 BORDERS, SCALES = ("damp", "keep"), ("unit", "none")
-CODE = ("features.py", "backbones.py", "runtimes.py", "unbuilt.py")  # what it does is part of what is kept
 SHORTEST = 1e-6  # features, as from a network that sees nothing, are not made longer
 
 
@@ -120,46 +119,57 @@ def make_features(config: FeaturesConfig, shape: ImageShape) -> FrozenFeatures:
     >>> make_features(config, ImageShape(3, 64, 96))(torch.zeros(2, 3, 64, 96)).shape
     torch.Size([2, 384, 8, 12])
     """
-    found = keeper()
-    if found is None:
+    now, structure = keeping_now(), _structure(config, shape)
+    if now is None or structure is None:
         grid = _make_grid(config, shape)
         return FrozenFeatures(grid, config.runtime, grid.sizes)
-    kept = KeptNetwork(found.cache, _structure(config, shape))
+    kept = KeptNetwork(now.cache, structure)
     source = weights_source(config.backbone) if config.pretrained else None
-    if found.weights_follow or source is not None:
+    weights = None if source is None else kept.pretrained(source)
+    outline = kept.outline() if now.weights_follow or weights is not None else None
+    if outline is not None:
         bare = dataclasses.replace(config, pretrained=False)  # it is given the weights
-        recalled = kept.recall(None if found.weights_follow else source, partial(_make_grid, bare, shape))
-        if recalled is not None:
-            facts, unbuilt = recalled
-            return FrozenFeatures(unbuilt, config.runtime, from_mapping(Sizes, facts, "sizes"), kept)
+        unbuilt = unbuilt_of(outline, weights, partial(_make_grid, bare, shape))
+        return FrozenFeatures(unbuilt, config.runtime, from_mapping(Sizes, outline["facts"], "sizes"), kept)
     grid = _make_grid(config, shape)
-    kept.keep(dataclasses.asdict(grid.sizes), grid, source)
+    kept.keep(grid, dataclasses.asdict(grid.sizes), source)
     return FrozenFeatures(grid, config.runtime, grid.sizes, kept)
 
 
 def _make_grid(config: FeaturesConfig, shape: ImageShape) -> FeatureGrid:
     chosen = None if config.stages == "auto" else config.stages
     size = (shape.height, shape.width)
-    unseen = (
-        isolated_randomness(0) if config.pretrained else contextlib.nullcontext()
-    )  # so that to build it changes nothing
-    with unseen:
+    # pretrained, it must not change what is drawn for the rest of a model, for it may as well be taken from the cache
+    with isolated_randomness(0) if config.pretrained else contextlib.nullcontext():
         stages = make_stages(config.backbone, config.pretrained, shape.channels, size, chosen)
     return FeatureGrid(stages, config, size)
 
 
-def _structure(config: FeaturesConfig, shape: ImageShape) -> str:
-    """All that the network for images of that shape depends on, but its weights."""
+def _structure(config: FeaturesConfig, shape: ImageShape) -> str | None:
+    """A digest of all that the network for images of that shape depends on, but its weights; None where that is not known."""
+    if CODE is None:
+        return None
     choices = {field.name: getattr(config, field.name) for field in dataclasses.fields(FeaturesConfig)}
     for name in ("runtime", "pretrained"):
         del choices[name]
-    sums = hashlib.sha256(repr((choices, shape)).encode())
+    return hashlib.sha256(repr((CODE, torch.get_default_dtype(), choices, shape)).encode()).hexdigest()
+
+
+def _read_code() -> str | None:
+    """A digest of the code that is being imported, and of what it works with; None where the sources are not installed."""
+    sums = hashlib.sha256()
+    try:
+        for name in ("features.py", "backbones.py", "runtimes.py", "unbuilt.py", "keeping.py"):
+            sums.update(Path(__file__).with_name(name).read_bytes())
+    except OSError:
+        return None
     for package in ("torch", "timm", "openvino"):
         with contextlib.suppress(PackageNotFoundError):
             sums.update(f"{package} {version(package)}\n".encode())
-    for file in CODE:
-        sums.update(Path(__file__).with_name(file).read_bytes())
     return sums.hexdigest()
+
+
+CODE = _read_code()  # now: what lies on the disk may be upgraded while this process runs
 
 
 class FeatureGrid(nn.Module):

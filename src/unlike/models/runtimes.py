@@ -9,15 +9,17 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unlike.errors import ConfigError
-from unlike.models.unbuilt import KeptNetwork, build
+from unlike.models.keeping import KeptNetwork
+from unlike.models.unbuilt import build
 
 TOLERANCE = 1e-4  # of the largest value: how far a runtime's results may be from torch's own
 BLOCK = 4  # images at once that torch and ONNX Runtime are fastest with: more do not fit the processor's caches
@@ -40,7 +42,8 @@ class Frozen(nn.Module):
     one cannot be had.
 
     What is `kept` of the network from an earlier run is taken instead of compiling it, and what is compiled is kept; a
-    module that is `Unbuilt` is then not even built.
+    module that is `Unbuilt` is then not even built. Not so once somebody has had the module in hand (`built`), and may
+    have changed more of it than its weights.
 
     >>> frozen = Frozen(nn.Conv2d(3, 8, 3), runtime="torch")
     >>> frozen(torch.zeros(2, 3, 5, 5)).shape
@@ -72,6 +75,7 @@ class Frozen(nn.Module):
 
     def built(self) -> nn.Module:
         """The module itself, for what a compiled one cannot do."""
+        self.compiled.kept = None
         self.module = build(self.module)
         return self.module
 
@@ -87,7 +91,7 @@ def build_parts(model: Whole) -> Whole:
 
 
 class Compiled:
-    """What a module became in a runtime, for each size of image; a copy starts anew."""
+    """What a module became in a runtime, for each size of image; a copy starts anew, and keeps nothing."""
 
     def __init__(self, runtime: str, kept: KeptNetwork | None = None) -> None:
         self.runtime, self.kept = runtime, kept
@@ -97,8 +101,8 @@ class Compiled:
         self._runs: dict[tuple[int, ...], Run] = {}
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[Compiled], tuple[str, KeptNetwork | None]]:
-        return type(self), (self.runtime, self.kept)
+    def __reduce__(self) -> tuple[type[Compiled], tuple[str]]:
+        return type(self), (self.runtime,)
 
     def run(self, module: nn.Module, images: Tensor) -> Tensor:
         """The module's results for images (B, C, H, W)."""
@@ -114,18 +118,18 @@ class Compiled:
 
     def _start(self, module: nn.Module, size: torch.Size, threads: int) -> Run:
         """The module as it was compiled for images of that size once, or as it is compiled now."""
-        if self.kept is None or self.runtime not in ("auto", KEPT_RUNTIME) or not is_installed(KEPT_RUNTIME):
-            return compile_fastest(self.runtime, build(module), size, threads)
-        name = self.kept.network(module, size)
-        if (files := self.kept.cache.unseal(name, KEPT_FILES)) is not None:
+        kept = self.kept if self.runtime in ("auto", KEPT_RUNTIME) and is_installed(KEPT_RUNTIME) else None
+        name = "" if kept is None else kept.network_name(module, size)
+        if kept is not None and (folder := kept.cache.unseal(name, KEPT_FILES)) is not None:
             try:
-                return OpenVINORun(_read_openvino(files), threads)
+                return OpenVINORun.read(folder, size, threads)
+            except MemoryError:
+                raise
             except Exception:  # noqa: BLE001 (whatever a reader says of what it does not know)
-                self.kept.cache.drop(name)
+                kept.cache.drop(name)
         run = compile_fastest(self.runtime, build(module), size, threads)
-        if isinstance(run, OpenVINORun):
-            with contextlib.suppress(OSError), self.kept.cache.sealing(name) as folder:  # a full or read-only cache
-                run.write(folder)
+        if kept is not None and isinstance(run, OpenVINORun):
+            kept.write(name, run.write)
         return run
 
     def _forget_others(self, module: nn.Module) -> None:
@@ -174,25 +178,36 @@ def compile_fastest(runtime: str, module: nn.Module, size: torch.Size, threads: 
 def _compile(runtime: str, module: nn.Module, size: torch.Size, threads: int) -> Run:
     """A module in a runtime, after a look whether it gives what torch gives."""
     check_installed(runtime)
-    example = torch.rand(1, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    example = _example(size)
     with warnings.catch_warnings():  # of tracing, that torch means to replace it, and that sizes become constants
         warnings.simplefilter("ignore")
         run = RUNTIMES[runtime](module, example, threads)
-        expected, found = module(example), run(example)
+        expected = module(example)
+        _compare(run(example), expected)
+    if isinstance(run, OpenVINORun):
+        run.expected = expected
+    return run
+
+
+def _example(size: torch.Size) -> Tensor:
+    return torch.rand(1, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float32) * 2 - 1
+
+
+def _compare(found: Tensor, expected: Tensor) -> None:
+    """Raise ArithmeticError where results are not torch's."""
     gap = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
     if not gap <= TOLERANCE:
         raise ArithmeticError(f"its results differ from torch's by {gap:.2g}")
-    return run
 
 
 def _by_openvino(module: nn.Module, example: Tensor, threads: int) -> Run:
     """By way of the model as it is written down: as it was traced, its last digits would differ from those of a kept one."""
     model = _to_openvino(module, example)
     model.reshape(list(example.shape))
-    with tempfile.TemporaryDirectory() as folder:
-        OpenVINORun(model, threads).write(Path(folder))
-        files = {name: (Path(folder) / name).read_bytes() for name in KEPT_FILES}
-    return OpenVINORun(_read_openvino(files), threads)
+    with contextlib.suppress(OSError, RuntimeError), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        _write_model(model, Path(folder))  # where there is room
+        model = _read_model(Path(folder))
+    return OpenVINORun(model, threads)
 
 
 class OpenVINORun:
@@ -201,6 +216,7 @@ class OpenVINORun:
     def __init__(self, model: Any, threads: int) -> None:
         self.model, self.threads = model, threads
         self.shape = tuple(model.output(0).shape)[1:]
+        self.expected: Tensor | None = None  # what torch gives for an example
         self._queues: dict[int, Any] = {}  # by how many images are run side by side
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -214,8 +230,18 @@ class OpenVINORun:
         return results
 
     def write(self, folder: Path) -> None:
-        """The model in OpenVINO's own format, in full precision."""
-        import_openvino().save_model(self.model, folder / KEPT_FILES[0], compress_to_fp16=False)
+        """The model, and what torch gave for an example."""
+        assert self.expected is not None, "it was not compared"
+        _write_model(self.model, folder)
+        save_file({"expected": self.expected.contiguous()}, folder / KEPT_FILES[-1])
+
+    @classmethod
+    def read(cls, folder: Path, size: torch.Size, threads: int) -> OpenVINORun:
+        """What `write` wrote, compared anew: this may be another processor. An ArithmeticError where it is not the same."""
+        run = cls(_read_model(folder), threads)
+        run.expected = load_file(folder / KEPT_FILES[-1])["expected"]
+        _compare(run(_example(size)), run.expected)
+        return run
 
     def _queue(self, streams: int) -> Any:
         if streams not in self._queues:
@@ -228,9 +254,13 @@ class OpenVINORun:
         return self._queues[streams]
 
 
-def _read_openvino(files: Mapping[str, bytes]) -> Any:
-    """What `OpenVINORun.write` wrote."""
-    return import_openvino().Core().read_model(*(files[name] for name in KEPT_FILES))
+def _write_model(model: Any, folder: Path) -> None:
+    """In OpenVINO's own format, and in full precision; a RuntimeError where there is no room."""
+    import_openvino().save_model(model, folder / KEPT_FILES[0], compress_to_fp16=False)
+
+
+def _read_model(folder: Path) -> Any:
+    return import_openvino().Core().read_model(folder / KEPT_FILES[0])
 
 
 def _to_openvino(module: nn.Module, example: Tensor) -> Any:
@@ -300,7 +330,8 @@ RUNTIMES: dict[str, Compile] = {  # the fastest first
     "torch": _by_torch,
 }
 CHOICES = ("auto", *RUNTIMES)
-KEPT_RUNTIME, KEPT_FILES = "openvino", ("network.xml", "network.bin")  # the one whose networks can be written down
+KEPT_RUNTIME = "openvino"  # the one whose networks can be written down
+KEPT_FILES = ("network.xml", "network.bin", "expected.safetensors")
 PACKAGES = {"openvino": ("openvino", "unlike[fast]"), "onnxruntime": ("onnxruntime", "onnxruntime")}  # to install
 
 

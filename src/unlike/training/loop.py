@@ -25,6 +25,7 @@ from unlike.data.tensors import to_tensor
 from unlike.errors import ConfigError, DataError
 from unlike.models.base import Model
 from unlike.models.measures import OBJECTIVES
+from unlike.models.runtimes import build_parts
 from unlike.records import Bools, Pixels
 from unlike.training.checkpoints import Checkpoint, State, copy_weights
 from unlike.training.corruption import spoil
@@ -145,6 +146,8 @@ class _Run:
         optimiser = OPTIMISERS[config.optimiser](parameters, config)
         self.wrapped, self.optimiser = fabric.setup(model.to(memory_format=torch.channels_last), optimiser)
         self.wrapped.mark_forward_method("loss")
+        if config.compile:
+            build_parts(model)  # none can be while it is compiled
         self.loss = torch.compile(self.wrapped.loss) if config.compile else self.wrapped.loss
         self.schedule = SCHEDULES[config.schedule](self.optimiser, config, epochs, steps)
         self.objective = OBJECTIVES[config.objective]

@@ -1,4 +1,4 @@
-"""Kept: what is dear to make, as entries of the user's cache folder, each whole or absent."""
+"""The user's cache folder: what is dear to make, in entries that are each whole or absent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,8 @@ GIGABYTE = 1_000_000_000
 LIMIT_GB = 10.0  # default bound of the whole cache
 SUMS = "sums.json"  # of a sealed entry: each file's SHA-256
 STALE_SECONDS = 24 * 3600.0  # an unfinished entry older than this was left by a kill
-ENTRY = re.compile(
-    r"(?:decoded|network|outline|weights)-[0-9a-f]{32}(\.building-.*)?"
-)  # nothing else is ours to delete
+# nothing else in the folder is ours to delete
+ENTRY = re.compile(r"(?:decoded|network|outline|weights)-[0-9a-f]{32}(\.building-.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +39,10 @@ class Cache:
 
     @classmethod
     def default(cls) -> Cache:
-        folder = os.environ.get("UNLIKE_CACHE") or platformdirs.user_cache_path("unlike")
+        folder = Path(os.environ.get("UNLIKE_CACHE") or platformdirs.user_cache_path("unlike"))
         limit = os.environ.get("UNLIKE_CACHE_GB") or LIMIT_GB
         try:
-            return cls(Path(folder), int(float(limit) * GIGABYTE))
+            return cls(folder.absolute(), int(float(limit) * GIGABYTE))
         except (ValueError, OverflowError):
             raise ConfigError(f"UNLIKE_CACHE_GB: expected a number of gigabytes, came {limit!r}") from None
 
@@ -66,24 +65,22 @@ class Cache:
             yield fresh
             files = sorted(fresh.iterdir())
             self.make_room(sum(file.stat().st_size for file in files))
-            sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-            (fresh / SUMS).write_text(json.dumps(sums), encoding="utf-8")
+            (fresh / SUMS).write_text(json.dumps({file.name: _sum(file) for file in files}), encoding="utf-8")
 
-    def unseal(self, name: str, names: Sequence[str]) -> dict[str, bytes] | None:
-        """The files `names` of a sealed entry; None where there is none, or it is not what was written, and thus dropped."""
+    def unseal(self, name: str, files: Iterable[str]) -> Path | None:
+        """The folder of a sealed entry; None where there is none, or its files are not what was written: it is dropped."""
         entry = self.folder / name
-        if not entry.is_dir():
-            return None
         try:
             sums = json.loads((entry / SUMS).read_text(encoding="utf-8"))
-            files = {file: (entry / file).read_bytes() for file in names}
-            if any(hashlib.sha256(content).hexdigest() != sums[file] for file, content in files.items()):
-                raise ValueError("a checksum differs")
-        except (OSError, ValueError, TypeError, LookupError):
+            if any(sums[file] != _sum(entry / file) for file in files):
+                raise ValueError(f"{entry}: a checksum differs")
+        except (FileNotFoundError, ValueError, TypeError, LookupError):
             self.drop(name)
             return None
+        except OSError:  # not now, or not to this user
+            return None
         touch(entry)
-        return files
+        return entry
 
     def drop(self, name: str) -> None:
         """Delete the entry of that name."""
@@ -110,6 +107,11 @@ class Cache:
                 return
             shutil.rmtree(folder, ignore_errors=True)
             total -= size
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def touch(entry: Path) -> None:
