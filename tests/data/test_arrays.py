@@ -4,6 +4,7 @@ import io
 import pickle
 import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,3 +255,23 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((100, 16, 16), np.uint8))
     with pytest.raises(DataError, match=r"bomb\.npz: unpacks to 0\.0 GB, more than .*save the images as \.npy"):
         read_array_file(tmp_path / "bomb.npz")
+
+
+def test_scattered_rows_of_a_file_do_not_stay_in_memory(tmp_path):
+    """Not where a system tells no process what it holds."""
+    smaps = Path("/proc/self/smaps")
+    if not smaps.exists():
+        pytest.skip("needs Linux")
+    array = np.arange(64 * 256 * 256, dtype=np.uint8).reshape(64, 256, 256)
+    np.save(tmp_path / "images.npy", array)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    rows = np.random.default_rng(0).permutation(64)
+    for _ in range(2):
+        assert np.array_equal(ImageArray(mapped).take(rows)[..., 0], array[rows])
+    lines = smaps.read_text().split("images.npy", 1)[1].splitlines()
+    resident = next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+    assert resident < 1000  # kB, of 4 MB
+    changed = np.load(tmp_path / "images.npy", mmap_mode="c")
+    changed[3] = 7
+    ImageArray(changed).take(rows)
+    assert (changed[3] == 7).all()  # what was written into such a map is nowhere else

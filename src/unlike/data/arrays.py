@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import zipfile
 import zlib
@@ -28,7 +29,7 @@ class ImageArray:
     """N images as rows of one array (N, H, W) or (N, H, W, C); rows come out as (B, H, W, C).
 
     A file is mapped anew for each block of rows that is read in order, so that reading a million images in a row
-    leaves none of them in memory; scattered rows are gathered from one map that stays.
+    leaves none of them in memory; scattered rows are gathered from one map, whose pages are let go.
     """
 
     array: npt.NDArray[Any]
@@ -61,7 +62,9 @@ class ImageArray:
 
     def take(self, rows: npt.NDArray[np.intp]) -> Pixels:
         """The given rows, in the given order, (B, H, W, C)."""
-        return self._native(self.array[rows])
+        taken = self._native(self.array[rows])
+        release_pages(self.array)
+        return taken
 
     def _native(self, rows: npt.NDArray[Any]) -> Pixels:
         rows = np.asarray(rows)
@@ -74,6 +77,14 @@ def _is_whole_map(array: np.memmap[Any, Any]) -> bool:
     """Whether rows lie in the file as in memory: a part or copy of a map keeps the `offset` of the whole, and lies."""
     base: object = array.base
     return isinstance(base, mmap.mmap) and bool(array.flags.c_contiguous) and array.mode != "c"
+
+
+def release_pages(array: npt.NDArray[Any]) -> None:
+    """Let go of the pages of a file that is mapped to be read, or all that was ever read would count as our memory."""
+    memory: Any = array.base
+    if isinstance(array, np.memmap) and array.mode == "r" and isinstance(memory, mmap.mmap):
+        with contextlib.suppress(OSError, AttributeError):  # of a process whose pages are locked; on Windows
+            memory.madvise(mmap.MADV_DONTNEED)
 
 
 class RowSamples(Sequence[Sample]):

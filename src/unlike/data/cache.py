@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from unlike.cache import Cache, touch
-from unlike.data.arrays import ImageArray, rows_of
+from unlike.data.arrays import ImageArray, release_pages, rows_of
 from unlike.data.batches import Batch, ImageSet, Rows, block_rows, digest, find_insides, stream, value_range
 from unlike.data.images import Frame, frame_image, promote
 from unlike.data.index import Index
@@ -109,19 +107,11 @@ class _CachedImages:
 
     def take(self, rows: Rows) -> Pixels:
         pixels = np.asarray(self._map[rows])
-        _release(self._map)
+        release_pages(self._map)
         return pixels
 
     def inside(self, rows: Rows) -> Bools | None:
         return find_insides(self._shapes[rows], self._frame)
-
-
-def _release(pixels: npt.NDArray[np.generic]) -> None:
-    """Let go of the pages of a memory map, or all that was ever taken would count as this process's memory."""
-    memory: Any = pixels.base
-    if isinstance(memory, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-        with contextlib.suppress(OSError):  # of a process whose pages are locked
-            memory.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

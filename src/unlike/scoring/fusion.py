@@ -23,7 +23,7 @@ from unlike.scoring.remembered import Remembered
 
 LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
 LEVELS = (0.5, 0.95)  # of the scores of held-out normal images: they become 1 and 2
-LEAST_VALUE = 1e-3  # of what is usual, in a geometric mean: a scorer to which a place is no news at all is no veto
+LEAST_VALUE = 1e-3  # in a geometric mean
 AS_THEY_ARE = (1.0, 2.0)  # levels that leave a scorer's values as they are
 
 
@@ -65,6 +65,7 @@ class FusionScorer(Scorer):
     all but one in twenty of them stay below becomes 2; beyond that a straight line. `scale = "line"` only makes the
     median 1, which leaves the places of a map to each other as they were. Maps are brought to the finest grid.
 
+    A geometric mean takes values below a thousandth for a thousandth: a scorer that finds nothing at all is no veto.
     In the mean, a scorer that finds a place twenty times as far as usual outvotes all others that find it usual. In the
     geometric mean, of four, it makes it twice as far: several must agree.
 

@@ -19,8 +19,8 @@ AT_ONCE = 1 << 18  # numbers, in doubles and several copies
 class Moments:
     """Count, mean and covariance of rows (N, D) that come a batch at a time, in double precision.
 
-    With `positions`, rows (N, P, D) are P separate clouds, each with moments of its own. Sums are taken about the first
-    batch's mean, so that values far from zero lose nothing.
+    With `positions`, rows (N, P, D) are P separate clouds, each with moments of its own. Sums are taken about the mean
+    of the first rows, so that values far from zero lose nothing.
 
     >>> moments = Moments(2)
     >>> for part in (torch.tensor([[0.0, 1.0], [2.0, 1.0]]), torch.tensor([[4.0, 4.0]])):
@@ -41,7 +41,7 @@ class Moments:
         self._lengths_squared = torch.zeros(self._shape[:-1], dtype=torch.float64)  # sum of |y|^4
 
     def add(self, rows: Tensor) -> None:  # (B, D) or (B, P, D)
-        """Some at a time, unless they are of many clouds, whose covariances would be gone through each time."""
+        """Take these rows into account; some at a time, but those of clouds at once, whose covariances may be large."""
         step = max(1, AT_ONCE // self.width) if rows.ndim == 2 else len(rows)
         for part in torch.split(rows, step) if len(rows) else ():
             self._add(part)
