@@ -52,10 +52,10 @@ class KeptNetwork:
 
     def write(self, name: str, fill: Callable[[Path], object]) -> None:
         """Keep what `fill` writes into a folder, unless there is such an entry or it cannot be written: that stops nothing."""
-        if (self.cache.folder / name).exists():
-            return
-        with contextlib.suppress(OSError, RuntimeError), self.cache.sealing(name) as folder:
-            fill(folder)
+        with contextlib.suppress(OSError, RuntimeError):
+            if not (self.cache.folder / name).exists():
+                with self.cache.sealing(name) as folder:
+                    fill(folder)
 
     def network_name(self, module: nn.Module, size: torch.Size) -> str:
         """The entry of what it was compiled to with the weights it has, for images of the size (C, H, W)."""
