@@ -38,18 +38,16 @@ def write_images(path: Path, count: int, seed: int) -> Path:
     return path
 
 
-def measure(name: str, count: int) -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        train, test = (write_images(Path(folder) / f"{seed}.npy", count, seed) for seed in (0, 1))
-        before = peak_megabytes()
-        settings = {"data": {"size": SIDE}}
-        detector = Detector(**CHOICES[name], settings=settings, device="cpu", cache=False)
-        fit = cpu_seconds(lambda: detector.fit(train))
-        fitted = peak_megabytes()
-        score = cpu_seconds(lambda: [None for _ in detector.stream(test)])
+def measure(name: str, folder: Path) -> dict:
+    train, test = folder / "0.npy", folder / "1.npy"
+    before = peak_megabytes()
+    detector = Detector(**CHOICES[name], settings={"data": {"size": SIDE}}, device="cpu", cache=False)
+    fit = cpu_seconds(lambda: detector.fit(train))
+    fitted = peak_megabytes()
+    score = cpu_seconds(lambda: [None for _ in detector.stream(test)])
     return {
         "detector": name,
-        "images": count,
+        "images": len(np.load(train, mmap_mode="r")),
         "fit_cpu_seconds": fit,
         "score_cpu_seconds": score,
         "megabytes_before": before,
@@ -65,17 +63,21 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.one[0], int(options.one[1]))))
+        print(json.dumps(measure(options.one[0], Path(options.one[1]))))
         return
     kept = json.loads(FILE.read_text())["rows"] if FILE.exists() else []
     rows = [row for row in kept if row["detector"] not in options.detectors]
-    for name in options.detectors:
-        for count in options.counts:
-            command = [sys.executable, __file__, "--one", name, str(count)]
-            found = subprocess.run(command, check=True, capture_output=True, text=True)
-            rows.append(json.loads(found.stdout.splitlines()[-1]))
-            print(rows[-1], file=sys.stderr, flush=True)
-            write("growth", {"side": SIDE, "rows": rows})
+    for count in options.counts:
+        with tempfile.TemporaryDirectory() as folder:
+            for seed in (0, 1):
+                write_images(Path(folder) / f"{seed}.npy", count, seed)
+            for name in options.detectors:
+                command = [sys.executable, __file__, "--one", name, folder]
+                found = subprocess.run(command, check=True, capture_output=True, text=True)
+                rows.append(json.loads(found.stdout.splitlines()[-1]))
+                print(rows[-1], file=sys.stderr, flush=True)
+                rows.sort(key=lambda row: (list(CHOICES).index(row["detector"]), row["images"]))
+                write("growth", {"side": SIDE, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -360,7 +360,7 @@ def growth() -> str:
         f"Fitting n generated images of {results['side']} x {results['side']} x 3 from an array on disk and scoring n others. With "
         "up to 500 images nothing is held back for the threshold; above, the line is drawn by held-out images, and up to 1 GB of what "
         "the network saw is remembered, so that `ensemble` looks at most images once. The arrays are mapped "
-        "into memory: at 10,000 images up to 983 MB of the peak are pages of theirs, which the system takes back when it needs them."
+        "into memory, and what was read of them is let go."
     )
     head = ["detector", "images", "fit, CPU s", "fitted a CPU s", "scored a CPU s", "MB above the start", "peak MB"]
     picture = "![CPU seconds and memory against the number of images](pictures/growth.svg)"
