@@ -42,9 +42,12 @@ class Cache:
         folder = Path(os.environ.get("UNLIKE_CACHE") or platformdirs.user_cache_path("unlike"))
         limit = os.environ.get("UNLIKE_CACHE_GB") or LIMIT_GB
         try:
-            return cls(folder.absolute(), int(float(limit) * GIGABYTE))
+            size = int(float(limit) * GIGABYTE)
         except (ValueError, OverflowError):
-            raise ConfigError(f"UNLIKE_CACHE_GB: expected a number of gigabytes, came {limit!r}") from None
+            size = -1
+        if size < 0:
+            raise ConfigError(f"UNLIKE_CACHE_GB: expected a number of gigabytes, 0 or more, came {limit!r}")
+        return cls(folder.expanduser().absolute(), size)
 
     @contextlib.contextmanager
     def building(self, entry: Path) -> Iterator[Path]:
@@ -70,11 +73,13 @@ class Cache:
     def unseal(self, name: str, files: Iterable[str]) -> Path | None:
         """The folder of a sealed entry; None where there is none, or its files are not what was written: it is dropped."""
         entry = self.folder / name
+        if not self.limit_bytes:  # whatever lies there from before
+            return None
         try:
             sums = json.loads((entry / SUMS).read_text(encoding="utf-8"))
             if any(sums[file] != _sum(entry / file) for file in files):
                 raise ValueError(f"{entry}: a checksum differs")
-        except (FileNotFoundError, ValueError, TypeError, LookupError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, TypeError, LookupError):
             self.drop(name)
             return None
         except OSError:  # not now, or not to this user
@@ -83,14 +88,19 @@ class Cache:
         return entry
 
     def drop(self, name: str) -> None:
-        """Delete the entry of that name."""
-        shutil.rmtree(self.folder / name, ignore_errors=True)
+        """Delete the entry of that name, whatever it is by now."""
+        entry = self.folder / name
+        shutil.rmtree(entry, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            entry.unlink()
 
     def make_room(self, needed: int) -> None:
-        """Delete the least recently used entries until `needed` bytes fit, and what killed builds left behind."""
-        if needed > self.limit_bytes:
-            raise OSError(f"{needed:,} bytes are more than the cache may hold")
-        total, entries = needed, []
+        """Delete the least recently used entries until `needed` bytes fit, and what killed builds left behind.
+
+        An OSError where they never will; what is there is then brought below the bound all the same.
+        """
+        fits = needed <= self.limit_bytes
+        total, entries = needed if fits else 0, []
         for folder in self.folder.iterdir():
             name = ENTRY.fullmatch(folder.name)
             if name is None:
@@ -104,9 +114,11 @@ class Cache:
                     shutil.rmtree(folder, ignore_errors=True)
         for _, size, folder in sorted(entries):
             if total <= self.limit_bytes:
-                return
+                break
             shutil.rmtree(folder, ignore_errors=True)
             total -= size
+        if not fits:
+            raise OSError(f"{needed:,} bytes are more than the cache may hold")
 
 
 def _sum(file: Path) -> str:

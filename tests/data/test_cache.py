@@ -17,7 +17,7 @@ from unlike.data.batches import block_rows, digest
 from unlike.data.cache import iterate, load_images
 from unlike.data.images import Frame
 from unlike.data.index import Index, find_images
-from unlike.errors import ConfigError, DataError
+from unlike.errors import ConfigError, DataError, ImageError
 from unlike.records import Unreadable
 
 FRAME = Frame(8, 8, 3)
@@ -472,10 +472,12 @@ def test_the_default_cache_is_the_users(monkeypatch, own_cache):
     assert Cache.default().folder.name == "unlike"
 
 
-@pytest.mark.parametrize("value", ["lots", "nan", "inf"])
+@pytest.mark.parametrize("value", ["lots", "nan", "inf", "-1"])
 def test_a_bound_that_is_no_number(monkeypatch, value):
     monkeypatch.setenv("UNLIKE_CACHE_GB", value)
-    with pytest.raises(ConfigError, match=f"UNLIKE_CACHE_GB: expected a number of gigabytes, came '{value}'"):
+    with pytest.raises(
+        ConfigError, match=f"UNLIKE_CACHE_GB: expected a number of gigabytes, 0 or more, came '{value}'"
+    ):
         Cache.default()
 
 
@@ -490,3 +492,43 @@ def test_iterate_gives_chosen_images_in_blocks(index, store, monkeypatch, with_c
     np.testing.assert_array_equal(np.concatenate([batch.pixels for batch in found]), images.take(rows))
     assert found[0].shapes == [(8, 8)] * 5
     assert block_rows(FRAME) == 512
+
+
+def test_an_image_that_can_be_read_by_now_is_read(index, store, monkeypatch):
+    """Permissions are no part of what names an entry."""
+    read, blocked = batches.decode, index.samples[3].path
+
+    def refuse(path):
+        if path == blocked:
+            raise ImageError("cannot be opened (Permission denied)")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "decode", refuse)
+        for _ in range(2):
+            assert [lost.id for lost in load_images(index, FRAME, store).unreadable] == [index.samples[3].id]
+    assert load_images(index, FRAME, store).unreadable == ()
+    assert len(entries(store)) == 1
+
+
+def test_pixels_that_changed_on_the_disk_are_never_used(index, store):
+    expected = load_images(index, FRAME, store).take(ALL)
+    file = entries(store)[0] / "images.npy"
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 255  # of the last image
+    file.write_bytes(content)
+    images = load_images(index, FRAME, store)
+    assert np.array_equal(images.take(ALL[:11]), expected[:11])
+    with pytest.raises(
+        DataError, match=rf"{index.samples[11].id}: what the cache folder has of it .* run the same again"
+    ):
+        images.take(ALL[::-1])
+    assert np.array_equal(load_images(index, FRAME, store).take(ALL), expected)
+
+
+def test_a_lower_bound_is_held_though_nothing_fits_it(index, store):
+    load_images(index, FRAME, store)
+    size = sum(file.stat().st_size for file in entries(store)[0].iterdir())
+    with pytest.raises(OSError, match="more than the cache may hold"):
+        Cache(store.folder, size // 2).make_room(size)
+    assert entries(store) == []

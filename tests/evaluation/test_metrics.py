@@ -25,6 +25,7 @@ from unlike.evaluation.metrics import (
     false_alarm_rate,
     improvement,
     measure_images,
+    newcombe,
     pr_curve,
     roc_curve,
     sweep,
@@ -277,3 +278,27 @@ def test_one_class_leaves_out_what_needs_two_and_keeps_the_rest(label, absent, r
     kept = {"accuracy", "accuracy_all_anomalous", "improvement", "false_alarm_rate", "detection_rate"} - {absent}
     assert set(found.image) == kept
     assert found.image["accuracy"].value == 0.5
+
+
+@pytest.mark.parametrize("area", [0.5, 0.8, 0.97, 1.0])
+def test_newcombes_interval_holds_the_area_as_often_as_it_says(area):
+    """Of normal scores around 0 and anomalous ones around a mean that makes that area; of few images, and at the very edge."""
+    from scipy.stats import norm
+
+    random, (normal, odd) = np.random.default_rng(0), (20, 12)
+    shift = np.sqrt(2) * norm.ppf(min(area, 0.9999))
+    labels = np.repeat([False, True], (normal, odd))
+    held = 0
+    for _ in range(400):
+        scores = random.normal(size=normal + odd) + shift * labels
+        found = newcombe(auroc(sweep(scores, labels)), normal, odd)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        held += found.low <= min(area, 0.9999) <= found.high
+    assert held / 400 > 0.92
+
+
+def test_images_told_apart_without_a_mistake_have_an_honest_interval():
+    labels = np.repeat([False, True], (60, 40))
+    found = measure_images(labels + np.arange(100) / 1000, labels, threshold=0.5).image
+    assert str(found["auroc"]) == "1.000 [0.959, 1.000]"
+    assert found["average_precision"].low is None  # a bootstrap cannot vary, and says nothing

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from conftest import stripes
@@ -28,6 +29,7 @@ from unlike.data.index import find_images
 from unlike.data.split import Split
 from unlike.errors import ArtifactError, ConfigError
 from unlike.models import MODELS, ImageShape, features, runtimes
+from unlike.models import keeping as keeping_module
 from unlike.models.feature_linear import FeatureLinearConfig
 from unlike.models.features import Features, FeaturesConfig, make_features
 from unlike.models.keeping import KeptNetwork, keeping
@@ -367,9 +369,17 @@ def test_compiled_training_builds_what_was_kept(cache, monkeypatch):
 def test_full_disk_and_no_place_for_files_stop_nothing(cache, monkeypatch, tmp_path):
     expected = make(None)(noise())
 
-    def fail(model, folder):
+    def fail(*_):
         raise RuntimeError("basic_ios::clear: iostream error")
 
+    def fail_too(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping_module, "save_file", fail_too)
+        patch.setattr(runtimes, "save_file", fail_too)
+        assert torch.equal(make(cache)(noise()), expected)
+    assert kinds(cache) == ["outline"]
     monkeypatch.setattr(runtimes, "_write_model", fail)
     torch.testing.assert_close(make(cache, replace(WHEEL, runtime="openvino"))(noise()), expected, rtol=1e-5, atol=1e-5)
     assert kinds(cache) == ["outline", "weights"]
@@ -391,6 +401,47 @@ def test_cache_of_another_user_stops_nothing_and_loses_nothing(cache, monkeypatc
         patch.setattr(Path, "read_text", refuse)
         assert torch.equal(make(cache)(noise()), expected)
     assert kinds(cache) == before
+
+
+@pytest.mark.parametrize("name", ["outline", "weights"])
+def test_entry_that_vanishes_while_it_is_read_is_made_anew(cache, monkeypatch, name):
+    """As another process may evict it."""
+    expected = make(cache)(noise())
+    unseal = Cache.unseal
+
+    def vanish(self, entry, files):
+        folder = unseal(self, entry, files)
+        if entry.startswith(name) and folder is not None:
+            shutil.rmtree(folder)
+        return folder
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "unseal", vanish)
+        assert torch.equal(make(cache)(noise()), expected)
+    assert isinstance(make(cache).module, Unbuilt)
+
+
+@pytest.mark.parametrize("what", ["a file", "a folder for the checksums"])
+def test_something_else_in_place_of_an_entry_is_replaced(cache, work, what):
+    expected = make(cache)(noise())
+    entry = next(cache.folder.glob("network-*"))
+    if what == "a file":
+        shutil.rmtree(entry)
+        entry.write_text("in the way")
+    else:
+        (entry / "sums.json").unlink()
+        (entry / "sums.json").mkdir()
+    assert torch.equal(make(cache)(noise()), expected)
+    work.clear()
+    assert torch.equal(make(cache)(noise()), expected)
+    assert work == []
+
+
+def test_cache_of_no_size_is_not_even_read(cache, work):
+    expected = make(cache)(noise())
+    work.clear()
+    assert torch.equal(make(Cache(cache.folder, 0))(noise()), expected)
+    assert work == ["built", "compiled"]
 
 
 def test_network_that_finds_something_else_here_is_compiled_again(cache, monkeypatch, work):
@@ -438,7 +489,7 @@ def test_detector_loads_without_a_cache_where_it_should(tmp_path, own_cache):
 def test_bad_bound_of_the_cache_is_named_as_such(tmp_path, monkeypatch):
     Detector(preset="patchcore", size=64, false_alarms=0.2).fit(stripes(20, 64)).save(tmp_path / "d")
     monkeypatch.setenv("UNLIKE_CACHE_GB", "ten")
-    with pytest.raises(ConfigError, match=r"^UNLIKE_CACHE_GB: expected a number of gigabytes, came 'ten'"):
+    with pytest.raises(ConfigError, match=r"^UNLIKE_CACHE_GB: expected a number of gigabytes, 0 or more, came 'ten'"):
         Detector.load(tmp_path / "d")
 
 

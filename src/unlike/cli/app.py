@@ -77,7 +77,12 @@ def root(
 @app.command()
 def fit(
     images: Annotated[str, typer.Argument(metavar="IMAGES", help=f"Normal images. {IMAGES_HELP}")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DETECTOR", help="The folder to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="DETECTOR", help="The folder to write; an older detector there is replaced."
+        ),
+    ],
     preset: Annotated[
         str | None, typer.Option(help="A proven pair of model and scorer: `unlike list presets`.")
     ] = None,
@@ -376,6 +381,12 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def _command_of(error: WrongArguments) -> str:
+    """Which command did not understand."""
+    context = getattr(error, "ctx", None)
+    return context.command_path if context is not None else "unlike"
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line with these arguments and return its exit code."""
     try:
@@ -385,7 +396,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return fail(str(error), WRONG_USE)
     except WrongArguments as error:
-        return fail(f"{error.format_message()} (see `unlike --help`)", WRONG_USE)
+        words = " ".join(error.format_message().replace("Value error, ", "").split())
+        return fail(f"{words} (see `{_command_of(error)} --help`)", WRONG_USE)
     except OSError as error:
         if "--debug" in arguments:
             raise

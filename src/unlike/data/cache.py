@@ -38,7 +38,11 @@ def load_images(index: Index, frame: Frame, cache: Cache | None, notify: Notify 
     if cache is not None:
         entry = cache.folder / f"decoded-{_key(index, frame)}"
         with contextlib.suppress(OSError):  # a full, small or read-only cache: slower, but no reason to stop
-            return _open_entry(index, frame, entry) or _build_entry(index, frame, cache, entry, notify)
+            found = _open_entry(index, frame, entry)
+            if found is not None and found.mended(index):
+                shutil.rmtree(entry, ignore_errors=True)
+                found = None
+            return found or _build_entry(index, frame, cache, entry, notify)
     return _DecodedImages(index, frame, notify)
 
 
@@ -90,7 +94,7 @@ class _DecodedImages:
 
 
 class _CachedImages:
-    """Files decoded into a memory map."""
+    """Files decoded into a memory map. Each image is compared with its digest when it is first taken."""
 
     def __init__(self, index: Index, frame: Frame, entry: Path) -> None:
         facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
@@ -103,15 +107,34 @@ class _CachedImages:
         self._map = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
         if not (len(self.samples) == len(self.digests) == len(self._shapes) and len(self._map) == len(index)):
             raise ValueError("the parts of a cache entry do not agree")
+        self._bad, self._entry = list(bad), entry
+        self._checked = np.zeros(len(self.samples), np.bool_)
         touch(entry)
+
+    def mended(self, index: Index) -> bool:
+        """Whether an image that could not be read can be by now: nothing but its permissions need have changed."""
+        bad = index.take(np.array(self._bad, np.intp)) if self._bad else None
+        return bad is not None and any(len(batch.samples) for batch in stream(bad, self._frame))
 
     def take(self, rows: Rows) -> Pixels:
         pixels = np.asarray(self._map[rows])
+        for image, row in zip(pixels, np.asarray(rows).tolist(), strict=True):
+            if not self._checked[row]:
+                self._check(image, row)
         release_pages(self._map)
         return pixels
 
     def inside(self, rows: Rows) -> Bools | None:
         return find_insides(self._shapes[rows], self._frame)
+
+    def _check(self, image: Pixels, row: int) -> None:
+        if digest(image) != self.digests[row]:
+            shutil.rmtree(self._entry, ignore_errors=True)
+            raise DataError(
+                f"{self.samples[row].id}: what the cache folder has of it is not what was decoded ({self._entry} was damaged, "
+                "and is deleted now); run the same again"
+            )
+        self._checked[row] = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unlike.cache import Cache
 from unlike.models.unbuilt import Unbuilt
 
+Read = TypeVar("Read")
 OUTLINE, WEIGHTS = "outline.json", "weights.safetensors"
 
 
@@ -30,13 +31,11 @@ class KeptNetwork:
 
     def outline(self) -> dict[str, Any] | None:
         """What was told when it was built: "facts", names, types and shapes of its "weights", which are "parameters"."""
-        folder = self.cache.unseal(self._name("outline"), [OUTLINE])
-        return None if folder is None else json.loads((folder / OUTLINE).read_text(encoding="utf-8"))
+        return self._read(self._name("outline"), OUTLINE, lambda file: json.loads(file.read_text(encoding="utf-8")))
 
     def pretrained(self, source: str) -> dict[str, Tensor] | None:
         """The weights that it had from the source of that name."""
-        folder = self.cache.unseal(self._name("weights", source), [WEIGHTS])
-        return None if folder is None else load_file(folder / WEIGHTS)
+        return self._read(self._name("weights", source), WEIGHTS, load_file)
 
     def keep(self, module: nn.Module, facts: Mapping[str, Any], source: str | None) -> None:
         """Keep the outline of the network that was built, with some facts; and its weights, if they are from a source."""
@@ -52,10 +51,17 @@ class KeptNetwork:
 
     def write(self, name: str, fill: Callable[[Path], object]) -> None:
         """Keep what `fill` writes into a folder, unless there is such an entry or it cannot be written: that stops nothing."""
-        with contextlib.suppress(OSError, RuntimeError):
+        with contextlib.suppress(Exception):  # each library has errors of its own for a full disk
             if not (self.cache.folder / name).exists():
                 with self.cache.sealing(name) as folder:
                     fill(folder)
+
+    def _read(self, name: str, file: str, read: Callable[[Path], Read]) -> Read | None:
+        """What is in a file of an entry; None where there is none, or another process drops it this moment."""
+        with contextlib.suppress(Exception):
+            folder = self.cache.unseal(name, [file])
+            return None if folder is None else read(folder / file)
+        return None
 
     def network_name(self, module: nn.Module, size: torch.Size) -> str:
         """The entry of what it was compiled to with the weights it has, for images of the size (C, H, W)."""

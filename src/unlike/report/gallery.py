@@ -129,12 +129,12 @@ def displayable(image: Pixels, low: float, high: float) -> Pixels:
     return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown
 
 
-def overlay(image: Pixels, map_: Floats, limit: float) -> Pixels:
-    """Lay the colours of a map (h, w) over the dimmed grey of a picture (H, W, 3): what is normal stays grey."""
+def overlay(image: Pixels, map_: Floats, limit: float, start: float = 0.0) -> Pixels:
+    """Lay the colours of a map (h, w), from `start` to `limit`, over the dimmed grey of a picture (H, W, 3)."""
     height, width = image.shape[:2]
     strength = cv2.resize(np.nan_to_num(map_.astype(np.float32)), (width, height), interpolation=cv2.INTER_LINEAR)
     grey = image.mean(axis=2, dtype=np.float32) / 255
-    return _blend(np.clip(strength / limit, 0, 1), grey)
+    return _blend(np.clip((strength - start) / (limit - start), 0, 1), grey)
 
 
 def overlay_colours() -> LinearSegmentedColormap:

@@ -17,21 +17,24 @@ from unlike.report.gallery import displayable, overlay, shades
 if TYPE_CHECKING:
     from unlike.detector import Detector
 
-FULL_SCALE = 0.9  # quantile of the highest values of held-out normal maps that is the brightest colour
+CALM = 0.1  # quantile of the highest values of held-out normal maps at which the colours begin
+STEEPEST = 0.8  # of the line: they begin no higher
 
 
 def write_maps(folder: Path, detector: Detector, index: Index, batch: ScoredBatch) -> None:
     """For each image `<id>.map.tiff`, its float32 map, and `<id>.overlay.png`, the map over the image.
 
-    The colours of all overlays have one scale: full where a map is as high as one normal image in ten is anywhere.
+    The colours of all overlays have one scale. They begin where the map of the calmest normal images ends, one in ten, and
+    are half way up at the line above which a place is part of a region.
     """
-    full = float(np.quantile(detector.peaks_, FULL_SCALE)) or 1.0
+    line = detector.region_threshold_ or 1.0
+    start = min(float(np.quantile(detector.peaks_, CALM)), STEEPEST * line)
     for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
         values = restore_map(map_, shape, detector.frame_)
         place = folder / safe_name(sample.id)
         _write_image(place.with_name(f"{place.name}.map.tiff"), ".tiff", values.astype(np.float32))
         image = read_original(index, sample)
-        picture = overlay(displayable(image, *shades([image])[:2]), values, full)
+        picture = overlay(displayable(image, *shades([image])[:2]), values, 2 * line - start, start)
         _write_image(place.with_name(f"{place.name}.overlay.png"), ".png", picture[..., ::-1])
 
 
