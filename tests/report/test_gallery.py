@@ -57,7 +57,10 @@ def test_all_maps_share_one_scale():
     limit = gallery.colour_limit([one.map, other.map])
     assert limit >= np.quantile(np.stack([one.map, other.map]), 0.998)
     together = gallery.picture(lambda samples: [one, other], evaluation, [0, 9])
-    expected = gallery.overlay(gallery.displayable(one.image, 0, 255), one.map, together.limit)
+    assert not evaluation.alarms[0]
+    assert evaluation.alarms[9]
+    assert together.start == gallery.colour_start([one.map], limit)
+    expected = gallery.overlay(gallery.displayable(one.image, 0, 255), one.map, together.limit, together.start)
     assert together.limit == limit
     assert np.array_equal(shown(together.cards[0].overlay), expected)
 

@@ -188,7 +188,7 @@ def measure_images(scores: Floats, anomalous: Bools, threshold: Threshold, seed:
     share_all = accuracy_all_anomalous(anomalous)
     correct = accuracy(scores, anomalous, threshold)
     figures: dict[str, Callable[[], Estimate]] = {
-        "auroc": lambda: _auroc_with_bounds(auroc(swept), drawn["auroc"], anomalous),
+        "auroc": lambda: auroc_with_bounds(auroc(swept), drawn["auroc"], anomalous),
         "average_precision": lambda: with_bounds(average_precision(swept), drawn["average_precision"]),
         "f1_max": lambda: with_bounds(best_f1(swept).value, drawn["f1_max"]),
         "accuracy_max": lambda: with_bounds(best_accuracy(swept).value, drawn["accuracy_max"]),
@@ -284,7 +284,7 @@ def _root(function: Callable[[float], float], outside: float, inside: float) -> 
     return outside
 
 
-def _auroc_with_bounds(area: float, replicates: Floats, anomalous: Bools) -> Estimate:
+def auroc_with_bounds(area: float, replicates: Floats, anomalous: Bools) -> Estimate:
     """By the bootstrap, or where all of its replicates are the same by a score interval."""
     found = with_bounds(area, replicates)
     return found if found.low is not None else newcombe(area, int((~anomalous).sum()), int(anomalous.sum()))

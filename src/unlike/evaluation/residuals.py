@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unlike.errors import DataError
-from unlike.evaluation.metrics import auroc, bootstrap, replicates_for, sweep, with_bounds
+from unlike.evaluation.metrics import auroc, auroc_with_bounds, bootstrap, replicates_for, sweep, with_bounds
 from unlike.records import Bools, Estimate, Floats
 
 
@@ -47,7 +47,7 @@ def measure_gap(residuals: Floats, anomalous: Bools, seed: int = 0) -> Gap:
         normal=with_bounds(float(means[0]), usual),
         anomalous=with_bounds(float(means[1]), strange),
         ratio=with_bounds(float(means[1] / means[0]), strange / usual),
-        auroc=with_bounds(auroc(swept), drawn["auroc"]),
+        auroc=auroc_with_bounds(auroc(swept), drawn["auroc"], anomalous),
     )
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from unlike.records import Explanation, Floats, Sample
 from unlike.report.figures import ANOMALOUS, NORMAL, styled
-from unlike.report.gallery import colour_limit, displayable, overlay, shades
+from unlike.report.gallery import colour_limit, colour_start, displayable, overlay, shades
 from unlike.report.tiles import LETTER, SOFT, sheet, tile, tile_height, title_width, write
 from unlike.report.wording import number, shorten
 
@@ -72,13 +72,14 @@ def score_extremes(detectors: Sequence[Shown], title: str = "") -> Figure:
         write(axes, shorten(block.title, max(SHORTEST, room)), x, head, fontsize=10, fontweight="bold")
         write(axes, block.note, x + width, head + 0.03, ha="right", fontsize=7.5, color=SOFT)
         limit = colour_limit([item.map for item in (*block.largest, *block.smallest)])
+        start = colour_start([item.map for item in block.smallest], limit)
         ends = (("largest scores", block.largest), ("smallest scores", block.smallest))
         for place, (heading, items) in enumerate(ends):
             y = head + TITLE + place * shelf
             if items:
                 _draw_heading(axes, heading, items[0], (x, x + width), y)
             for item, left, top in _places(items, x, y + HEADING, across, height):
-                _draw_pair(axes, item, left, top, height, (low, high, limit))
+                _draw_pair(axes, item, left, top, height, (low, high, start, limit))
     return figure
 
 
@@ -98,12 +99,12 @@ def _draw_heading(axes: Axes, heading: str, first: Explanation, edges: tuple[flo
 
 
 def _draw_pair(
-    axes: Axes, item: Explanation, x: float, y: float, height: float, scale: tuple[float, float, float]
+    axes: Axes, item: Explanation, x: float, y: float, height: float, scale: tuple[float, float, float, float]
 ) -> None:
     """An image, what became of it, and below them its score, its kind and its name."""
-    low, high, limit = scale
+    low, high, start, limit = scale
     image = displayable(item.image, low, high)
-    beside = overlay(image, item.map, limit) if item.rebuilt is None else displayable(item.rebuilt, low, high)
+    beside = overlay(image, item.map, limit, start) if item.rebuilt is None else displayable(item.rebuilt, low, high)
     tile(axes, image, x, y, TILE)
     tile(axes, beside, x + TILE + GAP, y, TILE)
     word, colour = _label(item.sample)

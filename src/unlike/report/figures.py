@@ -281,20 +281,20 @@ def confusion(counts: npt.NDArray[np.intp], classes: Sequence[str]) -> Figure:
 
 
 @styled
-def colour_bar(limit: float, colours: LinearSegmentedColormap) -> Figure:
-    """The key of every map on the page: from 0 to `limit`.
+def colour_bar(start: float, limit: float, colours: LinearSegmentedColormap) -> Figure:
+    """The key of every map on the page: from `start` to `limit`.
 
     >>> from matplotlib import colormaps
-    >>> [label.get_text() for label in colour_bar(0.5, colormaps["cividis"]).axes[0].get_xticklabels()]
-    ['0', '0.25', '0.5 or more']
+    >>> [label.get_text() for label in colour_bar(0.1, 0.5, colormaps["cividis"]).axes[0].get_xticklabels()]
+    ['0.1 or less', '0.3', '0.5 or more']
     """
     figure = Figure(figsize=(NARROW, 0.62), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(np.linspace(0, 1, 256)[None], cmap=colours, aspect="auto", extent=(0, limit, 0, 1))
-    axes.set(yticks=[], xlim=(0, limit))
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=colours, aspect="auto", extent=(start, limit, 0, 1))
+    axes.set(yticks=[], xlim=(start, limit))
     axes.grid(visible=False)
-    middle, end = limit / 2, limit
-    axes.set_xticks([0, middle, end], ["0", number(middle), f"{number(end)} or more"])
+    middle = (start + limit) / 2
+    axes.set_xticks([start, middle, limit], [f"{number(start)} or less", number(middle), f"{number(limit)} or more"])
     axes.get_xticklabels()[0].set_horizontalalignment("left")
     axes.get_xticklabels()[-1].set_horizontalalignment("right")
     axes.spines[:].set_visible(False)

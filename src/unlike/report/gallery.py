@@ -16,6 +16,7 @@ from unlike.records import Evaluation, Explanation, Floats, Pixels, Sample
 from unlike.report.wording import count, number
 
 PER_SHELF = 4  # images of each kind that are shown
+CALM = 0.9  # of the places of images that seem normal, those that stay grey
 LONGEST_SIDE = 224  # pixels of a picture: sharp at the size it is shown, and a whole gallery stays below 4 MB
 Explain = Callable[[Sequence[Sample]], Sequence[Explanation]]  # of a detector and the source of its images
 SMALL = 96  # pixels up to which a picture is kept exactly, as PNG
@@ -47,7 +48,8 @@ class Gallery:
     """All the pictures of a page, with what they have in common so that they can be compared."""
 
     cards: Mapping[int, Card]  # by row
-    limit: float  # of the maps' colours
+    start: float  # of the maps' colours: up to it a picture stays grey
+    limit: float  # from it on they no longer change
     note: str  # how values became shades of grey
 
 
@@ -77,11 +79,13 @@ def picture(explain: Explain, evaluation: Evaluation, rows: Sequence[int]) -> Ga
     """Have some images explained by a detector, and paint them all on the same scales."""
     explanations = explain([evaluation.samples[row] for row in rows]) if rows else []
     limit = colour_limit([explanation.map for explanation in explanations])
+    alarms = {evaluation.samples[row].id for row in rows if evaluation.alarms[row]}
+    start = colour_start([item.map for item in explanations if item.sample.id not in alarms], limit)
     low, high, note = shades([explanation.image for explanation in explanations])
     found = {item.sample.id: item for item in explanations}  # an image may have gone since it was scored
     wanted = {row: found.get(evaluation.samples[row].id) for row in rows}
-    cards = {row: _card(row, item, low, high, limit) for row, item in wanted.items() if item is not None}
-    return Gallery(cards, limit, note)
+    cards = {row: _card(row, item, low, high, start, limit) for row, item in wanted.items() if item is not None}
+    return Gallery(cards, start, limit, note)
 
 
 def colour_limit(maps: Sequence[Floats]) -> float:
@@ -96,6 +100,18 @@ def colour_limit(maps: Sequence[Floats]) -> float:
         return 1.0
     step = 10.0 ** (np.floor(np.log10(limit)) - 1)
     return float(f"{np.ceil(limit / step - 1e-9) * step:.2g}")
+
+
+def colour_start(maps: Sequence[Floats], limit: float) -> float:
+    """The map value at which colours begin, of two digits: most of the maps of images that seem normal lies below it.
+
+    >>> colour_start([np.linspace(0, 0.1, 1001)], limit=0.4), colour_start([np.ones(5)], limit=1.0), colour_start([], limit=1.0)
+    (0.09, 0.5, 0.0)
+    """
+    if not maps:
+        return 0.0
+    usual = float(np.quantile(np.concatenate([np.nan_to_num(map_, posinf=0.0).ravel() for map_ in maps]), CALM))
+    return float(f"{min(max(usual, 0.0), limit / 2):.2g}")
 
 
 def shades(images: Sequence[Pixels]) -> tuple[float, float, str]:
@@ -138,7 +154,7 @@ def overlay(image: Pixels, map_: Floats, limit: float, start: float = 0.0) -> Pi
 
 
 def overlay_colours() -> LinearSegmentedColormap:
-    """What `overlay` makes of a mid-grey picture, from 0 to the limit: the colours of the key."""
+    """What `overlay` makes of a mid-grey picture, from the start to the limit: the colours of the key."""
     ramp = np.linspace(0, 1, 256, dtype=np.float32)[None]
     return LinearSegmentedColormap.from_list("overlay", _blend(ramp, np.full_like(ramp, 0.5))[0] / 255.0)
 
@@ -171,13 +187,13 @@ def _of(many: int, thing: str, which: str) -> str:
     return f"{min(many, PER_SHELF)} of {count(many, thing)} {which}."
 
 
-def _card(row: int, explanation: Explanation, low: float, high: float, limit: float) -> Card:
+def _card(row: int, explanation: Explanation, low: float, high: float, start: float, limit: float) -> Card:
     image = _thumbnail(displayable(explanation.image, low, high))
     rebuilt = None if explanation.rebuilt is None else _thumbnail(displayable(explanation.rebuilt, low, high))
     return Card(
         row=row,
         image=data_uri(image),
-        overlay=data_uri(overlay(image, explanation.map, limit)),
+        overlay=data_uri(overlay(image, explanation.map, limit, start)),
         rebuilt=None if rebuilt is None else data_uri(rebuilt),
         small=max(image.shape) <= SMALL,
     )

@@ -237,10 +237,11 @@ def _curves(detector: Describable, evaluation: Evaluation) -> Iterator[Picture]:
 
 
 def _key(pictures: gallery.Gallery) -> Picture:
-    bar = figures.colour_bar(pictures.limit, gallery.overlay_colours())
+    bar = figures.colour_bar(pictures.start, pictures.limit, gallery.overlay_colours())
     return Picture(
         figures.svg(bar),
-        f"Colours of the maps: from 0, grey, to {wording.number(pictures.limit)} or more, bright yellow.",
+        f"Colours of the maps: up to {wording.number(pictures.start)} grey, as most of the images that are called normal; "
+        f"{wording.number(pictures.limit)} or more, bright yellow.",
     )
 
 

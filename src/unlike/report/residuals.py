@@ -145,7 +145,7 @@ def residual_page(
     >>> stage = Stage("the detector", lambda pixels: map_[None], lambda pixels: pixels, np.zeros(0, np.uint64))
     >>> figure = residual_page(held_out, held_out.measure(), [stage], [Example(samples[0], image, [image], [map_])])
     >>> [text.get_text() for text in figure.axes[0].texts][:3]
-    ['the detector', 'ratio of the means 4 [4, 4]', 'AUROC 1.000 [1.000, 1.000]']
+    ['the detector', 'ratio of the means 4', 'AUROC 1.000 [0.207, 1.000]']
     """
     width = max(2 * MARGIN + LABELS + WIDE + FIGURES, title_width(title))
     side = min(LARGEST, (width - 2 * MARGIN + GAP) / (1 + 2 * len(stages)) - GAP)
