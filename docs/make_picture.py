@@ -10,7 +10,7 @@ import numpy as np
 
 from unlike import Detector
 from unlike.data.index import find_images
-from unlike.report.gallery import colour_limit, overlay
+from unlike.report.gallery import colour_limit, colour_start, overlay
 
 PICTURE = Path(__file__).parent / "pictures" / "cells.jpg"
 SIDE, GAP = 150, 6
@@ -28,9 +28,11 @@ def main(folder: Path) -> None:
     chosen = [index.samples[row] for row in np.argsort(-scores)[:4]]
     found = detector.explain(index, chosen)
     limit = colour_limit([item.map for item in found])
+    good = find_images(folder.parent / "cells" / "test" / "good")
+    start = colour_start([item.map for item in detector.explain(good, list(good.samples[:20]))], limit)
     columns = []
     for item in found:
-        shown = (item.image, item.rebuilt, overlay(item.image, item.map, limit))
+        shown = (item.image, item.rebuilt, overlay(item.image, item.map, limit, start))
         gap = np.full((GAP, SIDE, 3), 255, np.uint8)
         columns += [np.concatenate([part for image in shown for part in (tile(image), gap)][:-1])]
         columns += [np.full((len(columns[0]), GAP * 2, 3), 255, np.uint8)]
