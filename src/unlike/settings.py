@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -131,7 +131,8 @@ class Settings:
         for section, values in chosen.items():
             if "name" in values and values["name"] != merged.get(section, {}).get("name"):
                 merged[section] = {}  # the preset's settings of another model or scorer are not this one's
-            merged.setdefault(section, {}).update(_within(merged.get(section, {}), values))
+            before = _of_members(merged.get(section, {}), values)
+            merged[section] = {**before, **_within(before, values)}
         merged.setdefault("scorer", {}).setdefault("name", _scorer_for(merged.get("model", {}).get("name")))
         return cls.from_sections(merged)
 
@@ -167,6 +168,18 @@ class Settings:
             "scorer": {"name": self.scorer_name, **to_mapping(self.scorer)},
             **{name: to_mapping(getattr(self, name)) for name in SECTIONS[2:]},
         }
+
+
+def _of_members(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The preset's section, less the settings of those of its scorers that what is chosen leaves out.
+
+    >>> _of_members({"scorers": ["a", "b"], "settings": {"a": {"x": 1}, "b": {}}}, {"scorers": ["a", "c"]})
+    {'scorers': ['a', 'b'], 'settings': {'a': {'x': 1}}}
+    """
+    members, settings = values.get("scorers"), preset.get("settings")
+    if not isinstance(members, Sequence) or not isinstance(settings, Mapping):
+        return preset
+    return {**preset, "settings": {name: value for name, value in settings.items() if name in members}}
 
 
 def _within(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -258,6 +258,17 @@ def test_the_settings_of_one_scorer_leave_those_of_the_others():
         Detector(preset="ensemble", settings={"scorer": {"settings": {"neighbours": 3}}})
 
 
+def test_of_a_presets_scorers_some_can_be_chosen():
+    chosen = {"scorer": {"scorers": ["neighbours", "gaussian"], "settings": {"gaussian": {"shrinkage": 0.2}}}}
+    scorer = Detector(preset="ensemble", settings=chosen).settings.scorer
+    usual = PRESETS["ensemble"]["scorer"]["settings"]
+    assert scorer.scorers == ("neighbours", "gaussian")
+    assert scorer.settings == {"neighbours": usual["neighbours"], "gaussian": {"shrinkage": 0.2}}
+    chosen["scorer"]["settings"] |= {"pca": {"look": 0}}  # asked for, of a scorer that is not there
+    with pytest.raises(ConfigError, match=r"unknown scorer\.settings 'pca'"):
+        Detector(preset="ensemble", settings=chosen)
+
+
 def test_what_a_member_cannot_do_is_said_of_that_member():
     settings = {"neighbours_fine": {"look": 1}}
     fused = FusionScorer(FusionConfig(scorers=("neighbours", "neighbours_fine"), settings=settings))
