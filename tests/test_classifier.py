@@ -341,5 +341,5 @@ def test_images_that_cannot_be_read_are_named_and_where_none_can_it_says_so(dete
     assert [item.id for item in found.unreadable_] == ["1/broken.png"]
     assert found.describe()["fitted"]["images"]["unreadable"] == 1
     assert len(found.predict(tmp_path).samples) == 10
-    with pytest.raises(DataError, match=r"none of the 1 images can be classified: broken\.png is empty"):
+    with pytest.raises(DataError, match=r"no image of 1 can be classified: broken\.png is empty"):
         classifier.predict(tmp_path / "1/broken.png")

@@ -139,7 +139,7 @@ def test_broken_files_are_named_and_the_others_go_on(detector, tmp_path):
 
 def test_nothing_that_can_be_scored(detector, tmp_path):
     (tmp_path / "a.png").write_text("a text")
-    with pytest.raises(DataError, match=r"none of the 1 images can be scored: a\.png"):
+    with pytest.raises(DataError, match=r"no image of 1 can be scored: a\.png"):
         detector.score(tmp_path)
 
 
@@ -190,7 +190,7 @@ def test_encode_and_decode_are_the_two_halves_of_the_model(detector, odd, tmp_pa
     seen = detector.explain(index, index.samples)
     np.testing.assert_array_equal(rebuilt, np.stack([item.rebuilt for item in seen]))
     (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"none of the 1 images can be read: broken\.png"):
+    with pytest.raises(DataError, match=r"no image of 1 can be read: broken\.png"):
         detector.encode(tmp_path)
 
 

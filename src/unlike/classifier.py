@@ -26,7 +26,7 @@ from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Codes, Split, distinct_rows, split_classes
 from unlike.data.tensors import to_tensor
 from unlike.detector import Detector, Notify, check_seed, choose_device
-from unlike.errors import ConfigError, DataError, NotFittedError
+from unlike.errors import ConfigError, NotFittedError, none_usable
 from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.records import Floats, Pixels, Predictions, Unreadable
@@ -189,8 +189,7 @@ class Classifier:
         """The class of each image and how likely each class is; a DataError where no image can be read."""
         found = join_predictions(list(self.stream(images)))
         if not found.samples:
-            named = "; ".join(f"{item.id} {item.reason}" for item in found.unreadable[:3])
-            raise DataError(f"none of the {len(found.unreadable):,} images can be classified: {named}")
+            raise none_usable("no image", "classified", found.unreadable)
         return found
 
     def stream(self, images: Images | Index, batch_size: int | None = None) -> Iterator[Predictions]:

@@ -20,7 +20,7 @@ from unlike.data.index import Images, Index, find_images
 from unlike.data.tiles import Tiling
 from unlike.decision.lines import ALL
 from unlike.decision.regions import find_regions
-from unlike.errors import ConfigError, DataError, NotFittedError
+from unlike.errors import ConfigError, NotFittedError, none_usable
 from unlike.fitting import (
     Pieces,
     build_model,
@@ -183,8 +183,7 @@ class Detector:
         unreadable = tuple(item for batch in batches for item in batch.unreadable)
         batches = [batch for batch in batches if len(batch.samples)]
         if not batches:
-            named = "; ".join(f"{item.id} {item.reason}" for item in unreadable[:3])
-            raise DataError(f"none of the {len(unreadable):,} images can be scored: {named}")
+            raise none_usable("no image", "scored", unreadable)
         ids = tuple(sample.id for batch in batches for sample in batch.samples)
         image = np.concatenate([batch.image for batch in batches])
         return Scores(ids, image, np.concatenate([b.maps for b in batches]) if maps else None, unreadable)
@@ -264,8 +263,7 @@ class Detector:
         unreadable = tuple(item for batch in read for item in batch.unreadable)
         samples = [sample for batch in read for sample in batch.samples]
         if not samples:
-            named = "; ".join(f"{item.id} {item.reason}" for item in unreadable[:3])
-            raise DataError(f"none of the {len(unreadable):,} images can be read: {named}")
+            raise none_usable("no image", "read", unreadable)
         grids = [encode_pixels(batch.pixels, fitted.value_range, fitted.model) for batch in read if len(batch.samples)]
         return Codes(samples, np.concatenate(grids), unreadable)
 

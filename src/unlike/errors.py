@@ -14,7 +14,7 @@ Each message says what was expected, what came, and the way out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UnlikeError(Exception):
@@ -55,3 +55,13 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}? known: " if close else "; known: "
     return ConfigError(f"unknown {what} {name!r}{hint}{', '.join(names)}")
+
+
+def none_usable(which: str, use: str, unreadable: Sequence[object]) -> DataError:
+    """Say that none of some images can be read, scored, ..., and of the first three of them why.
+
+    >>> str(none_usable("good/: no image", "read", ["a.png is empty", "b.png is empty"]))
+    'good/: no image of 2 can be read: a.png is empty; b.png is empty'
+    """
+    reasons = "; ".join(map(str, unreadable[:3]))
+    return DataError(f"{which} of {len(unreadable):,} can be {use}: {reasons}")

@@ -42,6 +42,9 @@ class Unreadable:
     id: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.id} {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:

@@ -204,7 +204,7 @@ def test_no_readable_image_at_all(tmp_path):
     with pytest.raises(DataError) as caught:
         choose_frame(index, None, None, "stretch", (8, 8))
     assert str(caught.value) == (
-        f"{tmp_path}: none of its 5 images can be read: 0000.png is empty (0 bytes); 0001.png is empty (0 bytes); "
+        f"{tmp_path}: no image of 5 can be read: 0000.png is empty (0 bytes); 0001.png is empty (0 bytes); "
         "0002.png is empty (0 bytes)"
     )
 

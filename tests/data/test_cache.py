@@ -229,7 +229,7 @@ def test_when_nothing_can_be_read_the_reasons_are_given_and_nothing_is_kept(inde
         with pytest.raises(DataError) as caught:
             load_images(index, FRAME, where)
         assert str(caught.value) == (
-            f"{index.source}: none of its 12 images can be used: 000.png is empty (0 bytes); "
+            f"{index.source}: no image of 12 can be used: 000.png is empty (0 bytes); "
             "001.png is empty (0 bytes); 002.png is empty (0 bytes)"
         )
     assert entries(store) == []

@@ -193,11 +193,11 @@ def samples(*facts):
 def test_who_trains_and_who_is_evaluated(known, training, labelled):
     index = Index("lot", samples(*known))
     for chosen, expected, message in (
-        (index.training, training, f"lot: none of its {len(known)} images is normal and outside a test split"),
+        (index.training, training, f"lot: no image of {len(known)} is normal and outside a test split"),
         (
             index.labelled,
             labelled,
-            f"lot: none of its {len(known)} images has a label; expected a folder with subfolders",
+            f"lot: no image of {len(known)} has a label; expected a folder with subfolders",
         ),
     ):
         if expected is None:
@@ -214,9 +214,9 @@ def test_rows_are_chosen_by_label():
     assert ids(index.training().where(lambda sample: sample.row != 2)) == ["0", "3"]
     unlabelled = find_images(ROWS)
     assert unlabelled.training() is unlabelled
-    with pytest.raises(DataError, match=r"the array: none of its 5 images has a label; .* or an array with --labels"):
+    with pytest.raises(DataError, match=r"the array: no image of 5 has a label; .* or an array with --labels"):
         unlabelled.labelled()
-    with pytest.raises(DataError, match="the array: none of its 5 images is normal"):
+    with pytest.raises(DataError, match="the array: no image of 5 is normal"):
         find_images(ROWS, labels=[1] * 5).training()
 
 

@@ -169,7 +169,7 @@ def test_arrays_have_no_kinds_and_say_why_there_are_no_pixels():
 
 
 def test_images_without_a_label_are_refused():
-    with pytest.raises(DataError, match="none of its 3 images has a label"):
+    with pytest.raises(DataError, match="no image of 3 has a label"):
         evaluate(ContrastDetector(), stripes(3))
 
 
@@ -205,7 +205,7 @@ def test_unreadable_images_and_masks_are_named_and_the_others_go_on(mvtec):
 def test_nothing_readable_is_an_error_that_names_some(mvtec):
     for path in mvtec.glob("test/*/*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"none of its 20 labelled images can be read: test/good/000\.png is empty"):
+    with pytest.raises(DataError, match=r"no labelled image of 20 can be read: test/good/000\.png is empty"):
         evaluate(ContrastDetector(), mvtec)
 
 

@@ -217,7 +217,7 @@ def test_masks_that_cannot_be_used_are_named_and_the_others_count(tmp_path, rng)
     ("masks", "reason"),
     [
         ([], "needs masks of the defects; there is no anomalous image"),
-        ([None], "needs masks of the defects; none of the 1 anomalous images has a usable one"),
+        ([None], "needs masks of the defects; no anomalous image of 1 has a usable one"),
         ([np.zeros(SHAPE)], "needs defective pixels; the masks are empty"),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_category_without_masks_says_so_and_leaves_the_others_alone(tmp_path, 
         masked(tmp_path, 1, blobs(rng), "cable"),
         Sample("2", anomalous=True, category="tile"),
     )
-    assert found["tile"].left_out["pixel.auroc"].endswith("none of the 1 anomalous images has a usable one")
+    assert found["tile"].left_out["pixel.auroc"].endswith("no anomalous image of 1 has a usable one")
     assert set(found["cable"].values) == {"auroc", "aupro"}
     assert found["cable"].left_out == {}
     assert found[""].left_out == {"pixel": "1 of 2 anomalous images take no part: no usable mask"}

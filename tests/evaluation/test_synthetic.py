@@ -119,8 +119,8 @@ def test_few_images_of_many_are_used():
 
 def test_no_normal_image_is_an_error(tmp_path):
     images, _ = scratched(stripes(3))
-    with pytest.raises(DataError, match="none of its 3 images is normal; synthetic defects need normal images"):
+    with pytest.raises(DataError, match="no image of 3 is normal; synthetic defects need normal images"):
         make_synthetic(find_images(images, labels=[1, 1, 1]), FRAME)
     (tmp_path / "broken.png").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match=r"none of its 1 normal images can be read: broken\.png"):
+    with pytest.raises(DataError, match=r"no normal image of 1 can be read: broken\.png"):
         make(tmp_path)

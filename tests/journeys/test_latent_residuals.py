@@ -121,7 +121,7 @@ def test_the_page_says_how_the_decoder_fared(stand, tmp_path, capsys, name, note
 
 WRONG = [
     (["{d}", "{fitted}", "--labels", "{fitted_y}"], "no normal image to compare; 50 left out, because the model has"),
-    (["{d}", "{test}"], "none of its 90 images has a label"),
+    (["{d}", "{test}"], "no image of 90 has a label"),
     (
         ["{other}", "{test}", "--labels", "{y}", "--classifier", "{c}"],
         "was fine-tuned from another detector, fitted on",

@@ -109,7 +109,7 @@ def test_scores_codes_and_pixels_belong_to_the_same_images(index, monkeypatch):
 
 
 def test_no_readable_image_is_an_error_that_says_why(index):
-    with pytest.raises(DataError, match="none of its 40 images can be scored: 0 is empty"):
+    with pytest.raises(DataError, match="no image of 40 can be scored: 0 is empty"):
         rate(FakeEncoder(index, lost=tuple(map(str, range(40)))), "fake", index)
 
 

@@ -15,7 +15,7 @@ import typer
 
 from unlike.artifacts import is_first_process
 from unlike.cli.console import Console, fail
-from unlike.errors import ConfigError, DataError, UnlikeError
+from unlike.errors import ConfigError, UnlikeError, none_usable
 
 if TYPE_CHECKING:
     from unlike.detector import Detector
@@ -186,9 +186,7 @@ def score(
             unreadable += batch.unreadable
             notify("score", table.rows + len(unreadable), len(index), {})
     if not table.rows:
-        raise DataError(
-            f"{index.source}: none of its {len(index):,} images can be scored: {unreadable[0].id} {unreadable[0].reason}"
-        )
+        raise none_usable(f"{index.source}: no image", "scored", unreadable)
     console.say_scores(loaded, table.rows, table.anomalous, output)
     finish(console, unreadable)
 

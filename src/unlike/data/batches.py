@@ -16,7 +16,7 @@ import numpy.typing as npt
 from unlike.data.arrays import ImageArray, rows_of
 from unlike.data.images import Frame, decode, find_inside, frame_image, promote
 from unlike.data.index import Index, read_original
-from unlike.errors import DataError, ImageError
+from unlike.errors import ImageError, none_usable
 from unlike.records import Bools, Pixels, Sample, Unreadable
 
 Rows = npt.NDArray[np.intp]
@@ -84,8 +84,7 @@ def choose_frame(
     """
     first, reasons = _first_readable(index)
     if first is None:
-        named = "; ".join(f"{item.id} {item.reason}" for item in reasons[:3])
-        raise DataError(f"{index.source}: none of its {len(index):,} images can be read: {named}")
+        raise none_usable(f"{index.source}: no image", "read", reasons)
     natural = index.array.size if index.array is not None else fallback
     height, width = size or natural
     return Frame(

@@ -20,7 +20,7 @@ from unlike.data.arrays import ImageArray, release_pages, rows_of
 from unlike.data.batches import Batch, ImageSet, Rows, block_rows, digest, find_insides, stream, value_range
 from unlike.data.images import Frame, frame_image, promote
 from unlike.data.index import Index
-from unlike.errors import DataError
+from unlike.errors import DataError, none_usable
 from unlike.records import Bools, Pixels, Sample, Unreadable
 
 FORMAT = 2  # of an entry
@@ -167,8 +167,7 @@ def _read_all(index: Index, frame: Frame, notify: Notify, keep: Callable[[Pixels
         if keep is not None:
             keep(batch.pixels)
     if not digests:
-        named = "; ".join(f"{item.id} {item.reason}" for item in unreadable[:3])
-        raise DataError(f"{index.source}: none of its {len(index):,} images can be used: {named}")
+        raise none_usable(f"{index.source}: no image", "used", unreadable)
     ids = {item.id for item in unreadable}
     bad = [position for position, sample in enumerate(index.samples) if sample.id in ids] if ids else []
     bounds = value_range(low, high, kind)

@@ -68,7 +68,7 @@ def choose_part(index: Index, part: Literal["train", "test"]) -> Index:
     other = {"train": "test", "test": "train"}[part]
     found = index.where(lambda s: s.kind != "" and (s.split == part if split else s.split != other))
     if not len(found):
-        raise DataError(f"{index.source}: none of its {len(index):,} images has a label and is there to {part}")
+        raise DataError(f"{index.source}: no image of {len(index):,} has a label and is there to {part}")
     return found
 
 

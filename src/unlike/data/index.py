@@ -58,7 +58,7 @@ class Index:
         found = found if len(found) else candidates
         if not len(found):
             raise DataError(
-                f"{self.source}: none of its {len(self):,} images is normal and outside a test split; fit needs normal images"
+                f"{self.source}: no image of {len(self):,} is normal and outside a test split; fit needs normal images"
             )
         return found
 
@@ -68,7 +68,7 @@ class Index:
         found = self.where(lambda sample: sample.anomalous is not None and (sample.split == "test" or not split))
         if not len(found):
             raise DataError(
-                f"{self.source}: none of its {len(self):,} images has a label; expected a folder with subfolders "
+                f"{self.source}: no image of {len(self):,} has a label; expected a folder with subfolders "
                 "`good` and one for each kind of defect, a manifest with a label column, or an array with --labels"
             )
         return found

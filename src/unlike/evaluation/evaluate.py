@@ -14,7 +14,7 @@ import numpy.typing as npt
 from unlike.data.arrays import RowSamples
 from unlike.data.images import Frame
 from unlike.data.index import Images, Index, find_images
-from unlike.errors import DataError
+from unlike.errors import none_usable
 from unlike.evaluation.metrics import (
     REPLICATES,
     best_accuracy,
@@ -151,8 +151,7 @@ class _Seen:
 
     def scores(self, source: str, spool: PixelSpool | None) -> Scores:
         if not self.samples:
-            named = "; ".join(f"{item.id} {item.reason}" for item in self.unreadable[:3])
-            raise DataError(f"{source}: none of its {len(self.unreadable):,} labelled images can be read: {named}")
+            raise none_usable(f"{source}: no labelled image", "read", self.unreadable)
         unreadable = (*self.unreadable, *(spool.unusable if spool else ()))
         return Scores(tuple(sample.id for sample in self.samples), np.concatenate(self.image), unreadable=unreadable)
 

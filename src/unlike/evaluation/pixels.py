@@ -294,9 +294,7 @@ def _no_masks(anomalous: int, masks: int) -> dict[str, str]:
     """Why figures are missing (no mask at all), or which images take no part in them."""
     if masks:
         return {"pixel": f"{anomalous - masks:,} of {anomalous:,} anomalous images take no part: no usable mask"}
-    none = (
-        f"none of the {anomalous:,} anomalous images has a usable one" if anomalous else "there is no anomalous image"
-    )
+    none = f"no anomalous image of {anomalous:,} has a usable one" if anomalous else "there is no anomalous image"
     return dict.fromkeys(("pixel.auroc", "pixel.aupro"), f"needs masks of the defects; {none}")
 
 

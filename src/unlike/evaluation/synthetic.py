@@ -11,7 +11,7 @@ from unlike.data.batches import find_insides, stream, value_range
 from unlike.data.defects import DefectConfig, add_defects
 from unlike.data.images import Frame, promote
 from unlike.data.index import Index
-from unlike.errors import DataError
+from unlike.errors import DataError, none_usable
 from unlike.records import Bools, Pixels, Sample, Unreadable
 
 MOST = 500  # normal images that are used: all are in memory, twice
@@ -34,8 +34,7 @@ def make_synthetic(
     chosen = _choose_normals(index, seed)
     samples, normal, inside, unreadable = _read(chosen, frame)
     if not samples:
-        named = "; ".join(f"{item.id} {item.reason}" for item in unreadable[:3])
-        raise DataError(f"{index.source}: none of its {len(chosen):,} normal images can be read: {named}")
+        raise none_usable(f"{index.source}: no normal image", "read", unreadable)
     damaged, masks, kinds = _damage(normal, inside, config or DefectConfig(), seed)
     rows = [row for row in range(len(samples)) if masks[row].any()]
     good = [Sample(s.id, row=row, anomalous=False, category=s.category, kind="good") for row, s in enumerate(samples)]
@@ -59,9 +58,7 @@ def _choose_normals(index: Index, seed: int) -> Index:
     held_out = normal.where(lambda sample: sample.split == "test")
     normal = held_out if len(held_out) else normal
     if not len(normal):
-        raise DataError(
-            f"{index.source}: none of its {len(index):,} images is normal; synthetic defects need normal images"
-        )
+        raise DataError(f"{index.source}: no image of {len(index):,} is normal; synthetic defects need normal images")
     few = np.sort(np.random.default_rng(seed).permutation(len(normal))[:MOST])
     return normal.take(few)
 

@@ -19,7 +19,7 @@ from unlike.artifacts import check_writable, write_file
 from unlike.data.batches import stream
 from unlike.data.images import Frame
 from unlike.data.index import Index
-from unlike.errors import ConfigError, DataError, OutputError
+from unlike.errors import ConfigError, DataError, OutputError, none_usable
 from unlike.records import Codes, Explanation, Floats, Pixels, Sample, ScoredBatch, Unreadable
 from unlike.report.figures import SHARP, file_of, svg
 from unlike.report.tiles import SMALL_SIDE
@@ -131,9 +131,7 @@ def rate(detector: Encoder, name: str, index: Index, notify: Notify | None = Non
         if notify:
             notify(len(samples) + len(unreadable), len(index))
     if not samples:
-        raise DataError(
-            f"{index.source}: none of its {len(index):,} images can be scored: {unreadable[0].id} {unreadable[0].reason}"
-        )
+        raise none_usable(f"{index.source}: no image", "scored", unreadable)
     return Seen(name, detector, index, tuple(samples), np.concatenate(scores), tuple(unreadable))
 
 
