@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import typer
@@ -12,8 +13,8 @@ from make_page import write_page
 import unlike
 from unlike import errors
 from unlike.cli.app import app
-from unlike.cli.catalogue import describe, settings_table
-from unlike.cli.console import FIGURES, PIXEL_FIGURES
+from unlike.cli.catalogue import Setting, describe, list_entries, settings_table
+from unlike.report.wording import TERMS
 
 PAGE = Path(__file__).parent / "reference.md"
 LATENT = ("project", "edit", "gallery", "histograms", "clusters", "residuals")
@@ -28,7 +29,7 @@ def command_section(name: str) -> str:
         command = command.commands[word]
     words = inspect.cleandoc(command.callback.__doc__ or "")
     lines, example = words.split("\n\n")[0], words.split("Example: ")[1]
-    rows = ["| argument or option | default | what it is |", "|---|---|---|"]
+    rows = []
     for parameter in command.params:
         if "--help" in parameter.opts:
             continue
@@ -44,8 +45,30 @@ def command_section(name: str) -> str:
         default = parameter.default
         empty = default is None or default is False or default is ... or parameter.required
         shown = "" if empty else f"`{'on' if default is True else default}`"
-        rows.append(f"| {label} | {shown} | {parameter.help} |")
-    return f"### unlike {name}\n\n{lines}\n\n{block(example)}\n" + "\n".join(rows) + "\n"
+        rows.append((label, shown, parameter.help))
+    described = table(("argument or option", "default", "what it is"), rows)
+    return f"### unlike {name}\n\n{lines}\n\n{block(example)}\n{described}"
+
+
+def setting_row(setting: Setting) -> tuple[str, str, str]:
+    return f"`{setting.name}`", f"`{setting.value}`", setting.words
+
+
+def part_rows(what: str) -> Iterator[tuple[str, str, str]]:
+    """Each model or scorer, and its settings below it."""
+    for entry in list_entries(what):
+        yield f"**{entry.name}**", "", f"**{entry.about}**"
+        yield from map(setting_row, entry.settings)
+
+
+def preset_rows() -> Iterator[tuple[str, str, str]]:
+    for entry in list_entries("presets"):
+        yield f"`{entry.name}`", entry.about, ", ".join(f"`{setting.assignment}`" for setting in entry.settings)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (f"| {' | '.join(row)} |" for row in (head, *rows))
+    return "\n".join([next(lines), "|---" * len(head) + "|", *lines]) + "\n"
 
 
 def block(text: str) -> str:
@@ -76,14 +99,15 @@ def page() -> str:
     parts[-1] += (
         "`finetune`, `augment`, `corruption` and `training` are also those of `unlike finetune` and `Classifier`.\n"
     )
-    rows = [f"| `{name}` | `{value}` | {words} |" for name, value, words in settings_table()]
-    parts += ["\n".join(["| setting | default | what it is |", "|---|---|---|", *rows]) + "\n"]
-    for what in ("models", "scorers", "presets", "thresholds"):
-        parts += [f"### {what}", block("\n".join(describe(what)))]
+    parts += [table(("setting", "default", "what it is"), map(setting_row, settings_table()))]
+    for what in ("models", "scorers"):
+        parts += [f"### {what}", table((what.removesuffix("s"), "default", "what it is"), part_rows(what))]
+    parts += ["### presets", table(("preset", "what it is for", "settings"), preset_rows())]
+    parts += ["### thresholds", block("\n".join(describe("thresholds")))]
     parts += ["## Python", public_names()]
-    figures = [f"| `image.{name}` | {words} |" for name, words in FIGURES.items()]
-    figures += [f"| `pixel.{name}` | {words} |" for name, words in PIXEL_FIGURES.items()]
-    parts += ["## Figures in metrics.json", "\n".join(["| name | what it is |", "|---|---|", *figures]) + "\n"]
+    oracle = " An oracle's: that threshold was chosen on the labels of the test."
+    figures = ((f"`{name}`", term.meaning + oracle * term.oracle) for name, term in TERMS.items())
+    parts += ["## Figures in metrics.json", table(("name", "what it is"), figures)]
     parts += ["## Errors", block(inspect.cleandoc(errors.__doc__ or ""))]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

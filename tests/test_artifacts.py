@@ -202,7 +202,7 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path, write):
     with pytest.raises(OutputError) as caught:
         write(path)
     assert str(caught.value).startswith(f"{path}: cannot be written (")
-    assert str(caught.value).endswith("); choose another folder with -o, or make room")
+    assert str(caught.value).endswith("); choose another place, or make room")
 
 
 def refuse(*args, **kwargs):
@@ -221,7 +221,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatc
     with pytest.raises(OutputError) as caught:
         write(path)
     assert str(caught.value) == (
-        f"{path}: cannot be written (No space left on device); choose another folder with -o, or make room"
+        f"{path}: cannot be written (No space left on device); choose another place, or make room"
     )
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
     assert leftovers(tmp_path) == []

@@ -156,7 +156,7 @@ def test_a_state_is_of_one_encoder_and_of_one_set_of_labels(detector, tmp_path, 
     changed = labels.copy()
     changed[0] = 1 - changed[0]
     for maker, words in ((other, labels), (detector, changed)):
-        with pytest.raises(ConfigError, match="belongs to a fit with other settings or images"):
+        with pytest.raises(ConfigError, match="belongs to a fit with other settings, images or versions"):
             make(maker).fit(images, words, checkpoint=tmp_path / "state", resume=True)
     make(detector).fit(images, labels, checkpoint=tmp_path / "state", resume=True)
 

@@ -11,9 +11,9 @@ import torch
 
 from conftest import stripes, write_png
 from unlike import Detector
-from unlike.data.cache import load_images
 from unlike.data.images import Frame
 from unlike.data.index import find_images
+from unlike.data.loading import load_images
 from unlike.errors import ConfigError, DataError
 from unlike.fitting import build_model, crosses, make_scorer
 from unlike.scoring import SCORERS

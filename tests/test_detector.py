@@ -15,9 +15,8 @@ from unlike import Detector
 from unlike.data.images import Frame
 from unlike.data.index import find_images
 from unlike.data.split import split_normals
-from unlike.detector import choose_device
 from unlike.errors import ConfigError, DataError, ImageError, NotFittedError
-from unlike.fitting import build_model
+from unlike.fitting import build_model, choose_device
 
 FAST = {
     "training": {"epochs": 25, "batch_size": 8, "learning_rate": 5e-3},

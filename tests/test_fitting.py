@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from unlike import Detector
-from unlike.fitting import idle_settings, kept_epoch
+from unlike.fitting import idle_settings
 from unlike.models import MODELS
+from unlike.records import kept_epoch
 from unlike.scoring.remembered import OVERHEAD
 from unlike.settings import Settings
 

@@ -106,7 +106,7 @@ def output_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder with -o, or make room"
+            f"{path}: cannot be written ({error.strerror or error}); choose another place, or make room"
         ) from error
 
 

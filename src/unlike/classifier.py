@@ -18,15 +18,16 @@ from safetensors.torch import load as load_tensors
 from unlike.artifacts import CLASSIFIER, is_first_process, read_folder, write_folder
 from unlike.cache import Cache
 from unlike.data.batches import ImageSet, digest, stream
-from unlike.data.cache import iterate, load_images
 from unlike.data.classes import check_classes, choose_part, find_classes, number_classes, sort_classes
 from unlike.data.images import Frame
 from unlike.data.index import Images, Index, find_images
+from unlike.data.loading import iterate, load_images
 from unlike.data.randomness import isolated_randomness
-from unlike.data.split import Codes, Split, distinct_rows, split_classes
+from unlike.data.split import Labels, Split, distinct_rows, split_classes
 from unlike.data.tensors import to_tensor
-from unlike.detector import Detector, Notify, check_seed, choose_device
+from unlike.detector import Detector, Notify
 from unlike.errors import ConfigError, NotFittedError, none_usable
+from unlike.fitting import check_seed, choose_device
 from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.records import Floats, Pixels, Predictions, Unreadable
@@ -136,8 +137,7 @@ class Classifier:
             overrides.setdefault("training", {})["epochs"] = epochs
         chosen = ClassifierSettings.resolve(detector.settings, overrides)
         chosen.finetune.weigh_reconstruction(detector.model_)  # or an error, before any image is read
-        source = str(detector.describe()["fitted"]["source"])
-        origin = Origin(source, detector.frame_, detector.value_range_, detector.model_)
+        origin = Origin(detector.source_, detector.frame_, detector.value_range_, detector.model_)
         return cls(chosen, origin, seed=seed, device=device, cache=cache)
 
     def fit(
@@ -283,7 +283,7 @@ class Classifier:
         images.value_range = self._origin.value_range  # black and white are what they were for the encoder
         return images
 
-    def _deal(self, images: ImageSet, source: str) -> tuple[tuple[str, ...], Codes, Split]:
+    def _deal(self, images: ImageSet, source: str) -> tuple[tuple[str, ...], Labels, Split]:
         """The classes, the class of each image, and who trains and who validates; copies of an image do neither."""
         rows = distinct_rows(images.digests)
         classes = sort_classes(sample.kind for sample in images.samples)
@@ -291,7 +291,7 @@ class Classifier:
         check_classes(source, classes, codes[rows])
         return classes, codes, split_classes(rows, codes[rows], self.settings.finetune.validation_share, self.seed)
 
-    def _fingerprint(self, images: ImageSet, codes: Codes) -> str:
+    def _fingerprint(self, images: ImageSet, codes: Labels) -> str:
         """Of everything that a fine-tuning depends on: settings, the encoder it starts from, images and their classes."""
         assert self._origin.model is not None, "a loaded classifier is not fitted again"
         settings = (self.settings.to_sections(), self.settings.detector.to_sections(), self.seed, versions())
@@ -310,7 +310,7 @@ class Classifier:
         source, counts = str(known["source"]), dict(known["images"])
         self._finetuned = Finetuned(model.eval(), classes, confusion, digests, history, source, counts)
 
-    def _build(self, classes: int, codes: Codes | None = None) -> LabelModel:
+    def _build(self, classes: int, codes: Labels | None = None) -> LabelModel:
         """The network before it learns: the detector's encoder, or one with random weights, and a new head."""
         settings, frame = self.settings, self._origin.frame
         shape = ImageShape(frame.channels, frame.height, frame.width)

@@ -106,7 +106,7 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
             return None
     elif isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         return value
-    raise ConfigError(f"{name}: expected {_name(hint)}, came {value!r}")
+    raise ConfigError(f"{name}: expected {name_kind(hint)}, came {value!r}")
 
 
 def _convert_literal(value: Any, choices: tuple[Any, ...], name: str) -> Any:
@@ -125,7 +125,7 @@ def _convert_union(value: Any, choices: tuple[Any, ...], name: str) -> Any:
             return _convert(value, choice, name)
         except ConfigError:
             continue
-    raise ConfigError(f"{name}: expected {' or '.join(map(_name, choices))}, came {value!r}")
+    raise ConfigError(f"{name}: expected {' or '.join(map(name_kind, choices))}, came {value!r}")
 
 
 def _convert_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
@@ -144,7 +144,12 @@ def _convert_mapping(value: Any, arguments: tuple[Any, ...], name: str) -> dict[
     return {str(key): _convert(item, arguments[1], f"{name}.{key}") for key, item in value.items()}
 
 
-def _name(hint: Any) -> str:
+def name_kind(hint: Any) -> str:
+    """What values of an annotated type are called.
+
+    >>> name_kind(int), name_kind(tuple[int, ...]), name_kind(Literal["grid", "mean"])
+    ('a whole number', 'a list', "'grid' or 'mean'")
+    """
     words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", type(None): "'none'"}
     if typing.get_origin(hint) is Literal:
         return " or ".join(map(repr, typing.get_args(hint)))

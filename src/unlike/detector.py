@@ -14,11 +14,11 @@ import numpy.typing as npt
 from unlike.artifacts import is_first_process
 from unlike.cache import Cache
 from unlike.data.batches import Batch, digest, stream
-from unlike.data.cache import load_images, range_of
 from unlike.data.images import Frame, restore_map
 from unlike.data.index import Images, Index, find_images
+from unlike.data.loading import load_images, range_of
 from unlike.data.tiles import Tiling
-from unlike.decision.lines import ALL
+from unlike.decision.lines import ALL, Decision
 from unlike.decision.regions import find_regions
 from unlike.errors import ConfigError, NotFittedError, none_usable
 from unlike.fitting import (
@@ -27,7 +27,6 @@ from unlike.fitting import (
     calibrate,
     check_seed,
     check_suits,
-    choose_device,
     count_images,
     crosses,
     fingerprint,
@@ -48,8 +47,6 @@ from unlike.scoring.score import decode_codes, encode_pixels, rebuild_pixels, sc
 from unlike.settings import Sections, Settings
 from unlike.storage import Fitted, load_detector, save_detector, versions
 from unlike.training import Checkpoint, History, train
-
-__all__ = ["Detector", "Notify", "check_seed", "choose_device"]
 
 NOTHING: tuple[Floats, Floats] = (np.empty((0, 1, 1), np.float32), np.empty(0))  # maps and scores of no image
 Notify = Callable[[str, int, int, Mapping[str, float]], None]  # "read" or "train", done, total, figures
@@ -320,6 +317,24 @@ class Detector:
     def region_thresholds_(self) -> dict[str, float]:
         """Category -> region threshold, as for `thresholds_`."""
         return {name: line.region_threshold for name, line in self._need().decision.lines.items()}
+
+    @property
+    def decision_(self) -> Decision:
+        """The lines of all categories, and the held-out normal images on which they rest."""
+        return self._need().decision
+
+    @property
+    def source_(self) -> str:
+        """The images it was fitted on, by name."""
+        return self._need().source
+
+    @property
+    def counts_(self) -> Mapping[str, int]:
+        """Of the images it was fitted on, by what they were used for: train, validation, calibration, copies, unreadable.
+
+        Those to train and to calibrate are the same where none to validate are named: none was held back.
+        """
+        return self._need().counts
 
     @property
     def unreadable_(self) -> tuple[Unreadable, ...]:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlike.data.batches import ImageSet, Rows, block_rows, choose_frame
-from unlike.data.cache import iterate
+from unlike.data.batches import ImageSet, block_rows, choose_frame
 from unlike.data.images import Frame
 from unlike.data.index import Index
+from unlike.data.loading import iterate
 from unlike.data.randomness import isolated_randomness
 from unlike.data.split import (
     Split,
@@ -33,16 +33,15 @@ from unlike.decision.thresholds import THRESHOLDS, QuantileThreshold
 from unlike.errors import ConfigError, DataError
 from unlike.models import MODELS, Autoencoder, ImageShape, Model
 from unlike.models.initialise import initialise
+from unlike.records import Rows
 from unlike.scoring import SCORERS, Scorer
 from unlike.scoring.apart import Apart, learn, number_categories
-from unlike.scoring.codes import CodeScorer
 from unlike.scoring.crosswise import score_views, view_left_out, view_out_of_fold
 from unlike.scoring.fusion import FusionScorer
 from unlike.scoring.remembered import Recalling, Remembered, Remembering
 from unlike.scoring.score import device_of, score_pixels
 from unlike.settings import DataConfig, DecisionConfig, Settings
 from unlike.storage import shape_of, versions
-from unlike.training import History
 
 CROSS_MOST = 500  # images of each category up to which none is held back where that can be
 CROSS_BYTES = 1_000_000_000  # of codes that are kept in memory
@@ -159,7 +158,7 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) 
     it was asked for.
     """
     asked = settings.decision.calibration
-    possible = (_wants_codes(scorer) or (is_fixed(model) and not scorer.needs_held_out)) and settings.data.tile is None
+    possible = (scorer.only_codes or (is_fixed(model) and not scorer.needs_held_out)) and settings.data.tile is None
     if asked == "cross" and not possible:
         raise ConfigError(
             "decision.calibration = 'cross' is for scorers of codes, such as neighbours, and without tiles: expected 'auto' or "
@@ -259,7 +258,7 @@ def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, seed: int, device: 
     """Let the scorer learn from what the model was trained on, and from what it was not."""
     known, others = _rows_to_learn(model, scorer, pieces.split)
     look = partial(_Batches, pieces, device)
-    if scorer.passes == 1 or not _wants_codes(scorer):
+    if scorer.passes == 1 or not scorer.only_codes:
         learn(scorer, model, look, known, others, pieces.numbers, seed)
         return
 
@@ -293,8 +292,7 @@ def calibrate(
     categories = categories_of([images.samples[row] for row in rows])
     apart = wants_lines(images, settings.decision)
     usual, highest = np.concatenate(scores), np.concatenate(peaks)
-    if isinstance(scorer, Apart):
-        usual, highest = scorer.rescale(usual, highest, numbers[rows])
+    usual, highest = scorer.rescale(usual, highest, numbers[rows])
     return draw_lines(usual, highest, categories, rule, apart)
 
 
@@ -333,7 +331,7 @@ def fit_crosswise(
         learn_all()
         views = view_left_out(scorer, known, codes, judged, numbers)
     else:
-        fresh = partial(make_scorer, settings, model, scorer.parts if isinstance(scorer, Apart) else ())
+        fresh = partial(make_scorer, settings, model, scorer.parts)
         folds = np.array_split(np.random.default_rng(seed).permutation(judged), min(FOLDS, len(judged)))
         try:
             views = view_out_of_fold(fresh, known, codes, folds, numbers, seed)
@@ -344,8 +342,7 @@ def fit_crosswise(
         learn_all()  # now that the scorers of the folds, which may be large, are gone
     numbers = numbers[judged]
     scores, peaks = score_views(scorer, views, numbers, settings.map)
-    if isinstance(scorer, Apart):
-        scores, peaks = scorer.rescale(scores, peaks, numbers)
+    scores, peaks = scorer.rescale(scores, peaks, numbers)
     names = categories_of([pieces.images.samples[row] for row in rows[judged]])
     return draw_lines(scores, peaks, names, rule, wants_lines(pieces.images, settings.decision))
 
@@ -365,16 +362,6 @@ def count_images(images: ImageSet, split: Split) -> dict[str, int]:
     parts = {"train": len(split.train), "validation": len(split.validation), "calibration": len(split.calibration)}
     copies = len(images.samples) - len(np.unique(np.concatenate([split.train, split.validation, split.calibration])))
     return {**parts, "copies": copies, "unreadable": len(images.unreadable)}
-
-
-def kept_epoch(history: History, keep: str) -> dict[str, float]:
-    """The row of the epoch whose weights a training with that `training.keep` has kept.
-
-    >>> rows = [{"epoch": 1, "train": 3.0, "validation": 2.0}, {"epoch": 2, "train": 1.0, "validation": 4.0}]
-    >>> [kept_epoch(rows, keep)["epoch"] for keep in ("validation", "train", "last")]
-    [1, 2, 2]
-    """
-    return history[-1] if keep == "last" else min(history, key=lambda row: row[keep])
 
 
 def idle_settings(settings: Settings) -> list[str]:
@@ -402,12 +389,6 @@ def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:
 def is_fixed(model: Model) -> bool:
     """Whether it knows no image better than another: nothing of it was trained here."""
     return not _trains(model) and not isinstance(model, Autoencoder)
-
-
-def _wants_codes(scorer: Scorer) -> bool:
-    """Whether it asks a model for nothing but codes."""
-    one = scorer.members[0] if isinstance(scorer, Apart) else scorer
-    return isinstance(one, CodeScorer) or getattr(one, "only_codes", False)
 
 
 def _trains(model: Model) -> bool:

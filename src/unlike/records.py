@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from unlike.errors import DataError
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]  # which of some images, by their place
+Threshold = float | Floats  # one for all images, or one for each, (N,)
 Pixels = npt.NDArray[Any]  # (H, W, C) or (B, H, W, C), of uint8, uint16 or float32
 
 
@@ -193,6 +196,16 @@ class Metrics:
     pixel: Mapping[str, Estimate] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)  # figure -> why it has no value
 
+    @property
+    def figures(self) -> dict[str, Estimate]:
+        """All of them by one name each.
+
+        >>> list(Metrics(1, 2, {"auroc": Estimate(0.9)}, {"auroc": Estimate(0.8)}).figures)
+        ['image.auroc', 'pixel.auroc']
+        """
+        parts = {"image": self.image, "pixel": self.pixel}
+        return {f"{part}.{name}": estimate for part, found in parts.items() for name, estimate in found.items()}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
@@ -224,8 +237,8 @@ class Evaluation:
 
     @property
     def alarms(self) -> Bools:
-        """(N,) which images are called anomalous; compared in double precision, as the detector does."""
-        return np.asarray(self.scores.image, np.float64) > self.lines
+        """(N,) which images are called anomalous."""
+        return above(self.scores.image, self.lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,6 +265,28 @@ class Explanation:
     image: Pixels  # (H, W, C)
     map: Floats  # (h, w)
     rebuilt: Pixels | None = None  # (H, W, C); None where the model has no decoder of images
+
+
+def above(scores: Floats, threshold: Threshold) -> Bools:
+    """(N,) which images are called anomalous, in double precision, as by the detector: float32 would round the threshold.
+
+    >>> above(np.array([0.1, 0.2], np.float32), 0.1)  # float32(0.1) is a little larger than 0.1
+    array([ True,  True])
+    """
+    return np.asarray(scores, np.float64) > threshold
+
+
+def kept_epoch(history: Sequence[Mapping[str, Any]], keep: str) -> Mapping[str, Any] | None:
+    """The row of the epoch whose weights a training with that `training.keep` has kept; None where no row has such a loss.
+
+    >>> rows = [{"epoch": 1, "train": 3.0, "validation": 2.0}, {"epoch": 2, "train": 1.0, "validation": 4.0}]
+    >>> [kept_epoch(rows, keep)["epoch"] for keep in ("validation", "train", "last")]
+    [1, 2, 2]
+    """
+    if keep == "last":
+        return history[-1] if history else None
+    known = [row for row in history if row.get(keep) is not None and math.isfinite(row[keep])]
+    return min(known, key=lambda row: float(row[keep]), default=None)
 
 
 def printable(text: str) -> str:

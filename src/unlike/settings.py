@@ -67,9 +67,12 @@ class DecisionConfig:
     """What is promised, and on how many held-out images the promise rests."""
 
     threshold: str = "conformal"  # the rule that draws the line
-    false_alarms: float | Literal["auto"] = "auto"  # of normal images; auto: 1 %, or the least that can be held
-    calibration_share: float | Literal["auto"] = "auto"  # of normal images; auto: 1 in 4, or 99 of 300 and more
-    calibration: Literal["auto", "held-out", "cross"] = "auto"  # cross, or auto: scorers of codes learn from them too
+    false_alarms: float | Literal["auto"] = "auto"  # share of normal images; auto: 1 %, or the least that can be held
+    # of normal images, those by which the line is drawn; auto: a third up to 99, or a quarter up to 2,000, what is more
+    calibration_share: float | Literal["auto"] = "auto"
+    # held-out: the scorer does not learn from those; cross: it does, but each is scored as if it had not; auto: cross for
+    # scorers of codes, up to 500 images of a category
+    calibration: Literal["auto", "held-out", "cross"] = "auto"
     per_category: bool = True  # of several categories each has a line of its own, where it has images enough
 
     def __post_init__(self) -> None:
@@ -250,17 +253,34 @@ class ClassifierSettings:
         return {name: to_mapping(getattr(self, name)) for name in FINETUNE_SECTIONS}
 
 
+PURPOSES = {  # preset -> what it is for
+    "textbook": "An autoencoder with a linear bottleneck, by what it cannot rebuild; for small images.",
+    "autoencoder": "The same, against what is usual at each position; for small images that lie the same way.",
+    "three-fcn": "Three linear encoders and one linear decoder, as published for faces of 64 x 64.",
+    "three-conv": "Three convolutional encoders and one convolutional decoder, as published for faces of 64 x 64.",
+    "fcn-fcn-conv": "Two linear encoders, a convolutional one, and one linear decoder, as published for faces of 64 x 64.",
+    "three-conv-exact": "Three convolutional encoders and one decoder for faces of 64 x 64, as published layer by layer.",
+    "padim": "PaDiM: frozen features against those of the same place; for things that always lie the same way.",
+    "patchcore": "PatchCore: frozen features against the nearest normal ones, of any place; for all other things.",
+    "ensemble": "The default: the geometric mean of four views of frozen features, each best on other images.",
+    "dfr": "DFR: what the principal components of frozen features, place by place, cannot rebuild.",
+    "feature-pca": "What whole images do not have in common, in frozen features, against what is usual at each place.",
+    "feature-autoencoder": "Frozen features, rebuilt from 200 numbers an image: a linear autoencoder of what a network sees.",
+    "feature-attention": "Dinomaly's ideas on any backbone, smaller: frozen features, rebuilt by linear attention.",
+    "repair": "For where no pretrained weights may be used: learns by repairing and marking synthetic defects.",
+    "conv-dense-objects": "The autoencoder of objects of 32 x 32, with its training of 2,000 epochs.",
+    "vae-faces": "A variational autoencoder for faces of 64 x 64, whose code is a grid.",
+    "vae-products": "A variational autoencoder for photographs of products, with the training that was best on bottles.",
+}
 PRESETS: dict[str, Sections] = {
-    # an autoencoder with a linear bottleneck, and what it cannot rebuild: the sizes did best on faces of 64 x 64
+    # the sizes did best on faces of 64 x 64
     "textbook": {"model": {"name": "conv", "bottleneck": 128}, "scorer": {"name": "residual"}, "data": {"size": 64}},
-    # the same, of which each position is held against what is usual there: better on things that lie the same way
     "autoencoder": {
         "model": {"name": "conv", "bottleneck": 128},
         "scorer": {"name": "residual", "positions": "each"},
         "map": {"reduction": "max", "blur_pixels": 1.5},
         "data": {"size": 64},
     },
-    # several encoders and one decoder, as published for faces of 64 x 64: three mixes, and one variant layer by layer
     "three-fcn": {
         "model": {"name": "multi-encoder", "encoders": ["fcn", "fcn", "fcn"], "decoder": "fcn"},
         "data": {"size": 64},
@@ -285,8 +305,7 @@ PRESETS: dict[str, Sections] = {
         },
         "data": {"size": 64},
     },
-    # frozen features, and how far each place is from normal ones: nothing is trained. Stages, cell and shrinkage were
-    # chosen on magnetic tiles without defects, by synthetic ones
+    # stages, cell and shrinkage were chosen on magnetic tiles without defects, by synthetic ones
     "padim": {
         "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200},
         "scorer": {"name": "gaussian", "positions": "each", "shrinkage": 0.1},
@@ -341,8 +360,8 @@ PRESETS: dict[str, Sections] = {
         "map": {"reduction": "max"},
         "data": {"size": 256},
     },
-    # frozen features, rebuilt from 200 numbers an image. Averaging, scale, code and training were chosen as for padim; the
-    # stages by synthetic defects of three sets and by real ones of polycrystalline solar cells
+    # averaging, scale, code and training were chosen as for padim; the stages by synthetic defects of three sets and by
+    # real ones of polycrystalline solar cells
     "feature-autoencoder": {
         "model": {"name": "feature-linear", "stages": [2, 3, 4], "cell": 16, "code": 200},
         "scorer": {"name": "residual"},
@@ -350,8 +369,7 @@ PRESETS: dict[str, Sections] = {
         "data": {"size": 256},
         "training": {"epochs": 40, "learning_rate": 1e-3},
     },
-    # Dinomaly's ideas on any backbone, smaller; that nothing is averaged, and the cosine, its own loss, were best on
-    # synthetic defects of magnetic tiles
+    # that nothing is averaged, and the cosine, Dinomaly's own loss, were best on synthetic defects of magnetic tiles
     "feature-attention": {
         "model": {"name": "feature-attention", "stages": [2, 3, 4], "cell": 16},
         "scorer": {"name": "residual", "difference": "cosine"},
@@ -359,8 +377,8 @@ PRESETS: dict[str, Sections] = {
         "data": {"size": 256},
         "training": {"objective": "cosine"},
     },
-    # no pretrained weights: learned by repairing and marking synthetic defects; then how far each place is from normal
-    # ones, in two measures, chosen on turned transistors and polycrystalline cells, and in the end with a look at tiles
+    # both measures of distance were chosen on turned transistors and polycrystalline cells, and in the end with a look at
+    # tiles
     "repair": {
         "model": {"name": "repair"},
         "scorer": {
@@ -378,7 +396,6 @@ PRESETS: dict[str, Sections] = {
         "corruption": {"defect_share": 0.75},
         "training": {"batch_size": 8, "learning_rate": 2e-3, "objective": "absolute", "keep": "last"},
     },
-    # the autoencoder of objects of 32 x 32, with its training
     "conv-dense-objects": {
         "model": {"name": "conv-dense"},
         "data": {"size": 32},
@@ -391,12 +408,10 @@ PRESETS: dict[str, Sections] = {
             "keep": "train",
         },
     },
-    # a variational autoencoder for faces of 64 x 64: the code is a grid, as the last convolution gives it
     "vae-faces": {
         "model": {"name": "vae", "widths": [12, 24, 48], "latent": "none", "norm": False, "activation": "relu"},
         "data": {"size": 64},
     },
-    # one for photographs of products, with the training that was best on bottles
     "vae-products": {
         "model": {"name": "vae"},
         "data": {"size": 128},

@@ -33,7 +33,7 @@ from unlike.models import MODELS, ImageShape, Model
 from unlike.models.keeping import keeping
 from unlike.records import Unreadable
 from unlike.scoring import SCORERS, Scorer
-from unlike.scoring.apart import Apart, restore_scorer
+from unlike.scoring.apart import restore_scorer
 from unlike.settings import SECTIONS, Settings
 from unlike.training import History
 
@@ -74,7 +74,7 @@ class Fitted:
         facts |= lines.pop(ALL)
         if lines:
             facts["categories"] = lines
-        if isinstance(self.scorer, Apart):
+        if self.scorer.parts:
             facts["learned_apart"] = [list(names) for names in self.scorer.parts]
         if self.decision.too_few:
             facts["too_few"] = dict(self.decision.too_few)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import stripes
+from unlike import Detector
 from unlike.cli.console import Console, _QuietLines, evaluation_lines
 from unlike.cli.tables import open_table
-from unlike.errors import DataError, OutputError
+from unlike.errors import OutputError
 from unlike.records import Estimate, Evaluation, Metrics, Sample, Scores, Unreadable, Verdict
 
 
@@ -31,7 +33,7 @@ def test_figures_are_printed_with_intervals_and_oracles_called_so():
     lines = evaluation_lines(evaluation())
     assert lines[0] == "30 normal and 20 anomalous images; 95 % intervals in brackets"
     assert any(line.split() == ["AUROC", "0.900", "[0.800,", "0.990]"] for line in lines)
-    assert any("best F1 (oracle)" in line and line.endswith("0.800") for line in lines)
+    assert any("Best F1 (oracle)" in line and line.endswith("0.800") for line in lines)
     assert "  without pixel.auroc, pixel.aupro: no masks" in lines
 
 
@@ -90,14 +92,6 @@ def test_a_terminal_gets_bars(monkeypatch):
     assert "loss: train 0.125, validation 0.5" in text
 
 
-def test_an_unknown_format():
-    with (
-        pytest.raises(DataError, match="unknown format 'xml'; expected table, csv, jsonl or submission"),
-        open_table(None, "xml"),
-    ):
-        pass
-
-
 def write_row(path):
     with open_table(path, "csv") as table:
         table.write([Sample("a")], [Verdict("a", 1.0, 2.0, 0.5, anomalous=False)])
@@ -112,3 +106,14 @@ def test_a_full_disk_is_said():
 def test_an_error_in_reading_is_not_blamed_on_the_output(tmp_path):
     with pytest.raises(OSError, match=r"^the camera is gone$"), open_table(tmp_path / "s.csv", "csv"):
         raise OSError("the camera is gone")
+
+
+def test_as_many_to_train_as_to_calibrate_are_still_held_back(tmp_path, capsys):
+    detector = Detector(model="fcn", epochs=1, false_alarms=0.05, device="cpu").fit(stripes(40))
+    assert detector.counts_["train"] == detector.counts_["calibration"] == 19
+    Console().say_fit(detector, tmp_path)
+    said = capsys.readouterr().err
+    assert "19 images to train, 2 to validate, 19 to calibrate" in said
+    assert "19 held-out normal images" in said
+    Console().say_fit(Detector(model="pixels", scorer="gaussian", device="cpu").fit(stripes(40)), tmp_path)
+    assert "40 images, none held back: each calibrates by what the others show" in capsys.readouterr().err

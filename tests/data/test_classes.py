@@ -106,7 +106,7 @@ def test_sources_that_have_no_classes_are_refused(tmp_path):
     with pytest.raises(DataError, match="labels apart from the images go with an array"):
         find_classes(tmp_path, [1])
     (tmp_path / "m.csv").write_text("path,label\nloose.png,\n")
-    with pytest.raises(DataError, match="no image of 1 has a label and is there to train"):
+    with pytest.raises(DataError, match="no image of 1 is labelled and in the train split"):
         choose_part(find_classes(tmp_path / "m.csv"), "train")
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from unlike.data.batches import choose_frame
-from unlike.data.cache import load_images
 from unlike.data.images import Frame
 from unlike.data.index import find_images
+from unlike.data.loading import load_images
 from unlike.data.split import split_normals
 from unlike.data.tiles import TiledImages, Tiling, cut_split
 from unlike.errors import ConfigError

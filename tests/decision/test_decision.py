@@ -99,8 +99,5 @@ def test_regions_are_the_connected_parts(seed):
     assert [r.peak for r in regions] == sorted((r.peak for r in regions), reverse=True)
 
 
-def test_small_regions_can_be_left_out():
-    map_ = np.zeros((5, 5))
-    map_[0, 0] = map_[3, 2:5] = 1
-    assert [region.area for region in find_regions(map_, 0.5, fewest_pixels=2)] == [3]
-    assert find_regions(map_, 1.0) == ()
+def test_what_is_at_the_threshold_is_no_region():
+    assert find_regions(np.ones((5, 5)), 1.0) == ()

@@ -245,7 +245,7 @@ def test_json_nests_figures_by_name_and_names_the_oracles(several):
     assert set(document["oracle_thresholds"]) == set(document["oracle"])
     assert set(document["categories"]["tile"]) == {"image", "pixel", "counts", "left_out"}
     assert document["kinds"]["tile/bent"]["counts"] == {"normal": 6, "anomalous": 3}
-    assert "cannot show doubt" in document["intervals"]["note"]
+    assert "no bounds" in document["intervals"]["note"]
     assert "1,000 replicates" in document["intervals"]["image.auroc, average_precision, f1_max, accuracy_max"]
 
 

@@ -50,6 +50,7 @@ def images(stand):
 def test_fit_says_what_it_did_and_what_it_promises(stand, capsys):
     assert run(["fit", str(stand / "stripes"), "-o", str(stand / "other.unlike"), *FAST]) == 0
     said = capsys.readouterr().err
+    assert "what is chosen is about an autoencoder: conv by residual. The default, which trains nothing, is" in said
     assert "Fitted conv by residual at 32 x 32 x 3: 35 images to train, 4 to validate, 19 to calibrate." in said
     assert "Promise: at most 5 % of normal images are called anomalous (19 held-out normal images)" in said
     assert f"Detector: {stand / 'other.unlike'}" in said
@@ -300,20 +301,24 @@ def test_settings_that_change_nothing_are_named(tmp_path, capsys):
     assert "Without effect" not in capsys.readouterr().err
 
 
-def test_config_file(images, tmp_path):
+def test_config_file(images, tmp_path, capsys):
     folder, _ = images
-    (tmp_path / "c.toml").write_text('preset = "textbook"\nseed = 4\n[data]\nsize = 32\n[training]\nepochs = 2\n')
-    chosen = ["--config", str(tmp_path / "c.toml"), "--set", "model.bottleneck=5"]
-    assert run(["fit", folder, "-o", str(tmp_path / "d"), *chosen]) == 0
-    facts = tomllib.loads((tmp_path / "d/detector.toml").read_text())
-    assert (facts["seed"], facts["data"]["size"], facts["training"]["epochs"], facts["model"]["bottleneck"]) == (
-        4,
-        32,
-        2,
-        5,
+    config = tmp_path / "c.toml"
+    config.write_text(
+        'preset = "textbook"\nseed = 4\n[data]\nsize = 32\n[training]\nepochs = 2\n[decision]\nfalse_alarms = 0.2\n'
     )
-    (tmp_path / "c.toml").write_text("size = 32\n")
-    assert run(["fit", folder, "-o", str(tmp_path / "d"), "--config", str(tmp_path / "c.toml")]) == 2
+    fit = ["fit", folder, "-o", str(tmp_path / "d"), "--config", str(config)]
+    assert run([*fit, "--set", "model.bottleneck=5", "--false-alarms", "auto"]) == 0  # what stands there wins
+    assert "No model is named" not in capsys.readouterr().err
+    facts = tomllib.loads((tmp_path / "d/detector.toml").read_text())
+    assert (facts["seed"], facts["data"]["size"], facts["training"]["epochs"]) == (4, 32, 2)
+    assert (facts["model"]["bottleneck"], facts["decision"]["false_alarms"]) == (5, "auto")
+    config.write_text("size = 32\n")
+    assert run(fit) == 2
+    for seed in ('"x"', "1.5"):
+        config.write_text(f"seed = {seed}\n")
+        assert run(fit) == 2
+        assert "seed: expected a whole number" in capsys.readouterr().err
 
 
 def command(*arguments: str, **more) -> subprocess.Popen:
@@ -453,11 +458,3 @@ def test_list_backbones_says_which_need_no_hub(capsys):
     printed = capsys.readouterr().out
     assert "efficientnet-lite0" in printed
     assert "any network of timm by its name" in printed
-
-
-def test_every_shared_setting_says_what_it_is():
-    """The reference is made of these: a comment that the formatter moved to another line would be lost."""
-    from unlike.cli.catalogue import settings_table
-
-    wordless = [name for name, _, words in settings_table() if not words]
-    assert not wordless

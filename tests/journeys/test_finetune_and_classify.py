@@ -153,7 +153,7 @@ def test_a_stopped_fine_tuning_goes_on_to_the_same_classifier(stand, tmp_path, c
     assert "The same command with --resume goes on from the last epoch that was kept." in said
     assert not (tmp_path / "c.unlike").exists()
     assert run([*finetune, "--resume", "--seed", "1"]) == 2
-    assert "belongs to a fit with other settings or images" in capsys.readouterr().err
+    assert "belongs to a fit with other settings, images or versions" in capsys.readouterr().err
     del seen[:]
     monkeypatch.setattr(Console, "progress", lambda console: progress(console, None))
     assert run([*finetune, "--resume"]) == 0

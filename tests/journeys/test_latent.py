@@ -203,7 +203,7 @@ WRONG = [
     ("edit", ["{conv}", "{three}", "--directions", "3"], "--directions: expected 1 to 2, came 3: 3 images"),
     ("edit", ["{skips}", "{test}"], "has no decoder from codes to images; take a detector whose model has one"),
     ("clusters", ["{conv}", "{three}", "--clusters", "4"], "clusters"),
-    *[(name, ["{conv}", "{nothing}"], "none of") for name in COMMANDS],
+    *[(name, ["{conv}", "{nothing}"], "no image of") for name in COMMANDS],
     *[(name, ["{plain}", "{test}"], "plain.npy") for name in COMMANDS],
 ]
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from unlike.errors import ConfigError
+from unlike.models import MODELS
 from unlike.models.blocks import BatchNorm
 
 
@@ -28,3 +30,21 @@ def test_batch_norm_of_a_single_value_is_that_of_use(shape, rng):
     assert learning.requires_grad
     torch.testing.assert_close(norm.state_dict(), before)
     torch.testing.assert_close(norm.eval()(values), learning)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("conv-dense", ["hidden", "code"]),
+        ("feature-attention", ["width", "depth", "heads", "growth"]),
+        ("feature-conv", ["code"]),
+        ("feature-linear", ["code"]),
+        ("pixels", ["side"]),
+        ("residual-unet", ["bottleneck"]),
+        ("resnet", ["code"]),
+    ],
+)
+def test_a_count_below_one_is_refused(model, names):
+    for name in names:
+        with pytest.raises(ConfigError, match=rf"^model\.{name}: expected 1 or more, came 0$"):
+            MODELS[model].Config(**{name: 0})

@@ -53,7 +53,7 @@ def test_sizes_are_free():
     ("make", "message"),
     [
         (lambda: ResNetConfig(hidden=()), r"model\.hidden: expected one width or more"),
-        (lambda: ResNetConfig(code=0), r"model\.code: expected .* came \[0\]"),
+        (lambda: ResNetConfig(code=0), r"model\.code: expected 1 or more, came 0"),
         (lambda: ResNetConfig(decoder_hidden=(0,)), r"model\.decoder_hidden: expected .* came \[0\]"),
         (lambda: ResNetConfig(decoder_widths=()), r"model\.decoder_widths: expected .* came \[\]"),
     ],

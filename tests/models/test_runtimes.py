@@ -157,6 +157,9 @@ def test_images_that_do_not_suit_get_torchs_own_error():
 
 def test_runtime_that_is_not_installed_names_its_package(monkeypatch):
     monkeypatch.setitem(runtimes.PACKAGES, "openvino", ("openvino_not_here", "unlike[fast]"))
+    monkeypatch.setitem(runtimes.PACKAGES, "onnxruntime", ("ort_not_here", *runtimes.PACKAGES["onnxruntime"][1:]))
+    with pytest.raises(ConfigError, match="onnxruntime is not installed: pip install onnx onnxruntime, or take auto"):
+        runtimes.check_installed("onnxruntime")
     with pytest.raises(ConfigError, match=r"openvino is not installed: pip install unlike\[fast\], or take auto"):
         Frozen(conv(), "openvino")
     torch.testing.assert_close(Frozen(module := conv().eval())(noise()), module(noise()))

@@ -24,8 +24,8 @@ from unlike import Detector
 from unlike.artifacts import CHECKSUMS, write_folder
 from unlike.cache import Cache
 from unlike.data.batches import choose_frame
-from unlike.data.cache import load_images
 from unlike.data.index import find_images
+from unlike.data.loading import load_images
 from unlike.data.split import Split
 from unlike.errors import ArtifactError, ConfigError
 from unlike.models import MODELS, ImageShape, features, runtimes

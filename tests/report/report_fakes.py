@@ -22,13 +22,14 @@ class FakeDetector:
         self.thresholds_, self.false_alarms_ = {"": 1.9}, 0.05
         self.calibration_ = np.random.default_rng(7).gamma(20, 0.06, 199)
         self.calibration_categories_ = np.full(199, "")
+        self.counts_ = {"train": 520, "validation": 81, "calibration": 199}
         self.history_ = losses_over(12) if history is None else history
 
     def describe(self):
         return {
             "model": {"name": "conv", "widths": (12, 24, 48), "bottleneck": None},
             "scorer": {"name": "residual"},
-            "training": {"epochs": 12, "learning_rate": 0.002, "device": "cpu", "resume": False},
+            "training": {"epochs": 12, "learning_rate": 0.002, "keep": "validation", "device": "cpu", "resume": False},
             "fitted": {"images": 800, "threshold": self.thresholds_[""]},
         }
 

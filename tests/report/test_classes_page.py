@@ -19,7 +19,7 @@ class Learned:
     history_ = tuple({"epoch": epoch, "train": 1 / epoch, "validation": 1 / epoch} for epoch in (1, 2))
 
     def describe(self):
-        return {"finetune": {"dropout": 0.5, "source": "<b>bold</b>"}}
+        return {"finetune": {"dropout": 0.5, "source": "<b>bold</b>"}, "training": {"keep": "validation"}}
 
 
 def test_the_page_says_what_was_measured():
@@ -27,7 +27,7 @@ def test_the_page_says_what_was_measured():
     assert "62 images of 2 classes" in page
     assert "88.7\u00a0%" in page
     assert "Confusion matrix: 55 of 62 images on the diagonal" in page
-    assert "Training and validation loss over 2 epochs." in page
+    assert "Training and validation loss over 2 epochs; epoch 2 was kept." in page
     assert "Validation" not in page.split("<footer>")[0].replace("Training and validation", "")
     assert "http" not in page.replace("http-equiv", "")
 

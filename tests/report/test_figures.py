@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from report_fakes import losses_over
 
-from unlike.records import Estimate, Metrics
+from unlike.records import Estimate, Metrics, kept_epoch
 from unlike.report import figures
 
 XLINK = "{http://www.w3.org/1999/xlink}href"
@@ -51,6 +51,11 @@ def test_histograms_share_one_scale_and_show_the_threshold(scored):
         assert axes.get_title(loc="right").startswith(f"{(group > 1.9).sum()} above")
     assert strange.get_xlabel() == "Score (higher is stranger)"
     assert normal.get_ylabel() == "Images"
+
+
+def test_groups_differ_in_colour_in_hatch_and_in_marker():
+    for part in ("colour", "hatch", "marker"):
+        assert len({getattr(look, part) for look in figures.GROUPS}) == len(figures.GROUPS)
 
 
 def test_normal_and_anomalous_differ_in_more_than_colour(scored):
@@ -111,10 +116,6 @@ def test_the_operating_point_of_the_roc_curve_is_the_two_rates(scored):
     assert list(point.get_ydata()) == [(scores[300:] > 1.5).mean()]
 
 
-def test_single_precision_scores_are_compared_as_the_detector_compares():
-    assert list(figures.above(np.array([0.1], np.float32), 0.1)) == [True]  # float32(0.1) is larger than 0.1
-
-
 def test_the_operating_point_of_the_precision_recall_curve(scored):
     scores, anomalous = scored
     axes = figures.precision_recall(scores, anomalous, 1.5).axes[0]
@@ -137,6 +138,8 @@ def test_loss_curves_mark_the_epoch_that_was_kept():
     assert list(line(axes, "validation").get_xdata()) == list(range(1, 13))
     assert list(line(axes, "kept: epoch 8").get_xdata()) == [8, 8]
     assert line(axes, "training").get_linestyle() != line(axes, "validation").get_linestyle()
+    for keep in ("train", "last"):
+        assert list(line(figures.losses(losses_over(12), keep).axes[0], "kept: epoch 12").get_xdata()) == [12, 12]
 
 
 @pytest.mark.parametrize(("epochs", "scale"), [(3, "linear"), (200, "log")])
@@ -148,7 +151,7 @@ def test_losses_that_fall_far_get_a_logarithmic_axis(epochs, scale):
 
 def test_losses_without_validation_or_with_none_finite_are_drawn():
     history = [{"epoch": 1, "train": float("nan"), "validation": float("nan"), "learning_rate": 0.1}]
-    assert figures.kept_epoch(history) is None
+    assert kept_epoch(history, "validation") is None
     assert decoded(figures.losses(history))
 
 

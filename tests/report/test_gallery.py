@@ -153,3 +153,10 @@ def test_an_image_that_has_gone_since_it_was_scored_is_left_out():
 def test_the_noisiest_gallery_stays_small(rng):
     noise = rng.integers(0, 256, (224, 224, 3)).astype(np.uint8)
     assert len(gallery.data_uri(noise)) * 3 * 4 * gallery.PER_SHELF < 4.5e6
+
+
+def test_both_ends_never_show_an_image_twice():
+    scores = np.array([5.0, 1.0, 3.0, 1.0])
+    assert [rows.tolist() for rows in gallery.both_ends(scores, 9)] == [[0, 2], [1, 3]]
+    assert [rows.tolist() for rows in gallery.both_ends(scores, 1)] == [[0], [1]]
+    assert [rows.tolist() for rows in gallery.both_ends(scores[:1], 2)] == [[0], []]

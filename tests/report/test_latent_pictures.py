@@ -1,84 +1,25 @@
-"""What the pictures of the code space are made of, and the files they become."""
+"""What the pictures of the code space are made of."""
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
-
-import cv2
 import numpy as np
 import pytest
 from report_fakes import FakeEncoder
 
 from unlike.data.index import find_images
-from unlike.errors import ConfigError, DataError, OutputError
+from unlike.errors import DataError
 from unlike.records import Explanation, Sample
 from unlike.report import latent
-from unlike.report.extremes import Shown, both_ends, score_extremes
+from unlike.report.extremes import Shown, score_extremes
 from unlike.report.figures import ANOMALOUS, NORMAL
 from unlike.report.histograms import Spread, score_spreads
-from unlike.report.latent import View, check_picture, draw_rows, flatten, keep_shared, rate, view_codes, view_pixels
-from unlike.report.projection import project, projections
+from unlike.report.latent import View, draw_rows, flatten, keep_shared, rate, view_codes, view_pixels
 
 
 @pytest.fixture
 def index(rng):
     images = rng.integers(0, 255, (40, 8, 8)).astype(np.uint8)
     return find_images(images, np.arange(40) % 4 == 0)
-
-
-def figure_of(words="conv"):
-    random = np.random.default_rng(0)
-    return projections([latent_panel(random, words)])
-
-
-def latent_panel(random, words):
-    from unlike.report.projection import Panel
-
-    return Panel(words, project(random.normal(size=(30, 5))), scores=random.normal(size=30))
-
-
-def test_a_png_and_an_svg_are_the_same_bytes_each_time(tmp_path):
-    for suffix in (".png", ".svg"):
-        for name in ("a", "b"):
-            latent.write_picture(figure_of(), tmp_path / f"{name}{suffix}", "title", "words")
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
-    image = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
-    assert min(image.shape[:2]) > 500
-    assert image[..., 3].min() == 255  # no window manager shines through
-    assert "lowest score" in (tmp_path / "a.svg").read_text()
-
-
-def test_a_page_says_what_it_shows_and_escapes_what_it_says(tmp_path):
-    latent.write_picture(figure_of(), tmp_path / "a.HTML", "<script>1</script>", "What a dot is.")
-    text = (tmp_path / "a.HTML").read_text()
-    tags = []
-    parser = HTMLParser()
-    parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
-    parser.feed(text)
-    assert "script" not in {tag for tag, _ in tags}
-    assert [attributes["src"][:19] for tag, attributes in tags if tag == "img"] == ["data:image/svg+xml;"]
-    assert "What a dot is." in text
-
-
-def test_a_letter_that_no_font_has_is_a_box_not_a_warning(tmp_path):
-    latent.write_picture(figure_of("\U0001f9a4"), tmp_path / "a.png", "title", "words")
-    assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a", "a.png.txt"])
-def test_a_name_with_another_ending_is_refused_before_the_work(tmp_path, name):
-    with pytest.raises(ConfigError, match=r"expected a name that ends in \.png, \.svg or \.html"):
-        check_picture(tmp_path / name)
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "folder.png").mkdir()
-    with pytest.raises(OutputError, match=r"file/a\.png: cannot be written"):
-        check_picture(tmp_path / "file" / "a.png")
-    with pytest.raises(OutputError, match=r"folder\.png: is a folder; choose another name"):
-        check_picture(tmp_path / "folder.png")
-    check_picture(tmp_path / "new" / "a.svg")
 
 
 def test_rows_are_drawn_at_random_by_the_seed_and_kept_in_order():
@@ -133,13 +74,6 @@ def explained(score, anomalous=None, rebuilt=True, shape=(8, 8, 1), kind=""):
 
 def words_of(figure):
     return [text.get_text() for text in figure.axes[0].texts]
-
-
-def test_both_ends_never_show_an_image_twice():
-    scores = np.array([5.0, 1.0, 3.0, 1.0])
-    assert [rows.tolist() for rows in both_ends(scores, 9)] == [[0, 2], [1, 3]]
-    assert [rows.tolist() for rows in both_ends(scores, 1)] == [[0], [1]]
-    assert [rows.tolist() for rows in both_ends(scores[:1], 2)] == [[0], []]
 
 
 def test_a_gallery_prints_scores_and_kinds_in_their_colours():

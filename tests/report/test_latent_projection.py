@@ -176,7 +176,7 @@ def test_pictures_lie_apart_from_each_other_and_from_the_dots():
 def test_kinds_have_colours_and_markers_of_their_own():
     kinds = ["normal"] * 9 + [f"kind{number % 9}" for number in range(90)] + ["no label"]
     looks = choose_looks(kinds)
-    assert looks["normal"] == (NORMAL, "o")
+    assert (looks["normal"].colour, looks["normal"].marker) == (NORMAL, "o")
     own = {looks[f"kind{number}"] for number in range(5)}
     assert len(own) == 5
     assert looks["normal"] not in own

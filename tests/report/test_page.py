@@ -102,7 +102,7 @@ def test_hostile_names_stay_text():
         unreadable=[(HOSTILE, HOSTILE)], leaked=[HOSTILE],
     )  # fmt: skip
     detector = FakeDetector()
-    detector.describe = lambda: {HOSTILE: {HOSTILE: HOSTILE}}
+    detector.describe = lambda: {HOSTILE: {HOSTILE: HOSTILE}, "training": {"keep": "validation"}}
     page = page_of(evaluation, detector)
     assert not {"script", "b>"} & {tag for tag, _ in page.tags}
     assert not any("onerror" in attributes for _, attributes in page.tags)

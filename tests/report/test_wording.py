@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from report_fakes import evaluate_fake
 
+from unlike.data.images import Frame
+from unlike.evaluation.evaluate import ORACLE
+from unlike.evaluation.metrics import measure_images
+from unlike.evaluation.pixels import PixelSpool
 from unlike.records import Estimate, Metrics
 from unlike.report import wording
 
@@ -102,15 +107,20 @@ def test_figures_that_are_not_finite_are_dashes():
     assert wording.value_text("image.accuracy", nothing) == wording.interval_text("image.accuracy", nothing) == "—"
 
 
-def test_every_oracle_metric_is_marked_as_one():
-    assert [key for key, term in wording.TERMS.items() if term.oracle] == [
-        key for key in wording.TERMS if "_max" in key
-    ]
-
-
 def test_a_threshold_from_few_images_is_given_the_slack_it_has():
     """With 20 held out at 4.76 %, the true rate is Beta(1, 20): 14 of 100 is no proof, 14 of 100 at 1,999 is."""
     few = replace(judged(Estimate(0.14, 0.08, 0.22), normal=100, promised=0.0477), calibrated_on=20)
     many = replace(few, calibrated_on=1999)
     assert "More false alarms than promised" not in titles(few)
     assert "More false alarms than promised" in titles(many)
+
+
+def test_every_figure_that_is_measured_is_described_and_no_other():
+    images = measure_images(np.array([1.0, 2.0]), np.array([False, True]), threshold=1.5).image
+    with PixelSpool(Frame(8, 8, 3)) as spool:
+        pixels = spool.measure()[""].left_out
+    assert set(wording.TERMS) == {*(f"image.{name}" for name in images), *pixels}
+
+
+def test_oracles_are_those_that_an_evaluation_names():
+    assert tuple(key for key, term in wording.TERMS.items() if term.oracle) == ORACLE

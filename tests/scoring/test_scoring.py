@@ -137,8 +137,8 @@ def test_noise_has_unit_size(kind):
     [
         ({"noise_size": 0.0}, r"scorer\.noise_size: expected"),
         ({"learning_rate": 0.0}, r"scorer\.learning_rate: expected"),
-        ({"steps": 0}, r"scorer\.steps: expected"),
-        ({"batch_size": 1}, r"scorer\.batch_size: expected"),
+        ({"steps": 0}, r"scorer\.steps: expected 1 or more, came 0"),
+        ({"batch_size": 1}, r"scorer\.batch_size: expected 2 or more, came 1"),
         ({"widths": ()}, r"scorer\.widths: expected one width or more"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import scratched, stripes, write_png
+from unlike.decision.lines import Decision, Line
 from unlike.errors import ConfigError, DataError
 from unlike.records import Sample
 from unlike.study.datasets import DataSource, open_images
@@ -182,13 +183,11 @@ def test_each_image_is_judged_by_the_line_that_promises_something_of_it():
 
 
 def test_lines_and_what_they_promise_are_those_of_the_category():
-    class Described:
-        def describe(self):
-            own = {"threshold": 5.0, "false_alarms": 0.1}
-            return {"fitted": {"threshold": 3.0, "false_alarms": 0.01, "categories": {"b": own}}}
+    class Decided:
+        decision_ = Decision(np.ones(1), np.ones(1), np.array([""]), {"": Line(3.0, 0, 0.01), "b": Line(5.0, 0, 0.1)})
 
     samples = [Sample(name, category=name) for name in ("a", "b", "")]
-    lines, shares = lines_of(Described(), samples)
+    lines, shares = lines_of(Decided(), samples)
     assert lines.tolist() == [3, 5, 3]
     assert shares.tolist() == [0.01, 0.1, 0.01]
 

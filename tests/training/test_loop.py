@@ -106,8 +106,10 @@ def test_validation_and_calibration_images_teach_nothing(pictures):
     assert first[1][-1]["validation"] != second[1][-1]["validation"]
 
 
-def test_early_stopping(pictures):
-    config = TrainingConfig(epochs=200, batch_size=16, learning_rate=1e-12, schedule="constant", patience=3)
+@pytest.mark.parametrize("keep", ["validation", "last"])
+def test_early_stopping(keep, pictures):
+    chosen = {"learning_rate": 1e-12, "schedule": "constant", "keep": keep}
+    config = TrainingConfig(epochs=200, batch_size=16, patience=3, **chosen)
     other = Pictures(pictures.pixels)
     _, history = fit(other, config=config)
     best = min(range(len(history)), key=lambda i: history[i]["validation"])
@@ -185,7 +187,7 @@ def test_saving_waits_until_it_costs_little(tmp_path):
 
 def test_checkpoint_of_another_training_is_refused(pictures, tmp_path):
     fit(pictures, checkpoint=Checkpoint(tmp_path / "state", "one", wait_seconds=0))
-    with pytest.raises(ConfigError, match="other settings or images; repeat the same command"):
+    with pytest.raises(ConfigError, match="other settings, images or versions; repeat the same command"):
         fit(pictures, checkpoint=Checkpoint(tmp_path / "state", "two"), resume=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -94,10 +95,18 @@ def fit(
             help="Pixels a side, or HEIGHTxWIDTH, or auto: arrays as they are, files 256. The default and most presets: 256."
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images; enough for some 1,500 steps.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the images of what is trained: an autoencoder, unless a preset or model is named. Usually some 1,500 steps."
+        ),
+    ] = None,
     false_alarms: Annotated[
-        str, typer.Option(help="Share of normal images that may be called anomalous; auto: 1 %, or the least possible.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or the least possible."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice; 0 unless given.")] = None,
     device: Device = "auto",
     settings: Annotated[
@@ -125,14 +134,16 @@ def fit(
         scorer,
         preset=preset or choices.get("preset"),
         epochs=epochs,
-        false_alarms=parse_share(false_alarms),
-        seed=seed if seed is not None else int(choices.get("seed", 0)),
+        false_alarms=None if false_alarms is None else parse_share(false_alarms),
+        seed=seed if seed is not None else choices.get("seed", 0),
         device=device,
         cache=cache,
         settings=overrides,
     )
     check_replaceable(output)
     console = Console()
+    if (model, preset or choices.get("preset")) == (None, None) and "name" not in overrides.get("model", {}):
+        console.say_choice(detector)
     with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
             detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
@@ -154,9 +165,11 @@ def score(
     maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write each image's map, in its own pixels.")
     ] = None,
-    id_column: Annotated[str, typer.Option(help="Of a submission.")] = "ID",
-    score_column: Annotated[str, typer.Option(help="Of a submission.")] = "score",
-    first_id: Annotated[int, typer.Option(help="Of a submission: the number of an array's first row.")] = 0,
+    id_column: Annotated[str, typer.Option(help="For --format submission: what the column of ids is called.")] = "ID",
+    score_column: Annotated[
+        str, typer.Option(help="For --format submission: what that of scores is called.")
+    ] = "score",
+    first_id: Annotated[int, typer.Option(help="For --format submission: the number of an array's first row.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Say how unusual each image is: its score, its p-value, and whether it is anomalous.
@@ -266,9 +279,10 @@ def list_names(what: Annotated[Listed, typer.Argument(help="Which names to list.
 
     Example: unlike list models
     """
-    from unlike.cli.catalogue import describe
+    from unlike.cli.catalogue import UNBROKEN, describe
 
-    typer.echo("\n".join(describe(what.value)))
+    columns = shutil.get_terminal_size((UNBROKEN, 1)).columns
+    typer.echo("\n".join(describe(what.value, columns)))
 
 
 def read_choices(config: Path | None, assignments: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -329,14 +343,14 @@ def parse_size(text: str) -> int | tuple[int, int] | Literal["auto"]:
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
-def parse_share(text: str) -> float | None:
-    """A share of one, or None for auto.
+def parse_share(text: str) -> float | Literal["auto"]:
+    """A share of one, or auto.
 
     >>> parse_share("0.05"), parse_share("5%"), parse_share("auto")
-    (0.05, 0.05, None)
+    (0.05, 0.05, 'auto')
     """
     if text == "auto":
-        return None
+        return "auto"
     try:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:

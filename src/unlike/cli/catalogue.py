@@ -1,70 +1,189 @@
-"""What `unlike list` prints: every name, what it is for, and its settings with their defaults."""
+"""What `unlike list` prints and the reference holds: every name, what it is for, and its settings with their defaults."""
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import inspect
-from collections.abc import Iterator
-from typing import Any
+import io
+import json
+import shlex
+import textwrap
+import tokenize
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
 
-from unlike.config import to_mapping
+from unlike.config import name_kind, to_mapping
 from unlike.data.augment import AugmentConfig
 from unlike.decision.thresholds import THRESHOLDS
 from unlike.models import MODELS
 from unlike.models.backbones import offline_backbones
 from unlike.scoring import SCORERS, MapConfig
-from unlike.settings import PRESETS, DataConfig, DecisionConfig
+from unlike.settings import PRESETS, PURPOSES, DataConfig, DecisionConfig
 from unlike.study.recipes import describe_recipes
 from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
+SHARED = (MapConfig, DataConfig, AugmentConfig, CorruptionConfig, TrainingConfig, DecisionConfig)  # by all detectors
+UNBROKEN = 100_000  # columns, where lines go to a pipe
+COLUMN = 36  # where it is said what a setting is
+SPACE = "\u00a0"  # where no line may end
 
-def describe(what: str) -> Iterator[str]:
-    """The lines for one kind of name."""
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Something to choose with `--set`."""
+
+    name: str  # section.key
+    value: str  # as `--set` takes it: the default, or what a preset chooses
+    words: str = ""  # what it is
+
+    @property
+    def assignment(self) -> str:
+        """What stands behind `--set`."""
+        return f"{self.name}={self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name that can be chosen."""
+
+    name: str
+    about: str  # what it is for
+    settings: tuple[Setting, ...] = ()
+
+
+def describe(what: str, columns: int = UNBROKEN) -> Iterator[str]:
+    """The lines for one kind of name, broken to fit into so many columns."""
     if what == "backbones":
         yield from (f"{name:28} {state}" for name, state in offline_backbones().items())
         yield "and any network of timm by its name, whose weights come from the hub unless pretrained is false"
         return
-    if what == "presets":
-        yield from (f"{name:12} {_assignments(preset)}" for name, preset in PRESETS.items())
-        return
+    entries = list(list_entries(what))
+    widest = max(len(entry.name) for entry in entries)
+    for entry in entries:
+        yield from _hang(f"{entry.name:{widest}}  ", entry.about, columns)
+        if what == "presets":
+            yield from _fill([setting.assignment for setting in entry.settings], columns)
+        else:
+            for setting in entry.settings:
+                yield from _show(setting, columns)
+
+
+def list_entries(what: str) -> Iterator[Entry]:
+    """The names of one kind: models, scorers, presets, thresholds or recipes."""
     if what == "recipes":
-        yield from (f"{name:18} {about}" for name, about in describe_recipes())
-        return
-    registries: dict[str, dict[str, Any]] = {"models": MODELS, "scorers": SCORERS, "thresholds": THRESHOLDS}
-    for name, kind in registries[what].items():
-        yield f"{name:12} {_first_line(kind)}"
-        config = getattr(kind, "Config", None)
-        if config is not None:
-            section = what.removesuffix("s")
-            yield from (
-                f"{'':12}   --set {section}.{key}={_written(value)}" for key, value in to_mapping(config()).items()
-            )
+        yield from (Entry(name, about) for name, about in describe_recipes())
+    elif what == "presets":
+        for name, sections in PRESETS.items():
+            chosen = ((f"{part}.{key}", value) for part, values in sections.items() for key, value in values.items())
+            yield Entry(name, PURPOSES[name], tuple(Setting(full, _written(value)) for full, value in chosen))
+    else:
+        registries: dict[str, dict[str, Any]] = {"models": MODELS, "scorers": SCORERS, "thresholds": THRESHOLDS}
+        for name, kind in registries[what].items():
+            config = getattr(kind, "Config", None)
+            settings = () if config is None else tuple(list_settings(config, what.removesuffix("s")))
+            yield Entry(name, (kind.__doc__ or "").strip().splitlines()[0], settings)
 
 
-def _first_line(kind: type) -> str:
-    return (kind.__doc__ or "").strip().splitlines()[0]
+def settings_table() -> Iterator[Setting]:
+    """Every setting that all detectors share, then those of fine-tuning."""
+    for section in (*SHARED, FinetuneConfig):
+        yield from list_settings(section, section.__name__.removesuffix("Config").lower())
 
 
-def _assignments(sections: dict[str, dict[str, Any]]) -> str:
-    pairs = [(section, key, value) for section, values in sections.items() for key, value in values.items()]
-    return "  ".join(f"{section}.{key}={_written(value)}" for section, key, value in pairs)
+def list_settings(config: type[Any], section: str) -> Iterator[Setting]:
+    """The settings of a config dataclass, its own before those of its bases: what each is, and what it may be.
+
+    >>> for setting in list_settings(MapConfig, "map"):
+    ...     print(setting.assignment, "#", setting.words)
+    map.blur_pixels=0.0 # standard deviation of a Gaussian, in the map's pixels; 0 leaves the map as it is
+    map.reduction=mean # of a map to its score; top: the mean of the highest top_share (mean, max or top)
+    map.top_share=0.01 # of the pixels, where reduction is top
+    """
+    hints, values = typing.get_type_hints(config), to_mapping(config())
+    kinds = [kind for kind in config.__mro__ if dataclasses.is_dataclass(kind)]
+    words = {name: text for kind in reversed(kinds) for name, text in _comments(kind).items()}
+    depth = {name: n for n in reversed(range(len(kinds))) for name in inspect.get_annotations(kinds[n])}
+    for key in sorted(values, key=depth.__getitem__):
+        may_be = f"({_alternatives(choices)})" if (choices := _choices(hints[key])) else ""
+        yield Setting(f"{section}.{key}", _written(values[key]), f"{words.get(key, '')} {may_be}".strip())
 
 
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _comments(config: type[Any]) -> dict[str, str]:
+    """What the source says of each field: on its lines, or else right above them."""
+    source = textwrap.dedent(inspect.getsource(config))
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    said = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    lines = source.splitlines()
+    (body,) = ast.parse(source).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field in body.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            behind = [said[line] for line in range(field.lineno, (field.end_lineno or 0) + 1) if line in said]
+            above = field.lineno - 1
+            while lines[above - 1].lstrip().startswith("#"):
+                above -= 1
+            found[field.target.id] = " ".join(behind or [said[line] for line in range(above + 1, field.lineno)])
+    return {name: text for name, text in found.items() if text}
 
 
-def settings_table() -> Iterator[tuple[str, str, str]]:
-    """Every setting that all detectors share, then those of fine-tuning: name, default, and what its comment says."""
-    shared = (MapConfig, DataConfig, AugmentConfig, CorruptionConfig, TrainingConfig, DecisionConfig)
-    for section in (*shared, FinetuneConfig):
-        name = section.__name__.removesuffix("Config").lower()
-        comments = _comments(section)
-        for key, value in to_mapping(section()).items():
-            yield f"{name}.{key}", _written(value), comments.get(key, "")
+def _choices(hint: Any) -> list[str]:
+    """What a setting may be, if that is one of some words, or of several kinds.
+
+    >>> _choices(Literal["grid", "mean"]), _choices(float | Literal["auto"]), _choices(int | None), _choices(bool)
+    (['grid', 'mean'], ['a number', 'auto'], ['a whole number', 'none'], [])
+    """
+    if typing.get_origin(hint) is Literal:
+        return [str(choice) for choice in typing.get_args(hint)]
+    if typing.get_origin(hint) not in (Union, types.UnionType):
+        return []
+    kinds = typing.get_args(hint)
+    words = [_choices(kind) or [name_kind(kind).strip("'")] for kind in kinds if kind is not int or float not in kinds]
+    return [word for some in words for word in some] if len(words) > 1 else []
 
 
-def _comments(config: type) -> dict[str, str]:
-    """What stands behind each field in the source."""
-    lines = (line.strip() for line in inspect.getsource(config).splitlines())
-    fields = (line.partition(":") for line in lines if "  # " in line and ":" in line)
-    return {name: rest.split("  # ", 1)[1] for name, _, rest in fields if name.isidentifier()}
+def _alternatives(words: list[str]) -> str:
+    """Words as a sentence has them.
+
+    >>> _alternatives(["a", "b", "c"])
+    'a, b or c'
+    """
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _written(value: Any, *, inside: bool = False) -> str:
+    """As TOML, but for a word by itself, which `--set` takes as it is.
+
+    >>> _written("pad"), _written({"pca": {"code": "vector", "unit": True}}), _written(["fcn", "conv"])
+    ('pad', '{pca = {code = "vector", unit = true}}', '["fcn", "conv"]')
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {_written(item, inside=True)}' for key, item in value.items())}}}"
+    return value if isinstance(value, str) and not inside else json.dumps(value)
+
+
+def _show(setting: Setting, columns: int) -> Iterator[str]:
+    """A setting and what it is, side by side where there is room."""
+    label = f"  --set {shlex.quote(setting.assignment)}"
+    if len(label) > COLUMN - 2 or not setting.words:
+        yield label
+        label = ""
+    yield from _hang(label.ljust(COLUMN), setting.words, columns)
+
+
+def _fill(assignments: Sequence[str], columns: int) -> list[str]:
+    """As many assignments in a line as there is room for; only one that is longer than a line is broken."""
+    whole = [text.replace(" ", SPACE) if len(text) < columns else text for text in assignments]
+    return [line.replace(SPACE, " ") for line in _hang("  ", "  ".join(whole), columns)]
+
+
+def _hang(label: str, text: str, columns: int) -> list[str]:
+    """A text beside its label, in as many lines as it takes."""
+    indent = " " * len(label)
+    return textwrap.wrap(
+        text, columns, initial_indent=label, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

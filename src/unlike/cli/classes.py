@@ -68,7 +68,7 @@ def finetune(
     if scratch:
         overrides.setdefault("finetune", {})["scratch"] = True
     loaded = Detector.load(detector, device)
-    seed = seed if seed is not None else int(choices.get("seed", 0))
+    seed = seed if seed is not None else choices.get("seed", 0)
     classifier = Classifier.from_detector(
         loaded, epochs=epochs, seed=seed, device=device, cache=cache, settings=overrides
     )
@@ -170,17 +170,16 @@ def _start_rows(file: TextIO, classes: Sequence[str]) -> Any:
 def _say_finetuned(
     console: Console, classifier: Classifier, found: ClassEvaluation, output: Path, report: Path | None
 ) -> None:
-    from unlike.fitting import kept_epoch
+    from unlike.records import kept_epoch
 
     images = classifier.describe()["fitted"]["images"]
     console.say(
         f"{_what_learned(classifier)}, {len(classifier.classes_)} classes: "
         f"{images['train']:,} images to train, {images['validation']:,} to validate."
     )
-    kept = kept_epoch(classifier.history_, classifier.settings.training.keep)
-    console.say(
-        f"Kept epoch {kept['epoch']:.0f} of {len(classifier.history_)}: validation loss {kept['validation']:.4g}."
-    )
+    if kept := kept_epoch(classifier.history_, classifier.settings.training.keep):
+        of = len(classifier.history_)
+        console.say(f"Kept epoch {kept['epoch']:.0f} of {of}: validation loss {kept['validation']:.4g}.")
     _say_accuracy(console, found, report)
     console.say(f"Classifier: {output}")
 

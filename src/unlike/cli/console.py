@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unlike.artifacts import is_first_process
 
@@ -21,18 +21,6 @@ QUIET_SECONDS = 10.0  # between two lines of progress where there is no terminal
 FAR_ABOVE = 2.0  # times the fourth strangest held-out score
 NAMED = 20  # images or categories that are listed; the rest are counted
 Notify = Callable[[str, int, int, Mapping[str, float]], None]
-FIGURES = {
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "detection_rate": "found, of the anomalous",
-    "false_alarm_rate": "false alarms, of the normal",
-    "accuracy": "accuracy",
-    "accuracy_all_anomalous": "accuracy of calling all anomalous",
-    "improvement": "improvement over that",
-    "f1_max": "best F1 (oracle)",
-    "accuracy_max": "best accuracy (oracle)",
-}
-PIXEL_FIGURES = {"auroc": "pixel AUROC", "aupro": "AUPRO to 30 %"}
 
 
 class Console:
@@ -55,43 +43,51 @@ class Console:
         else:
             yield _QuietLines(self.say)
 
+    def say_choice(self, detector: Detector) -> None:
+        """Where no model was named: that what was chosen is for another one than the default's."""
+        from unlike.settings import DEFAULT_MODEL, DEFAULT_PRESET
+
+        if detector.settings.model_name == DEFAULT_MODEL:
+            self.say(
+                f"No model is named, and what is chosen is about an autoencoder: {DEFAULT_MODEL} by "
+                f"{_name_scorer(detector)}. The default, which trains nothing, is --preset {DEFAULT_PRESET}."
+            )
+
     def say_fit(self, detector: Detector, folder: Path) -> None:
         """What was learned, from what, and what is promised."""
-        from unlike.fitting import kept_epoch
+        from unlike.records import kept_epoch
 
-        facts = detector.describe()["fitted"]
-        images, frame = facts["images"], detector.frame_
-        history = detector.history_
+        images, frame = detector.counts_, detector.frame_
         parts = f"{images['train']:,} images to train, {images['validation']:,} to validate, {images['calibration']:,} to calibrate"
-        if images["train"] == images["calibration"]:
+        if not images["validation"]:
             parts = f"{plural(images['train'], 'image')}, none held back: each calibrates by what the others show"
         self.say(
             f"Fitted {detector.settings.model_name} by {_name_scorer(detector)} at {frame.height} x {frame.width} x "
             f"{frame.channels}: {parts}" + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
         )
-        if history:
-            best = kept_epoch(history, detector.settings.training.keep)
-            self.say(f"Kept epoch {best['epoch']:.0f} of {len(history)}: validation loss {best['validation']:.4g}.")
-        self._say_promise(detector, facts)
+        if best := kept_epoch(detector.history_, detector.settings.training.keep):
+            of = len(detector.history_)
+            self.say(f"Kept epoch {best['epoch']:.0f} of {of}: validation loss {best['validation']:.4g}.")
+        self._say_promise(detector)
         self.say(f"Detector: {folder}")
 
-    def _say_promise(self, detector: Detector, facts: Mapping[str, Any]) -> None:
+    def _say_promise(self, detector: Detector) -> None:
         from unlike.records import printable
 
-        kind = "normal image" if facts["images"]["train"] == facts["images"]["calibration"] else "held-out normal image"
+        kind = "held-out normal image" if detector.counts_["validation"] else "normal image"
         own = dict(detector.thresholds_)
         for_all = own.pop("")
         self.say(
             f"Promise: at most {100 * detector.false_alarms_:.3g} % of normal images{' of a category' * bool(own)} are called "
-            f"anomalous ({plural(facts['images']['calibration'], kind)}); "
+            f"anomalous ({plural(detector.counts_['calibration'], kind)}); "
             + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
         )
-        if apart := facts.get("learned_apart"):
+        if apart := detector.describe()["fitted"].get("learned_apart"):
             together = [_list([*map(printable, names)]) for names in apart if len(names) > 1]
             alone = f"{plural(len(apart) - len(together), 'category', 'categories')}, each by itself"
             shared = "".join(f"; together: {names}" for names in together)
             self.say(f"Learned {alone}{shared}. An image is held against what it looks like.")
-        if few := facts.get("too_few"):
+        if few := detector.decision_.too_few:
             counted = [f"{printable(name)} ({count:,})" for name, count in few.items()]
             self.say(
                 f"Too few held-out images for a threshold of their own: {_list(counted)}; the one for all is theirs."
@@ -136,6 +132,8 @@ class Console:
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
     """The figures of an evaluation as a table to print."""
+    from unlike.report.wording import TERMS
+
     overall = evaluation.overall
     lines = [f"{overall.normal:,} normal and {overall.anomalous:,} anomalous images; 95 % intervals in brackets"]
     if evaluation.synthetic:
@@ -143,8 +141,8 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
             f"SYNTHETIC: {overall.normal:,} normal images, {overall.anomalous:,} copies with made defects; 95 % intervals in brackets",
             "  good for comparing detectors; says little of how many real defects will be found",
         ]
-    lines += [f"  {label:36} {overall.image[name]}" for name, label in FIGURES.items() if name in overall.image]
-    lines += [f"  {label:36} {overall.pixel[name]}" for name, label in PIXEL_FIGURES.items() if name in overall.pixel]
+    figures = overall.figures
+    lines += [f"  {term.title:36} {figures[name]}" for name, term in TERMS.items() if name in figures]
     lines += [f"  without {', '.join(names)}: {reason}" for reason, names in _by_reason(overall.left_out).items()]
     if evaluation.thresholds:
         lines += [

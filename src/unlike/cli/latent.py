@@ -79,7 +79,8 @@ def project(
 
     Example: unlike latent project bottle.unlike bottle/test -o bottle.png --method tsne --beside other.unlike
     """
-    from unlike.report.latent import check_picture, view_codes
+    from unlike.report.latent import view_codes
+    from unlike.report.pictures import check_picture
     from unlike.report.plates import show_places
 
     check_picture(output)
@@ -118,7 +119,7 @@ def edit(
     """
     from unlike.detector import Detector
     from unlike.report.edits import parse_edit
-    from unlike.report.latent import check_picture
+    from unlike.report.pictures import check_picture
     from unlike.report.plates import show_edits
 
     check_picture(output)
@@ -141,7 +142,7 @@ def gallery(
 
     Example: unlike latent gallery conv.unlike test.npy --labels y.csv -o gallery.png --beside vae.unlike
     """
-    from unlike.report.latent import check_picture
+    from unlike.report.pictures import check_picture
     from unlike.report.plates import show_extremes
 
     check_picture(output)
@@ -162,7 +163,7 @@ def histograms(
 
     Example: unlike latent histograms conv.unlike test.npy --labels y.csv -o scores.png --beside vae.unlike
     """
-    from unlike.report.latent import check_picture
+    from unlike.report.pictures import check_picture
     from unlike.report.plates import show_scores
 
     check_picture(output)
@@ -185,7 +186,8 @@ def clusters(
 
     Example: unlike latent clusters conv.unlike new/ -o clusters.png --clusters 3
     """
-    from unlike.report.latent import check_picture, view_codes
+    from unlike.report.latent import view_codes
+    from unlike.report.pictures import check_picture
     from unlike.report.plates import show_clusters
 
     check_picture(output)
@@ -238,7 +240,7 @@ def _choose_colour(samples: Sequence[Sample], colour: Colour | None) -> str:
 
 def _finish(plate: Plate, output: Path, seen: Sequence[Seen] = ()) -> None:
     """Write the picture, and name what could not be read, each once though several detectors could not."""
-    from unlike.report.latent import write_picture
+    from unlike.report.pictures import write_picture
 
     write_picture(plate.figure, output, plate.title, plate.words)
     console = Console()

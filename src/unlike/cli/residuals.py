@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from unlike.models import Model
     from unlike.records import Floats, Pixels
     from unlike.report.residuals import HeldOut, Stage
-    from unlike.training import LabelModel
 
 WORDS = (
     "How badly images are rebuilt that no model has learned from: a dot is an image, the diamond the mean of its group with "
@@ -57,7 +56,7 @@ def residuals(
     """
     from unlike.data.index import find_images
     from unlike.detector import Detector
-    from unlike.report.latent import check_picture, write_picture
+    from unlike.report.pictures import check_picture, write_picture
     from unlike.report.residuals import choose_examples, hold_out, residual_page, show_examples
 
     check_picture(output)
@@ -85,18 +84,13 @@ def _after(loaded: Detector, folder: Path) -> Stage:
     classifier = Classifier.load(folder, loaded.device)
     source = classifier.describe()["encoder"]["source"]
     theirs = (classifier.settings.detector, classifier.frame_, source)
-    if theirs != (loaded.settings, loaded.frame_, loaded.describe()["fitted"]["source"]):
+    if theirs != (loaded.settings, loaded.frame_, loaded.source_):
         raise ConfigError(
             f"--classifier: {folder} was fine-tuned from another detector, fitted on {source}; give the detector it came from"
         )
-    network = _network(classifier)
+    network = classifier.model_
     note = _describe(classifier, network.reconstruction_weight)
     return _make_stage("the fine-tuned model", network.model, loaded, folder, classifier.digests_, note)
-
-
-def _network(classifier: Classifier) -> LabelModel:
-    """The fine-tuned model with its head."""
-    return classifier.model_
 
 
 def _describe(classifier: Classifier, reconstruction_weight: float) -> str:
@@ -113,7 +107,7 @@ def _make_stage(
     title: str, model: Model, loaded: Detector, folder: Path, digests: npt.NDArray[np.uint64], note: str = ""
 ) -> Stage:
     """How a model rebuilds images as its detector sees them; a ConfigError where it makes no images."""
-    from unlike.detector import choose_device
+    from unlike.fitting import choose_device
     from unlike.models import Autoencoder
     from unlike.report.residuals import Stage
     from unlike.scoring.score import rebuild_pixels, residual_maps

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from unlike.artifacts import output_errors
-from unlike.errors import DataError, OutputError
+from unlike.errors import OutputError
 from unlike.records import Sample, Verdict, printable
 
 FIELDS = ("id", "score", "threshold", "p_value", "anomalous")
@@ -101,10 +101,8 @@ def _make_table(file: TextIO, form: str, submission: Submission) -> Table:
             lambda: writer.writerow(head),
             lambda sample, verdict: writer.writerow((_submission_id(sample, submission), f"{verdict.score:.9g}")),
         )
-    if form == "table":
-        head_line = f"{'score':>12}  {'p-value':>8}  {'':9}  id"
-        return Table(file, lambda: _print(file, head_line), lambda _, verdict: _print(file, _line(verdict)))
-    raise DataError(f"unknown format {form!r}; expected table, csv, jsonl or submission")
+    head_line = f"{'score':>12}  {'p-value':>8}  {'':9}  id"  # of form "table"
+    return Table(file, lambda: _print(file, head_line), lambda _, verdict: _print(file, _line(verdict)))
 
 
 def _cells(verdict: Verdict) -> tuple[Any, ...]:

@@ -17,9 +17,8 @@ from unlike.data.arrays import ImageArray, rows_of
 from unlike.data.images import Frame, decode, find_inside, frame_image, promote
 from unlike.data.index import Index, read_original
 from unlike.errors import ImageError, none_usable
-from unlike.records import Bools, Pixels, Sample, Unreadable
+from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
 
-Rows = npt.NDArray[np.intp]
 BLOCK_BYTES = 8 * 1024 * 1024  # of images in flight at a time
 
 

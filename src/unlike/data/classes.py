@@ -13,7 +13,7 @@ import numpy.typing as npt
 from unlike.data import layouts
 from unlike.data.arrays import RowSamples, check_images, read_array_file
 from unlike.data.index import Images, Index
-from unlike.data.split import Codes
+from unlike.data.split import Labels
 from unlike.errors import DataError
 from unlike.records import Sample
 
@@ -68,7 +68,7 @@ def choose_part(index: Index, part: Literal["train", "test"]) -> Index:
     other = {"train": "test", "test": "train"}[part]
     found = index.where(lambda s: s.kind != "" and (s.split == part if split else s.split != other))
     if not len(found):
-        raise DataError(f"{index.source}: no image of {len(index):,} has a label and is there to {part}")
+        raise DataError(f"{index.source}: no image of {len(index):,} is labelled and in the {part} split")
     return found
 
 
@@ -83,7 +83,7 @@ def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(different, key=(lambda name: (int(name), name)) if numbers else None))
 
 
-def number_classes(samples: Sequence[Sample], classes: Sequence[str]) -> Codes:
+def number_classes(samples: Sequence[Sample], classes: Sequence[str]) -> Labels:
     """The class of each sample as its place among `classes`, (N,); a DataError names one that is not there.
 
     >>> number_classes([Sample("a.png", kind="dog"), Sample("b.png", kind="cat")], ("cat", "dog"))
@@ -96,7 +96,7 @@ def number_classes(samples: Sequence[Sample], classes: Sequence[str]) -> Codes:
     return np.array([places[sample.kind] for sample in samples], np.intp)
 
 
-def check_classes(source: str, classes: Sequence[str], codes: Codes) -> None:
+def check_classes(source: str, classes: Sequence[str], codes: Labels) -> None:
     """Raise DataError unless there are two classes or more, each with images enough to learn from and to validate."""
     counts = dict(zip(classes, np.bincount(codes, minlength=len(classes)).tolist(), strict=True))
     if len(counts) < 2:

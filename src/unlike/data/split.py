@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.data.arrays import RowSamples
-from unlike.data.batches import Rows
 from unlike.errors import DataError
-from unlike.records import Sample
+from unlike.records import Rows, Sample
 
 FEWEST = 3  # images: one to train on, one to validate, one to calibrate
 CALIBRATION_CAP = 2_000
 VALIDATION_CAP = 500
-Codes = npt.NDArray[np.intp]  # (N,) numbers of classes
+Labels = npt.NDArray[np.intp]  # (N,) the number of the class of each image
 Names = npt.NDArray[np.str_]  # (N,) names of categories
 
 
@@ -85,7 +84,7 @@ def categories_of(samples: Sequence[Sample]) -> Names:
     return np.array([sample.category for sample in samples], str)
 
 
-def split_classes(rows: Rows, codes: Codes, share: float, seed: int) -> Split:
+def split_classes(rows: Rows, codes: Labels, share: float, seed: int) -> Split:
     """Split rows of labelled images at random into training and validation, with this share of each class to validate.
 
     `codes` are the classes of the rows, numbered. Each class has at least one image on either side, so it needs two.

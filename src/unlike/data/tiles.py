@@ -12,11 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unlike.data.batches import BLOCK_BYTES, ImageSet, Rows
+from unlike.data.batches import BLOCK_BYTES, ImageSet
 from unlike.data.images import Frame
 from unlike.data.split import Split
 from unlike.errors import ConfigError
-from unlike.records import Bools, Floats, Pixels, Sample, Unreadable
+from unlike.records import Bools, Floats, Pixels, Rows, Sample, Unreadable
 
 ALIGNED = 32  # pixels: tiles begin at multiples of it where they can, so that the cells of their maps lie on one grid
 TINY = 1e-9

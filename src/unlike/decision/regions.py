@@ -8,7 +8,7 @@ import numpy as np
 from unlike.records import Floats, Region
 
 
-def find_regions(map_: Floats, threshold: float, fewest_pixels: int = 1) -> tuple[Region, ...]:
+def find_regions(map_: Floats, threshold: float) -> tuple[Region, ...]:
     """Patches of a map (H, W), touching by side or corner, whose values are all above `threshold`; highest peak first.
 
     >>> map_ = np.zeros((5, 6)); map_[1:3, 2:5] = 2.0; map_[1, 3] = 7.0
@@ -20,8 +20,7 @@ def find_regions(map_: Floats, threshold: float, fewest_pixels: int = 1) -> tupl
     regions = []
     for number in range(1, count):
         x, y, width, height, area = (int(value) for value in boxes[number])
-        if area >= fewest_pixels:
-            inside = labels[y : y + height, x : x + width] == number
-            peak = float(map_[y : y + height, x : x + width][inside].max())
-            regions.append(Region(x, y, width, height, area, peak))
+        inside = labels[y : y + height, x : x + width] == number
+        peak = float(map_[y : y + height, x : x + width][inside].max())
+        regions.append(Region(x, y, width, height, area, peak))
     return tuple(sorted(regions, key=lambda region: -region.peak))

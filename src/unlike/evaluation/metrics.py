@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.errors import DataError
-from unlike.records import Bools, Estimate, Floats, Metrics
+from unlike.records import Bools, Estimate, Floats, Metrics, Threshold, above
 
 Places = npt.NDArray[np.intp]
 Counts = npt.NDArray[Any]  # integers, or floats where images have weights
-Threshold = float | Floats  # one for all images, or one for each, (N,)
 CONFIDENCE = 0.95
 REPLICATES = 1_000  # of a bootstrap
 MIN_REPLICATES = 200
@@ -126,51 +125,51 @@ def pr_curve(swept: Sweep) -> tuple[Floats, Floats]:
     return swept.detected / swept.anomalous, precision
 
 
-def accuracy(scores: Floats, anomalous: Bools, threshold: Threshold, weights: Floats | None = None) -> float:
+def accuracy(scores: Floats, anomalous: Bools, threshold: Threshold) -> float:
     """Share of the images that are called what they are.
 
     >>> accuracy(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
     0.75
     """
-    return _mean(_above(scores, threshold) == anomalous, weights)
+    return float((above(scores, threshold) == anomalous).mean())
 
 
-def accuracy_all_anomalous(anomalous: Bools, weights: Floats | None = None) -> float:
+def accuracy_all_anomalous(anomalous: Bools) -> float:
     """Accuracy of calling every image anomalous: what a detector must beat to be of any use.
 
     >>> accuracy_all_anomalous(np.array([False, True, True, True]))
     0.75
     """
-    return _mean(anomalous, weights)
+    return float(anomalous.mean())
 
 
-def improvement(scores: Floats, anomalous: Bools, threshold: Threshold, weights: Floats | None = None) -> float:
+def improvement(scores: Floats, anomalous: Bools, threshold: Threshold) -> float:
     """Accuracy gained over calling every image anomalous; below zero the detector does harm.
 
     >>> improvement(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
     0.25
     """
-    return accuracy(scores, anomalous, threshold, weights) - accuracy_all_anomalous(anomalous, weights)
+    return accuracy(scores, anomalous, threshold) - accuracy_all_anomalous(anomalous)
 
 
-def false_alarm_rate(scores: Floats, anomalous: Bools, threshold: Threshold, weights: Floats | None = None) -> float:
+def false_alarm_rate(scores: Floats, anomalous: Bools, threshold: Threshold) -> float:
     """Share of the normal images that are called anomalous.
 
     >>> false_alarm_rate(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
     0.5
     """
     _need(~anomalous, "normal")
-    return _mean(_above(scores, threshold)[~anomalous], None if weights is None else weights[~anomalous])
+    return float(above(scores, threshold)[~anomalous].mean())
 
 
-def detection_rate(scores: Floats, anomalous: Bools, threshold: Threshold, weights: Floats | None = None) -> float:
+def detection_rate(scores: Floats, anomalous: Bools, threshold: Threshold) -> float:
     """Share of the anomalous images that are called anomalous.
 
     >>> detection_rate(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
     1.0
     """
     _need(anomalous, "anomalous")
-    return _mean(_above(scores, threshold)[anomalous], None if weights is None else weights[anomalous])
+    return float(above(scores, threshold)[anomalous].mean())
 
 
 def measure_images(scores: Floats, anomalous: Bools, threshold: Threshold, seed: int = 0) -> Metrics:
@@ -358,14 +357,6 @@ def _accumulate(counts: Counts) -> Counts:  # (..., T) -> (..., T + 1)
 def _best(values: Floats, swept: Sweep) -> Best:
     place = int(values.argmax())
     return Best(float(values[place]), float(swept.thresholds[place]))
-
-
-def _above(scores: Floats, threshold: Threshold) -> Bools:
-    return np.asarray(scores, np.float64) > threshold  # a float32 array would round the threshold
-
-
-def _mean(values: Bools, weights: Floats | None) -> float:
-    return float(np.average(values, weights=weights))
 
 
 def _shift(estimate: Estimate, by: float) -> Estimate:

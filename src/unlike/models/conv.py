@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from unlike.errors import ConfigError
 from unlike.models.base import Autoencoder, ImageShape
-from unlike.models.blocks import check_strides, check_widths, doubling_convolutions, halving_convolutions
+from unlike.models.blocks import (
+    check_count_or_none,
+    check_strides,
+    check_widths,
+    doubling_convolutions,
+    halving_convolutions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +25,7 @@ class ConvConfig:
 
     def __post_init__(self) -> None:
         check_widths("widths", self.widths)
-        if self.bottleneck is not None and self.bottleneck < 1:
-            raise ConfigError(f"model.bottleneck: expected 1 or more, or none, came {self.bottleneck}")
+        check_count_or_none("bottleneck", self.bottleneck)
 
 
 class ConvAutoencoder(Autoencoder):

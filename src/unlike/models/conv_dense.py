@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unlike.config import check_range
 from unlike.models.base import Autoencoder, ImageShape
-from unlike.models.blocks import BatchNorm, check_strides, check_widths, linears
+from unlike.models.blocks import BatchNorm, check_count, check_strides, check_widths, linears
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class ConvDenseConfig:
 
     def __post_init__(self) -> None:
         check_widths("widths", self.widths)
-        check_widths("hidden", (self.hidden,))
-        check_widths("code", (self.code,))
+        check_count("hidden", self.hidden)
+        check_count("code", self.code)
         check_range("model.dropout", self.dropout, 0, 0.95)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from unlike.errors import ConfigError
 from unlike.models.base import ImageShape
-from unlike.models.blocks import check_widths
+from unlike.models.blocks import check_count
 from unlike.models.rebuilt import FeatureAutoencoder, RebuiltConfig
 
 
@@ -20,14 +20,14 @@ class FeatureAttentionConfig(RebuiltConfig):
     width: int = 128  # of the code and of the decoder, at each place
     depth: int = 2  # layers of the decoder
     heads: int = 8  # of each layer's attention
-    growth: int = 2  # how much wider the layers between are
+    growth: int = 2  # how many times as wide the layers between are
     dropout: float = 0.2  # on the way to the code, while it learns
     easy_share: float = 0.9  # of the places, those rebuilt best, that hardly teach any more
 
     def __post_init__(self) -> None:
         RebuiltConfig.__post_init__(self)
         for name in ("width", "depth", "heads", "growth"):
-            check_widths(name, (getattr(self, name),))
+            check_count(name, getattr(self, name))
         if self.width % self.heads:
             raise ConfigError(f"model.width: expected a multiple of model.heads, {self.heads}, came {self.width}")
 

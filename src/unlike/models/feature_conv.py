@@ -7,9 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from unlike.errors import ConfigError
 from unlike.models.base import ImageShape
-from unlike.models.blocks import BatchNorm, check_widths
+from unlike.models.blocks import check_count, check_count_or_none, check_widths, convolve
 from unlike.models.rebuilt import FeatureAutoencoder, RebuiltConfig
 
 
@@ -24,9 +23,8 @@ class FeatureConvConfig(RebuiltConfig):
     def __post_init__(self) -> None:
         RebuiltConfig.__post_init__(self)
         check_widths("widths", self.widths)
-        check_widths("code", (self.code,))
-        if self.bottleneck is not None and self.bottleneck < 1:
-            raise ConfigError(f"model.bottleneck: expected 1 or more, or none, came {self.bottleneck}")
+        check_count("code", self.code)
+        check_count_or_none("bottleneck", self.bottleneck)
 
 
 class ConvFeatureAutoencoder(FeatureAutoencoder):
@@ -41,9 +39,9 @@ class ConvFeatureAutoencoder(FeatureAutoencoder):
     def __init__(self, config: FeatureConvConfig, shape: ImageShape) -> None:
         super().__init__(config, shape)
         widths, grids = config.widths, [self.grid]
-        down = _convolve(self.width, widths[0], 1)
+        down = convolve(self.width, widths[0], 1)
         for inputs, outputs in pairwise(widths):
-            down += _convolve(inputs, outputs, 3, stride=2)
+            down += convolve(inputs, outputs, 3, stride=2)
             grids.append((-(-grids[-1][0] // 2), -(-grids[-1][1] // 2)))
         down += [nn.Conv2d(widths[-1], config.code, 1)]
         up: list[nn.Module] = [nn.Dropout(config.dropout)]
@@ -51,9 +49,9 @@ class ConvFeatureAutoencoder(FeatureAutoencoder):
             cells = config.code * grids[-1][0] * grids[-1][1]
             down += [nn.Flatten(), nn.Linear(cells, config.bottleneck), nn.Unflatten(1, (config.bottleneck, 1, 1))]
             up += [nn.Flatten(), nn.Linear(config.bottleneck, cells), nn.Unflatten(1, (config.code, *grids[-1]))]
-        up += _convolve(config.code, widths[-1], 1)
+        up += convolve(config.code, widths[-1], 1)
         for (inputs, outputs), grid in zip(pairwise(widths[::-1]), grids[-2::-1], strict=True):
-            up += [nn.Upsample(grid, mode="bilinear"), *_convolve(inputs, outputs, 3)]
+            up += [nn.Upsample(grid, mode="bilinear"), *convolve(inputs, outputs, 3)]
         self.encoder = nn.Sequential(*down)
         self.decoder = nn.Sequential(*up, nn.Conv2d(widths[0], self.width, 1))
 
@@ -62,8 +60,3 @@ class ConvFeatureAutoencoder(FeatureAutoencoder):
 
     def decode(self, code: Tensor) -> Tensor:  # (B, code, h / 2^n, w / 2^n)
         return self.decoder(code)  # type: ignore[no-any-return]  # (B, D, h, w)
-
-
-def _convolve(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return [convolution, BatchNorm(outputs), nn.ReLU(inplace=True)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlike.models.base import ImageShape
-from unlike.models.blocks import check_widths
+from unlike.models.blocks import check_count
 from unlike.models.rebuilt import FeatureAutoencoder, RebuiltConfig
 
 
@@ -22,7 +22,7 @@ class FeatureLinearConfig(RebuiltConfig):
 
     def __post_init__(self) -> None:
         RebuiltConfig.__post_init__(self)
-        check_widths("code", (self.code,))
+        check_count("code", self.code)
 
 
 class LinearFeatureAutoencoder(FeatureAutoencoder):

@@ -21,6 +21,7 @@ from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError, unknown
 from unlike.models.backbones import Stages, make_stages, weights_source
 from unlike.models.base import ImageShape, Model, Objective
+from unlike.models.blocks import check_count_or_none
 from unlike.models.keeping import KeptNetwork, keeping_now, unbuilt_of
 from unlike.models.runtimes import CHOICES, Frozen
 
@@ -34,15 +35,16 @@ class FeaturesConfig:
 
     backbone: str = "efficientnet-lite0"  # or the name of any timm network, such as resnet18
     pretrained: bool = True  # false: random weights, to see what pretrained ones are worth
-    stages: tuple[int, ...] | Literal["auto"] = "auto"  # as timm counts them; auto: of 8 and 16 pixels, or the middle
-    cell: int | Literal["auto"] = "auto"  # pixels across, of the grid all stages are brought to; auto: the finest's
+    # as timm counts them; auto: those with cells 8 and 16 pixels across, or half and three quarters of the way through
+    stages: tuple[int, ...] | Literal["auto"] = "auto"
+    cell: int | Literal["auto"] = "auto"  # pixels across, of the one grid of all stages; auto: the finest's
     averaging: int = 3  # cells of a stage across, over which it is averaged; 1 averages nothing
     border: str = "damp"  # damp: what an average lacks beyond the image counts as nothing; keep: it is not counted
     scale: str = "none"  # unit: each stage's features of a place have length 1, so all stages count alike
     dimensions: int | None = None  # random directions that the features of a place are reduced to; none keeps all
-    direction_seed: int = 0  # of that draw
-    fine: tuple[int, ...] = ()  # of the stages, looked at once more, and apart: not averaged, each of length 1
-    runtime: str = "auto"  # what runs it on a CPU: auto, the fastest installed, or torch, torchscript, ...
+    direction_seed: int = 0  # of the draw of those directions
+    fine: tuple[int, ...] = ()  # stages that are looked at once more, apart: not averaged, each of length 1
+    runtime: str = "auto"  # on a CPU: openvino, onnxruntime, torchscript or torch; auto: the fastest that is installed
 
     def __post_init__(self) -> None:
         if self.stages != "auto" and not self.stages:
@@ -52,8 +54,7 @@ class FeaturesConfig:
         check_range("model.averaging", self.averaging, 1, 99)
         if self.averaging % 2 == 0:
             raise ConfigError(f"model.averaging: expected an odd number, which has a middle, came {self.averaging}")
-        if self.dimensions is not None and self.dimensions < 1:
-            raise ConfigError(f"model.dimensions: expected 1 or more, or none, came {self.dimensions}")
+        check_count_or_none("dimensions", self.dimensions)
         check_range("model.direction_seed", self.direction_seed, 0, 2**63 - 1)
         for name, known in (("border", BORDERS), ("scale", SCALES), ("runtime", CHOICES)):
             if getattr(self, name) not in known:

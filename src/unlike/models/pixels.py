@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from unlike.errors import ConfigError
 from unlike.models.base import ImageShape, Model, Objective
+from unlike.models.blocks import check_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,7 @@ class PixelsConfig:
     side: int = 8  # of the grid of averages; an image that is smaller stays as it is
 
     def __post_init__(self) -> None:
-        if self.side < 1:
-            raise ConfigError(f"model.side: expected 1 or more, came {self.side}")
+        check_count("side", self.side)
 
 
 class Pixels(Model):

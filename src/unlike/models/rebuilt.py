@@ -28,7 +28,7 @@ class RebuiltConfig(FeaturesConfig):
     dropout: float = 0.0  # of the code, or on the way to it, while it learns: a noisy bottleneck
     groups: int = 1  # of neighbouring stages, each compared with its target by itself, and then averaged
     easy_share: float = 0.0  # of the places, those rebuilt best, that hardly teach any more
-    easy_gradient: float = 0.1  # what is left of their gradients
+    easy_gradient: float = 0.1  # what is left of the gradients of those places
 
     def __post_init__(self) -> None:
         FeaturesConfig.__post_init__(self)

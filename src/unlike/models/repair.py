@@ -13,7 +13,7 @@ from torch.nn import functional
 from unlike.config import check_range
 from unlike.errors import ConfigError
 from unlike.models.base import Autoencoder, ImageShape, Objective
-from unlike.models.blocks import BatchNorm, check_widths
+from unlike.models.blocks import check_widths, convolve
 
 CELL = 4  # pixels a side that are marked together
 POOL = 2  # cells a side of one position of the code
@@ -33,12 +33,8 @@ class MarksDefects(Protocol):
 class RepairConfig:
     """Sizes of a RepairNetwork."""
 
-    widths: tuple[int, ...] = (
-        16,
-        32,
-        48,
-        64,
-    )  # of each block; the first has a quarter of the side, each other half of that
+    # of each block; the first has a quarter of the side, each other half of the one before
+    widths: tuple[int, ...] = (16, 32, 48, 64)
     mark_weight: float = 1.0  # of the cross-entropy of the marks, beside the objective of the repaired image
 
     def __post_init__(self) -> None:
@@ -75,18 +71,18 @@ class RepairNetwork(Autoencoder):
         widths, pixels = config.widths, shape.channels * CELL**2
         self.multiple = CELL * max(POOL, 2 ** (len(widths) - 1))
         half = max(widths[0] // 2, 1)
-        self.stem = nn.Sequential(*_convolve(shape.channels, half, 5, 2), *_convolve(half, widths[0], 3, 2))
+        self.stem = nn.Sequential(*convolve(shape.channels, half, 5, 2), *convolve(half, widths[0], 3, 2))
         self.down = nn.ModuleList(
-            [nn.Sequential(*_convolve(a, b), *_convolve(b, b)) for a, b in pairwise((widths[0], *widths))]
+            [nn.Sequential(*convolve(a, b), *convolve(b, b)) for a, b in pairwise((widths[0], *widths))]
         )
         self.up = nn.ModuleList(
-            [nn.Sequential(*_convolve(a + b, b, 1), *_convolve(b, b)) for a, b in pairwise(widths[::-1])]
+            [nn.Sequential(*convolve(a + b, b, 1), *convolve(b, b)) for a, b in pairwise(widths[::-1])]
         )
         self.paint = nn.Conv2d(widths[0], pixels, 3, padding=1)
         nn.init.zeros_(self.paint.weight)  # what is not learned is left as it is
         assert self.paint.bias is not None
         nn.init.zeros_(self.paint.bias)
-        self.look = nn.Sequential(*_convolve(widths[0] + 2 * pixels, widths[0]), nn.Conv2d(widths[0], 1, 3, padding=1))
+        self.look = nn.Sequential(*convolve(widths[0] + 2 * pixels, widths[0]), nn.Conv2d(widths[0], 1, 3, padding=1))
 
     def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         code = self._view(images).code
@@ -140,11 +136,6 @@ class RepairNetwork(Autoencoder):
 
     def _crop(self, filled: Tensor) -> Tensor:
         return filled[..., : self.shape.height, : self.shape.width]
-
-
-def _convolve(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return [convolution, BatchNorm(outputs), nn.ReLU(inplace=True)]
 
 
 def _resize(grid: Tensor, height: int, width: int) -> Tensor:

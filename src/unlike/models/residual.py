@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from unlike.errors import ConfigError
 from unlike.models.base import Autoencoder, ImageShape
-from unlike.models.blocks import BatchNorm, check_strides, check_widths
+from unlike.models.blocks import BatchNorm, check_count, check_strides, check_widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class ResidualUNetConfig:
 
     def __post_init__(self) -> None:
         check_widths("widths", self.widths)
-        check_widths("bottleneck", (self.bottleneck,))
+        check_count("bottleneck", self.bottleneck)
 
 
 class ResidualUNet(Autoencoder):

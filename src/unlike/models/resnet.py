@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from unlike.models.base import Autoencoder, ImageShape
-from unlike.models.blocks import BatchNorm, check_widths, doubling_convolutions, linears
+from unlike.models.blocks import BatchNorm, check_count, check_widths, doubling_convolutions, linears
 
 FEATURES = 512  # that a ResNet-18 finds, averaged over the image
 CELL = 16  # pixels of the image across, for each cell of the grid that the decoder starts from: 4 x 4 for 64 x 64
@@ -24,7 +24,7 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         check_widths("hidden", self.hidden)
-        check_widths("code", (self.code,))
+        check_count("code", self.code)
         check_widths("decoder_hidden", self.decoder_hidden)
         check_widths("decoder_widths", self.decoder_widths)
 

@@ -332,7 +332,10 @@ RUNTIMES: dict[str, Compile] = {  # the fastest first
 CHOICES = ("auto", *RUNTIMES)
 KEPT_RUNTIME = "openvino"  # the one whose networks can be written down
 KEPT_FILES = ("network.xml", "network.bin", "expected.safetensors")
-PACKAGES = {"openvino": ("openvino", "unlike[fast]"), "onnxruntime": ("onnxruntime", "onnxruntime")}  # to install
+PACKAGES = {  # the module of a runtime, and what to install for it; torch's exporter needs onnx
+    "openvino": ("openvino", "unlike[fast]"),
+    "onnxruntime": ("onnxruntime", "onnx onnxruntime"),
+}
 
 
 def _in_blocks(run: Run, size: int) -> Run:

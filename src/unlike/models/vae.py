@@ -13,7 +13,7 @@ from unlike.config import check_range
 from unlike.errors import ConfigError
 from unlike.models.backbones import make_backbone
 from unlike.models.base import Autoencoder, ImageShape, Objective
-from unlike.models.blocks import BatchNorm, check_strides, check_widths, double
+from unlike.models.blocks import BatchNorm, check_count_or_none, check_strides, check_widths, double
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"leaky-relu": nn.LeakyReLU, "relu": nn.ReLU}
 LOG_VARIANCE_LIMIT = 10.0  # either way: standard deviations stay between 0.007 and 148
@@ -35,8 +35,7 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         check_widths("widths", self.widths)
-        if self.latent is not None and self.latent < 1:
-            raise ConfigError(f"model.latent: expected 1 or more, or none, came {self.latent}")
+        check_count_or_none("latent", self.latent)
         if self.latent is None and self.encoder != "conv":
             raise ConfigError(f"model.latent: none, a grid, needs encoder = 'conv', came {self.encoder!r}")
         if self.pretrained and self.encoder == "conv":

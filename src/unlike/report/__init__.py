@@ -7,8 +7,8 @@ from unlike.report.edits import edit_strips
 from unlike.report.extremes import score_extremes
 from unlike.report.folder import write_evaluation
 from unlike.report.histograms import score_spreads
-from unlike.report.latent import write_picture
 from unlike.report.page import write_report
+from unlike.report.pictures import write_picture
 from unlike.report.projection import project, projections
 from unlike.report.residuals import residual_page
 

@@ -11,7 +11,7 @@ from unlike.artifacts import write_file
 from unlike.evaluation.classes import classes_json
 from unlike.records import ClassEvaluation
 from unlike.report import figures, wording
-from unlike.report.page import MOST_NAMED, Picture, environment, settings_tables, signature
+from unlike.report.page import MOST_NAMED, Picture, draw_losses, environment, settings_tables, signature
 from unlike.report.wording import Caution
 
 VALIDATION = "They did not teach it, but they chose the best epoch, so that this figure flatters a little."
@@ -44,20 +44,15 @@ def render_classes(classifier: Describable, evaluation: ClassEvaluation) -> str:
         cautions=list(_cautions(evaluation)),
         confusion=Picture(figures.svg(figures.confusion(counts, classes)), alt),
         evaluation=evaluation,
-        losses=_losses(classifier.history_),
+        losses=draw_losses(classifier.history_, classifier.describe()["training"]["keep"])
+        if classifier.history_
+        else None,
         most_named=MOST_NAMED,
         rows=list(zip(classes, counts.sum(axis=1).tolist(), strict=True)),
         scope=f"{wording.count(images, part)} of {len(classes)} classes",
         settings=settings_tables(classifier.describe()),
         **signature(),
     )
-
-
-def _losses(history: Sequence[Mapping[str, Any]]) -> Picture | None:
-    if not history:
-        return None
-    text = f"Training and validation loss over {wording.count(len(history), 'epoch')}."
-    return Picture(figures.svg(figures.losses(history)), text)
 
 
 def _cautions(evaluation: ClassEvaluation) -> Iterator[Caution]:

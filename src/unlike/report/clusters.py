@@ -15,12 +15,10 @@ from matplotlib.figure import Figure
 
 from unlike.errors import DataError
 from unlike.records import Floats, printable
-from unlike.report.figures import ANOMALOUS, INK, NORMAL, WIDE, styled
+from unlike.report.figures import GROUPS, INK, WIDE, styled
 from unlike.report.wording import number, percent, shorten
 
 FACTORS = (0.1, 1.0, 10.0)
-COLOURS = (NORMAL, ANOMALOUS, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a7a00")  # Okabe & Ito, the yellow darker
-MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 MOST_POINTS = 3000  # drawn in a panel; all of them are clustered
 MOST_SIZES = 6  # printed below a panel
 
@@ -147,9 +145,9 @@ def _scatter(axes: Axes, panel: Clustering, places: Floats, drawn: Labels) -> No
     """The largest cluster first and palest, so that it covers no other."""
     for rank in range(len(panel.sizes)):
         rows = drawn[panel.labels[drawn] == rank]
-        colour, marker = COLOURS[rank % len(COLOURS)], MARKERS[rank % len(MARKERS)]
+        colour, _, _, marker = GROUPS[rank % len(GROUPS)]
         faint = 0.35 if rank == 0 else 0.7
-        named = shorten(printable(panel.names[rank]), 24) if rank < min(len(COLOURS), len(panel.names)) else None
+        named = shorten(printable(panel.names[rank]), 24) if rank < min(len(GROUPS), len(panel.names)) else None
         look: dict[str, Any] = {"s": 9, "c": colour, "marker": marker, "linewidths": 0, "alpha": faint, "label": named}
         axes.scatter(places[rows, 0], places[rows, 1], rasterized=True, **look)
     axes.set_title(panel.title)

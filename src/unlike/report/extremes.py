@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unlike.records import Explanation, Floats, Sample
+from unlike.records import Explanation, Sample
 from unlike.report.figures import ANOMALOUS, NORMAL, styled
 from unlike.report.gallery import colour_limit, colour_start, displayable, overlay, shades
 from unlike.report.tiles import LETTER, SOFT, sheet, tile, tile_height, title_width, write
@@ -21,7 +19,6 @@ TILE, GAP, APART, BETWEEN = 1.05, 0.05, 0.2, 0.4  # inches: a picture, beside it
 MARGIN, TITLE, HEADING, CAPTION = 0.18, 0.36, 0.28, 0.42  # inches that words take
 NOTE_LETTER, SHORTEST = 0.06, 6  # inches of a letter beside a name; letters of the name that stay
 MOST_BELOW = 3  # pairs that stand below each other; more of them make a square
-Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,21 +31,11 @@ class Shown:
     note: str = ""
 
 
-def both_ends(scores: Floats, most: int) -> tuple[Rows, Rows]:
-    """The rows of the `most` largest scores, the largest first, and of the smallest, the smallest first; none in both.
-
-    >>> both_ends(np.array([3.0, 1.0, 2.0]), most=2)
-    (array([0, 2]), array([1]))
-    """
-    order = np.argsort(scores, kind="stable")
-    top = min(most, (len(order) + 1) // 2)
-    return order[::-1][:top], order[: min(most, len(order) - top)]
-
-
 @styled
 def score_extremes(detectors: Sequence[Shown], title: str = "") -> Figure:
     """Show for each detector its largest and smallest scores: original beside reconstruction, or beside the map.
 
+    >>> import numpy as np
     >>> image = np.zeros((8, 8, 1), np.uint8)
     >>> strange = Explanation(Sample("a.png", anomalous=True), 0.5, image, np.ones((8, 8)), image)
     >>> figure = score_extremes([Shown("conv", [strange], [])])

@@ -11,7 +11,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,19 +22,41 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from unlike.records import Bools, Estimate, Floats, Metrics, printable
+from unlike.evaluation.metrics import pr_curve, roc_curve, sweep
+from unlike.records import Bools, Estimate, Floats, Metrics, Threshold, above, kept_epoch, printable
 from unlike.report.wording import interval, number, percent, shorten
 
 BINS = 50
 SHARP = 160  # dots per inch of a picture that is no SVG: a page shows 96
 NORMAL, ANOMALOUS, INK, QUIET = "#0072B2", "#D55E00", "#1a1a1a", "#767676"
-PALE = {NORMAL: "#cfe5f2", ANOMALOUS: "#fbe3d3", QUIET: "#ececec"}  # to fill with: browsers hatch no transparent area
 WIDE, NARROW = 7.0, 3.4  # inches: two thirds and a third of the page
 MOST_DOTS = 25  # rows of a chart; a table lists the rest
 MOST_CELLS = 30  # classes a side up to which a confusion matrix has numbers in its cells
 SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", NORMAL])  # from none to all
 COMPARED = {"detection_rate": "Detection rate", "auroc": "AUROC"}  # between groups
 HEAVY_TAIL = 15.0  # largest score over the median from which a logarithmic axis is easier to read
+
+
+class Look(NamedTuple):
+    """How one of several groups is drawn: what its colour tells, its hatch or its marker tells too."""
+
+    colour: str  # of marks, lines and edges
+    fill: str  # of areas; pale and not transparent, for browsers hatch no transparent area
+    hatch: str
+    marker: str
+
+
+GROUPS = (  # in order; Okabe & Ito's colours, of which no two look alike to the colour-blind
+    Look(NORMAL, "#cfe5f2", "", "o"),
+    Look(ANOMALOUS, "#fbe3d3", "/////", "^"),
+    Look("#009E73", "#d0ede4", ".....", "s"),
+    Look("#CC79A7", "#f6e3ed", "xxxxx", "D"),
+    Look("#E69F00", "#fbeccb", "-----", "v"),
+    Look("#56B4E9", "#ffffff", "\\\\\\\\\\", "P"),
+    Look(INK, "#ffffff", "++", "X"),
+)
+USUAL, ODD, *_ = GROUPS  # normal and anomalous images
+UNKNOWN = Look(QUIET, "#ececec", "", ".")  # of images that are in no group
 
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -65,11 +87,6 @@ STYLE: dict[str, Any] = {
 styled = style.context(STYLE, after_reset=True)
 
 
-def above(scores: Floats, threshold: float | Floats) -> Bools:
-    """(N,) which images are called anomalous, by one threshold or each by its own, in double precision, as by the detector."""
-    return np.asarray(scores, np.float64) > threshold
-
-
 @styled
 def score_histograms(
     scores: Floats, anomalous: Bools, threshold: float, calibration: Floats | None = None, quantity: str = "Score"
@@ -80,19 +97,17 @@ def score_histograms(
     >>> [axes.get_title(loc="left") for axes in figure.axes]
     ['Normal images (7)', 'Anomalous images (3)']
     """
-    groups = [("Normal images that set the threshold", calibration, QUIET, "")]
-    groups += [
-        ("Normal images", scores[~anomalous], NORMAL, ""),
-        ("Anomalous images", scores[anomalous], ANOMALOUS, "/////"),
+    groups = [
+        ("Normal images that set the threshold", calibration, UNKNOWN),
+        ("Normal images", scores[~anomalous], USUAL),
+        ("Anomalous images", scores[anomalous], ODD),
     ]
-    shown = [
-        (title, values, colour, hatch) for title, values, colour, hatch in groups if values is not None and len(values)
-    ]
-    edges, logarithmic = bin_edges(np.concatenate([values for _, values, _, _ in shown]), threshold)
+    shown = [(title, values, look) for title, values, look in groups if values is not None and len(values)]
+    edges, logarithmic = bin_edges(np.concatenate([values for _, values, _ in shown]), threshold)
     figure = Figure(figsize=(WIDE, 0.75 + 1.3 * len(shown)), layout="constrained")
     rows = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
-    for axes, (title, values, colour, hatch) in zip(rows, shown, strict=True):
-        _histogram(axes, values, edges, colour, hatch)
+    for axes, (title, values, look) in zip(rows, shown, strict=True):
+        _histogram(axes, values, edges, look)
         axes.set_title(f"{title} ({len(values):,})")
         _mark_threshold(axes, values, threshold)
     if logarithmic:
@@ -120,7 +135,7 @@ def bin_edges(values: Floats, threshold: float) -> tuple[Floats, bool]:
 
 
 @styled
-def roc(scores: Floats, anomalous: Bools, threshold: float | Floats) -> Figure:
+def roc(scores: Floats, anomalous: Bools, threshold: Threshold) -> Figure:
     """Show the detection rate that each rate of false alarms would buy, and the point the threshold chose.
 
     Where each image has a threshold of its own, (N,), the point may lie beside the curve, which is of one for all.
@@ -128,9 +143,7 @@ def roc(scores: Floats, anomalous: Bools, threshold: float | Floats) -> Figure:
     >>> roc(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 0, 1, 1], bool), threshold=2.5).axes[0].get_xlabel()
     'False-alarm rate'
     """
-    from sklearn.metrics import roc_curve
-
-    false_alarms, detected, _ = roc_curve(anomalous, scores)
+    false_alarms, detected = roc_curve(sweep(scores, anomalous))
     figure, axes = _square("ROC curve", "False-alarm rate", "Detection rate")
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1, label="guessing")
     axes.plot(false_alarms, detected, color=NORMAL, linewidth=1.8, label="this detector")
@@ -141,22 +154,20 @@ def roc(scores: Floats, anomalous: Bools, threshold: float | Floats) -> Figure:
 
 
 @styled
-def precision_recall(scores: Floats, anomalous: Bools, threshold: float | Floats) -> Figure:
+def precision_recall(scores: Floats, anomalous: Bools, threshold: Threshold) -> Figure:
     """Show the share of alarms that are right, for each share of anomalous images found.
 
     >>> figure = precision_recall(np.array([1.0, 2.0, 3.0]), np.array([0, 0, 1], bool), threshold=2.5)
     >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
     ('Detection rate (recall)', 'Share of alarms that are right (precision)')
     """
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(anomalous, scores, drop_intermediate=True)
+    recall, precision = pr_curve(sweep(scores, anomalous))
     figure, axes = _square(
         "Precision-recall curve", "Detection rate (recall)", "Share of alarms that are right (precision)"
     )
     share = float(anomalous.mean())
     axes.plot([0, 1], [share, share], color=QUIET, linestyle=":", linewidth=1, label="guessing")
-    axes.plot(recall, precision, color=NORMAL, linewidth=1.8, drawstyle="steps-post", label="this detector")
+    axes.plot(recall, precision, color=NORMAL, linewidth=1.8, drawstyle="steps-pre", label="this detector")
     alarms = above(scores, threshold)
     if alarms.any():
         _mark_point(axes, float(alarms[anomalous].mean()), float(anomalous[alarms].mean()))
@@ -165,8 +176,8 @@ def precision_recall(scores: Floats, anomalous: Bools, threshold: float | Floats
 
 
 @styled
-def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Show how the loss fell over the epochs, and which epoch was kept.
+def losses(history: Sequence[Mapping[str, Any]], keep: str = "validation") -> Figure:
+    """Show how the loss fell over the epochs, and which epoch was kept, by `training.keep`.
 
     >>> figure = losses([{"epoch": 1, "train": 0.5, "validation": 0.6, "learning_rate": 0.1}])
     >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
@@ -180,9 +191,8 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
     drawn += [
         _loss_line(axes, history, "validation", color=ANOMALOUS, linestyle="--", marker=marker, label="validation")
     ]
-    kept = kept_epoch(history)
-    if kept is not None:
-        axes.axvline(kept, color=INK, linewidth=0.8, linestyle="-.", label=f"kept: epoch {kept}")
+    if kept := kept_epoch(history, keep):
+        axes.axvline(kept["epoch"], color=INK, linewidth=0.8, linestyle="-.", label=f"kept: epoch {kept['epoch']:.0f}")
     values = np.concatenate(drawn)
     if len(values) and values.min() > 0 and values.max() / values.min() > HEAVY_TAIL:
         axes.set_yscale("log")
@@ -193,16 +203,6 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Figure:
     if len(values):
         axes.legend(loc="upper right")
     return figure
-
-
-def kept_epoch(history: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch of the lowest validation loss: its weights are what is used. None where nothing was validated.
-
-    >>> kept_epoch([{"epoch": 1, "validation": 0.6}, {"epoch": 2, "validation": 0.4}, {"epoch": 3, "validation": 0.5}])
-    2
-    """
-    steps = [step for step in history if _finite(step.get("validation"))]
-    return int(min(steps, key=lambda step: float(step["validation"]))["epoch"]) if steps else None
 
 
 def hardest_first(groups: Mapping[str, Metrics]) -> list[tuple[str, Metrics]]:
@@ -341,9 +341,9 @@ def jpeg(figure: Figure) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
 
 
-def _histogram(axes: Axes, values: Floats, edges: Floats, colour: str, hatch: str) -> None:
+def _histogram(axes: Axes, values: Floats, edges: Floats, look: Look) -> None:
     counts, _ = np.histogram(values, edges)
-    axes.stairs(counts, edges, fill=True, facecolor=PALE[colour], edgecolor=colour, linewidth=0.9, hatch=hatch)
+    axes.stairs(counts, edges, fill=True, facecolor=look.fill, edgecolor=look.colour, linewidth=0.9, hatch=look.hatch)
     axes.set_ylabel("Images")
     axes.set_ylim(0, counts.max() * 1.12)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))

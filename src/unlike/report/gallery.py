@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 
 from unlike.data.images import to_uint8
-from unlike.records import Evaluation, Explanation, Floats, Pixels, Sample
+from unlike.records import Evaluation, Explanation, Floats, Pixels, Rows, Sample
 from unlike.report.wording import count, number
 
 PER_SHELF = 4  # images of each kind that are shown
@@ -53,16 +53,27 @@ class Gallery:
     note: str  # how values became shades of grey
 
 
+def both_ends(scores: Floats, most: int) -> tuple[Rows, Rows]:
+    """The rows of the `most` largest scores, the largest first, and of the smallest, the smallest first; none in both.
+
+    >>> both_ends(np.array([3.0, 1.0, 2.0]), most=2)
+    (array([0, 2]), array([1]))
+    """
+    order = np.argsort(scores, kind="stable")
+    top = min(most, (len(order) + 1) // 2)
+    return order[::-1][:top], order[: min(most, len(order) - top)]
+
+
 def choose(evaluation: Evaluation) -> list[Shelf]:
     """Pick the rows worth a look: the strangest and plainest images, and the worst mistakes of each sort."""
     scores, anomalous = evaluation.scores.image, evaluation.anomalous
     order = np.argsort(scores, kind="stable")
     alarms = evaluation.alarms
-    top = min(PER_SHELF, (len(order) + 1) // 2)
+    largest, smallest = both_ends(scores, PER_SHELF)
     missed, false = order[(anomalous & ~alarms)[order]], order[(~anomalous & alarms)[order]][::-1]
     shelves = [
-        _shelf("Most unusual", "The highest scores, whatever the label.", order[::-1][:top]),
-        _shelf("Least unusual", "The lowest scores, whatever the label.", order[: min(PER_SHELF, len(order) - top)]),
+        _shelf("Most unusual", "The highest scores, whatever the label.", largest),
+        _shelf("Least unusual", "The lowest scores, whatever the label.", smallest),
     ]
     if anomalous.any():
         empty = "None: every anomalous image scores above the threshold."

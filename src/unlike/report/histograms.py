@@ -15,13 +15,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from unlike.errors import DataError
+from unlike.evaluation.metrics import auroc, sweep
 from unlike.records import Floats, Sample, printable
-from unlike.report.figures import ANOMALOUS, INK, NORMAL, PALE, QUIET, bin_edges, plain_log_ticks, styled
+from unlike.report.figures import INK, ODD, UNKNOWN, USUAL, bin_edges, plain_log_ticks, styled
 from unlike.report.wording import shorten
 
 WIDE, HIGH = 5.2, 1.75  # inches of a panel
 MOST_BELOW = 3  # panels that stand below each other; more of them stand in two columns
-LOOKS = {"normal": (NORMAL, ""), "anomalous": (ANOMALOUS, "////"), "no label": (QUIET, "")}
+LOOKS = {"normal": USUAL, "anomalous": ODD, "no label": UNKNOWN}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,10 +81,10 @@ def _draw_spread(axes: Axes, spread: Spread) -> None:
     edges, logarithmic = bin_edges(everything, everything[0] if spread.threshold is None else spread.threshold)
     tallest = 0
     for name, scores in spread.groups.items():
-        colour, hatch = LOOKS[name]
+        colour, fill, hatch, _ = LOOKS[name]
         counts, _ = np.histogram(scores, edges)
         tallest = max(tallest, int(counts.max()))
-        axes.stairs(counts, edges, fill=True, facecolor=PALE[colour], edgecolor=colour, hatch=hatch, linewidth=0)
+        axes.stairs(counts, edges, fill=True, facecolor=fill, edgecolor=colour, hatch=hatch, linewidth=0)
         outline = np.where(counts > 0, counts, np.nan)
         axes.stairs(outline, edges, color=colour, linewidth=1.1, zorder=3)  # in front of what another group fills
     if spread.threshold is not None:
@@ -103,19 +104,17 @@ def _measure(spread: Spread) -> str:
     normal, anomalous = (spread.groups.get(name, np.empty(0)) for name in ("normal", "anomalous"))
     if not (len(normal) and len(anomalous)):
         return spread.note
-    from sklearn.metrics import roc_auc_score
-
-    labels = np.repeat([0, 1], [len(normal), len(anomalous)])
-    figure = f"AUROC {roc_auc_score(labels, np.concatenate([normal, anomalous])):.3f}"
+    labels = np.repeat([False, True], [len(normal), len(anomalous)])
+    figure = f"AUROC {auroc(sweep(np.concatenate([normal, anomalous]), labels)):.3f}"
     return f"{spread.note} · {figure}" if spread.note else figure
 
 
 def _legend(groups: Mapping[str, Floats], *, marked: bool) -> list[Artist]:
     entries: list[Artist] = []
     for name, scores in groups.items():
-        colour, hatch = LOOKS[name]
+        colour, fill, hatch, _ = LOOKS[name]
         label = f"{name} ({len(scores):,})"
-        entries.append(Patch(facecolor=PALE[colour], edgecolor=colour, hatch=hatch, label=label))
+        entries.append(Patch(facecolor=fill, edgecolor=colour, hatch=hatch, label=label))
     return (
         [*entries, Line2D([], [], color=INK, linewidth=1.1, linestyle="--", label="threshold")] if marked else entries
     )

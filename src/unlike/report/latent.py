@@ -1,34 +1,27 @@
-"""The code space: some images as detectors see them, and the file that a picture of them becomes.
+"""The code space: some images as detectors see them.
 
-The pictures themselves are figures of `projection`, `edits`, `extremes`, `histograms` and `clusters`, which take arrays and
-records; `plates` makes them of what is here.
+The pictures of it are figures of `projection`, `edits`, `extremes`, `histograms` and `clusters`, which take arrays and
+records; `plates` makes them of what is here, and `pictures` files of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.figure import Figure
 
-from unlike.artifacts import check_writable, write_file
 from unlike.data.batches import stream
 from unlike.data.images import Frame
 from unlike.data.index import Index
-from unlike.errors import ConfigError, DataError, OutputError, none_usable
-from unlike.records import Codes, Explanation, Floats, Pixels, Sample, ScoredBatch, Unreadable
-from unlike.report.figures import SHARP, file_of, svg
-from unlike.report.tiles import SMALL_SIDE
+from unlike.errors import DataError, none_usable
+from unlike.records import Codes, Explanation, Floats, Pixels, Rows, Sample, ScoredBatch, Unreadable
 
-FORMATS = (".png", ".svg", ".html")
 MOST = 2000  # images of a picture: more dots say no more, and t-SNE takes a minute
 PART = 256  # images encoded at a time
+SMALL_SIDE = 64  # pixels of an image that stands beside a dot, or is compared pixel by pixel
 MOST_NUMBERS = 16_384  # of a code that is kept whole; a larger grid is averaged over its positions
-Rows = npt.NDArray[np.intp]
 Notify = Callable[[int, int], None]  # images done, of all
 
 
@@ -212,30 +205,3 @@ def _kind_of(sample: Sample) -> str:
     if not sample.anomalous:
         return "normal"
     return sample.kind or "anomalous"
-
-
-def check_picture(path: Path) -> None:
-    """Raise ConfigError or OutputError, before the work, unless a picture can be written as `path`."""
-    if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{path}: expected a name that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]} (-o)")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; choose another name with -o")
-    check_writable(path)
-
-
-def write_picture(figure: Figure, path: Path, title: str, words: str) -> None:
-    """Write a figure as a PNG, an SVG or a page, by the name's ending; a page also says what it shows, in `words`."""
-    suffix = path.suffix.lower()
-    if suffix == ".html":
-        content = _render_page(figure, title, words)
-    else:
-        content = file_of(figure, "png" if suffix == ".png" else "svg", dpi=SHARP, facecolor="white")
-    write_file(path, content)
-
-
-def _render_page(figure: Figure, title: str, words: str) -> bytes:
-    from unlike.report.page import Picture, environment, signature
-
-    template = environment().get_template("picture.html.j2")
-    page: str = template.render(title=title, words=words, picture=Picture(svg(figure), title), **signature())
-    return page.encode()

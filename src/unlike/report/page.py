@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 import unlike
 from unlike.artifacts import write_file
-from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample, printable
+from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample, above, kept_epoch, printable
 from unlike.report import codespace, figures, gallery, wording
 from unlike.report.latent import Encoder, Notify
 
@@ -29,9 +29,9 @@ KIND_COLUMNS = ("image.detection_rate", "image.auroc", "image.average_precision"
 CATEGORY_COLUMNS = (*KIND_COLUMNS, "image.false_alarm_rate", "image.accuracy", "image.improvement")
 SECTIONS = (
     ("Ranking, whatever the threshold", ("image.auroc", "image.average_precision")),
-    ("At the threshold", ("image.detection_rate", "image.false_alarm_rate", "image.precision", "image.f1")),
+    ("At the threshold", ("image.detection_rate", "image.false_alarm_rate")),
     ("Right and wrong", ("image.accuracy", "image.accuracy_all_anomalous", "image.improvement")),
-    ("Where in the image", ("pixel.auroc", "pixel.aupro", "pixel.average_precision")),
+    ("Where in the image", ("pixel.auroc", "pixel.aupro")),
 )
 PACKAGES = ("unlike", "numpy", "scikit-learn", "opencv-python-headless", "matplotlib")
 
@@ -47,6 +47,8 @@ class Describable(Protocol):
     def calibration_(self) -> Floats: ...  # (n,) scores of the held-out normal images
     @property
     def calibration_categories_(self) -> npt.NDArray[np.str_]: ...  # (n,) theirs
+    @property
+    def counts_(self) -> Mapping[str, int]: ...  # of the images of the fit, by what they were used for
     @property
     def history_(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
     def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
@@ -160,7 +162,7 @@ def _scope(evaluation: Evaluation) -> str:
 
 def _metric_sections(metrics: Metrics) -> Iterator[tuple[str, list[tuple[str, Estimate]]]]:
     """The figures under their headings, in the order of importance; oracle figures last."""
-    known = _by_key(metrics)
+    known = metrics.figures
     oracle = [key for key in known if wording.term(key).oracle]
     named = {key for _, keys in SECTIONS for key in keys} | set(oracle)
     sections = [*SECTIONS, ("More", tuple(key for key in known if key not in named)), ("Oracle", tuple(oracle))]
@@ -168,13 +170,6 @@ def _metric_sections(metrics: Metrics) -> Iterator[tuple[str, list[tuple[str, Es
         rows = [(key, known[key]) for key in keys if key in known]
         if rows:
             yield title, rows
-
-
-def _by_key(metrics: Metrics) -> dict[str, Estimate]:
-    """Every figure by its name in `metrics.json`: "image.auroc"."""
-    return {f"image.{key}": value for key, value in metrics.image.items()} | {
-        f"pixel.{key}": value for key, value in metrics.pixel.items()
-    }
 
 
 def _groups(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
@@ -185,7 +180,7 @@ def _groups(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     ways += [("Per kind of defect", "kind", kinds, KIND_COLUMNS)]  # false alarms and accuracy say nothing of a kind
     for title, noun, parts, keys in ways:
         if len(parts) > 1 or (parts and noun == "kind"):
-            known = {name: _by_key(metrics) for name, metrics in parts.items()}
+            known = {name: metrics.figures for name, metrics in parts.items()}
             yield {
                 "title": title,
                 "noun": noun,
@@ -230,10 +225,15 @@ def _curves(detector: Describable, evaluation: Evaluation) -> Iterator[Picture]:
             f"Precision-recall curve; {wording.percent(anomalous.mean())} of the images are anomalous.",
         )
     if detector.history_:
-        kept = figures.kept_epoch(detector.history_)
-        text = f"Training and validation loss over {len(detector.history_)} epochs; "
-        text += "nothing was validated." if kept is None else f"epoch {kept} was kept."
-        yield Picture(figures.svg(figures.losses(detector.history_)), text)
+        yield draw_losses(detector.history_, detector.describe()["training"]["keep"])
+
+
+def draw_losses(history: Sequence[Mapping[str, Any]], keep: str) -> Picture:
+    """How the loss fell, and which epoch's weights were kept."""
+    kept = kept_epoch(history, keep)
+    text = f"Training and validation loss over {wording.count(len(history), 'epoch')}; "
+    text += "nothing was validated." if kept is None else f"epoch {kept['epoch']:.0f} was kept."
+    return Picture(figures.svg(figures.losses(history, keep)), text)
 
 
 def _key(pictures: gallery.Gallery) -> Picture:
@@ -247,18 +247,15 @@ def _key(pictures: gallery.Gallery) -> Picture:
 
 def _threshold_facts(detector: Describable) -> dict[str, Any]:
     thresholds = dict(detector.thresholds_)
-    images = detector.describe().get("fitted", {}).get("images")
-    crosswise = isinstance(images, Mapping) and images.get("train") == images.get("calibration")
+    held_out, crosswise = "held out when the detector was fitted", "of the fit, each scored by what the others show"
     return {
-        "how": "of the fit, each scored by what the others show"
-        if crosswise
-        else "held out when the detector was fitted",
+        "how": held_out if detector.counts_["validation"] else crosswise,
         "value": thresholds.pop(""),
         "categories": thresholds,
         "held_out": Counter(detector.calibration_categories_.tolist()),
         "promised": detector.false_alarms_,
         "normals": len(detector.calibration_),
-        "above": int(figures.above(detector.calibration_, _lines(detector)).sum()),
+        "above": int(above(detector.calibration_, _lines(detector)).sum()),
     }
 
 

@@ -15,8 +15,8 @@ from unlike.data.index import Index
 from unlike.records import Codes, Pixels, Sample, Unreadable
 from unlike.report.clusters import alpha_sweep
 from unlike.report.edits import Edit, ElementEdit, Strip, check_elements, edit_strips, principal_edits
-from unlike.report.extremes import Shown, both_ends, score_extremes
-from unlike.report.gallery import displayable, shades
+from unlike.report.extremes import Shown, score_extremes
+from unlike.report.gallery import both_ends, displayable, shades
 from unlike.report.histograms import Spread, group_scores, score_spreads
 from unlike.report.latent import MOST, Encoder, Seen, View, draw_rows, keep_shared, kinds_of, small_frame, view_pixels
 from unlike.report.projection import (

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -21,7 +20,7 @@ from matplotlib.patches import Rectangle
 
 from unlike.errors import ConfigError, DataError, unknown
 from unlike.records import Floats, Pixels, printable
-from unlike.report.figures import ANOMALOUS, INK, NORMAL, QUIET, styled
+from unlike.report.figures import GROUPS, UNKNOWN, USUAL, Look, styled
 from unlike.report.wording import shorten
 
 SIDE = 3.5  # inches of a panel
@@ -32,10 +31,8 @@ INNER = (0.2, 0.8)  # where the dots are, within a panel; the ring of pictures i
 MOST_DRAWN = 400  # dots of a panel that an SVG draws one by one; more of them are one image, a fifth of the size
 PRINCIPAL = 50  # components of which t-SNE and UMAP measure distances: less noise, and quicker
 MOST_NUMBERS, CONDENSED = 2048, 256  # of a code that is clustered; what a larger one is condensed to
-LOOKS = {NORMAL: "o", ANOMALOUS: "^", "#009E73": "s", "#CC79A7": "D", "#E69F00": "v", "#56B4E9": "P", INK: "X"}
 UNLABELLED, OTHERS = "no label", "other kinds"
 STRANGENESS = LinearSegmentedColormap.from_list("strangeness", colormaps["plasma"](np.linspace(0, 0.86, 256)))
-Rows = npt.NDArray[np.intp]
 
 
 def _slots() -> Floats:
@@ -247,25 +244,25 @@ def unit_square(places: Floats) -> Floats:
     return np.asarray(np.where(span > 0, (places - low) / np.where(span > 0, span, 1), 0.5), np.float64)
 
 
-def choose_looks(kinds: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A colour and a marker for each kind: normal is blue and round; the most frequent others have one of their own.
+def choose_looks(kinds: Sequence[str]) -> dict[str, Look]:
+    """How each kind is drawn: normal is blue and round; the most frequent others have a look of their own.
 
-    >>> choose_looks(["normal", "bent", "bent", "no label"])
+    >>> {kind: (look.colour, look.marker) for kind, look in choose_looks(["normal", "bent", "bent", "no label"]).items()}
     {'normal': ('#0072B2', 'o'), 'no label': ('#767676', '.'), 'bent': ('#D55E00', '^')}
     """
     looks = {}
     if "normal" in kinds:
-        looks["normal"] = (NORMAL, LOOKS[NORMAL])
+        looks["normal"] = USUAL
     if UNLABELLED in kinds:
-        looks[UNLABELLED] = (QUIET, ".")
-    free = [(colour, marker) for colour, marker in LOOKS.items() if colour != NORMAL]
+        looks[UNLABELLED] = UNKNOWN
+    free = GROUPS[1:]  # all but that of normal images
     others = [kind for kind, _ in Counter(kinds).most_common() if kind not in looks]
     shown = others if len(others) <= len(free) else others[: len(free) - 1]
     looks |= dict(zip(shown, free, strict=False))
     return looks | dict.fromkeys(others[len(shown) :], free[-1])
 
 
-def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]], pictures: Mapping[int, Pixels]) -> None:
+def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, Look], pictures: Mapping[int, Pixels]) -> None:
     low, high = INNER if pictures else (0.04, 0.96)
     dots = low + (high - low) * unit_square(panel.projection.places)
     colours = _dot_colours(panel, looks)
@@ -285,7 +282,7 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]], 
         axes.set_ylabel(f"2nd component: {up}", fontsize=8.5, color="#555555")
 
 
-def _draw_dots(axes: Axes, dots: Floats, panel: Panel, looks: Mapping[str, tuple[str, str]]) -> None:
+def _draw_dots(axes: Axes, dots: Floats, panel: Panel, looks: Mapping[str, Look]) -> None:
     """The rare kinds on top; where colours are ranks, chance decides, so that neither end hides the other."""
     size = float(np.clip(6000 / len(dots), 7, 34))
     style: dict[str, Any] = {
@@ -303,14 +300,13 @@ def _draw_dots(axes: Axes, dots: Floats, panel: Panel, looks: Mapping[str, tuple
     kinds = np.array(panel.kinds)
     counts = Counter(panel.kinds)
     for kind in sorted(counts, key=lambda kind: (-counts[kind], kind != "normal")):
-        colour, marker = looks[kind]
         x, y = dots[kinds == kind].T
-        axes.scatter(x, y, c=colour, marker=marker, **style)
+        axes.scatter(x, y, c=looks[kind].colour, marker=looks[kind].marker, **style)
 
 
-def _dot_colours(panel: Panel, looks: Mapping[str, tuple[str, str]]) -> Sequence[object]:
+def _dot_colours(panel: Panel, looks: Mapping[str, Look]) -> Sequence[object]:
     if panel.kinds is not None:
-        return [looks[kind][0] for kind in panel.kinds]
+        return [looks[kind].colour for kind in panel.kinds]
     return list(STRANGENESS(_ranks(panel)))
 
 
@@ -332,7 +328,7 @@ def _draw_picture(axes: Axes, picture: Pixels, centre: Floats, dot: Floats, colo
     axes.add_patch(Rectangle((left, bottom), width, height, fill=False, edgecolor=colour, linewidth=1.4, zorder=5))
 
 
-def _explain_colours(figure: Figure, panels: Sequence[Panel], looks: Mapping[str, tuple[str, str]]) -> None:
+def _explain_colours(figure: Figure, panels: Sequence[Panel], looks: Mapping[str, Look]) -> None:
     look: dict[str, Any] = {"handletextpad": 0.3, "columnspacing": 1.4}
     by_kind = next((panel.kinds for panel in panels if panel.kinds is not None), None)
     if by_kind is not None:
@@ -347,11 +343,11 @@ def _dot(colour: Any, marker: str, label: str) -> Line2D:
     return Line2D([], [], linestyle="none", color=colour, marker=marker, markersize=6, label=label)
 
 
-def _legend(kinds: Sequence[str], looks: Mapping[str, tuple[str, str]]) -> list[Line2D]:
-    entries: dict[tuple[str, str], tuple[str, int]] = {}
+def _legend(kinds: Sequence[str], looks: Mapping[str, Look]) -> list[Line2D]:
+    entries: dict[Look, tuple[str, int]] = {}
     counts = Counter(kinds)
     for kind, look in looks.items():
         several = look in entries
         name = OTHERS if several else shorten(printable(kind), 24)
         entries[look] = (name, counts[kind] + (entries[look][1] if several else 0))
-    return [_dot(colour, marker, f"{name} ({count:,})") for (colour, marker), (name, count) in entries.items()]
+    return [_dot(look.colour, look.marker, f"{name} ({count:,})") for look, (name, count) in entries.items()]

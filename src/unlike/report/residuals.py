@@ -100,7 +100,7 @@ def hold_out(index: Index, frame: Frame, stages: Sequence[Stage], notify: Notify
     return HeldOut(tuple(samples), np.concatenate(residuals, axis=1), tuple(left_out), tuple(unreadable))
 
 
-def choose_examples(held_out: HeldOut, most: int = EXAMPLES) -> list[Sample]:
+def choose_examples(held_out: HeldOut) -> list[Sample]:
     """Typical images, normal ones first: of each group those whose residual in the first stage divides it evenly.
 
     Two stand at one and at two thirds of their group, so that nobody has picked what looks best.
@@ -113,7 +113,7 @@ def choose_examples(held_out: HeldOut, most: int = EXAMPLES) -> list[Sample]:
     for wanted in (False, True):
         rows = np.flatnonzero(held_out.anomalous == wanted)
         order = rows[np.argsort(held_out.residuals[0][rows], kind="stable")]
-        places = np.rint(np.linspace(0, len(order) - 1, most + 2)[1:-1]).astype(np.intp)
+        places = np.rint(np.linspace(0, len(order) - 1, EXAMPLES + 2)[1:-1]).astype(np.intp)
         chosen += [held_out.samples[row] for row in order[np.unique(places)]]
     return chosen
 

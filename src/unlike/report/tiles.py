@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +14,6 @@ from unlike.report.figures import INK
 
 SOFT = "#555555"
 LETTER = 0.078  # inches of a title's letter
-SMALL_SIDE = 64  # pixels of a thumbnail
 
 
 def sheet(width: float, height: float) -> tuple[Figure, Axes]:
@@ -54,19 +52,6 @@ def write(axes: Axes, text: str, x: float, y: float, **look: Any) -> None:
         return
     style: dict[str, Any] = {"color": INK, "fontsize": 8.5, "ha": "left", "va": "top"} | look
     axes.text(x, y, "\n".join(map(printable, text.split("\n"))), **style)
-
-
-def thumbnail(picture: Pixels) -> Pixels:
-    """A picture (H, W, 3) small enough to stand beside a dot.
-
-    >>> thumbnail(np.zeros((640, 320, 3), np.uint8)).shape
-    (64, 32, 3)
-    """
-    factor = SMALL_SIDE / max(picture.shape[:2])
-    if factor >= 1:
-        return picture
-    size = [max(1, round(side * factor)) for side in picture.shape[1::-1]]
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 
 
 def tile_height(width: float, images: Sequence[Pixels] | Pixels) -> float:

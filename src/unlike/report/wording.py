@@ -36,25 +36,26 @@ class Term:
     share: bool = False  # shown in percent
     oracle: bool = False  # its threshold was chosen on the test labels
 
+    @property
+    def title(self) -> str:
+        """The label, and a word of caution where a threshold was chosen on the test labels."""
+        return f"{self.label}{' (oracle)' * self.oracle}"
 
-TERMS = {
-    "image.detection_rate": Term("Detection rate", "Share of the anomalous images that score above the threshold.", share=True),
-    "image.false_alarm_rate": Term("False-alarm rate", "Share of the normal images that score above the threshold.", share=True),
-    "image.precision": Term("Precision", "Share of the alarms that are anomalous images, in this mix of images.", share=True),
-    "image.f1": Term("F1", "Harmonic mean of precision and detection rate at the threshold."),
-    "image.accuracy": Term("Accuracy", "Share of the images judged rightly at the threshold.", share=True),
-    "image.accuracy_all_anomalous": Term(
-        "Accuracy of calling all anomalous", "What no detector at all would reach on this mix of images.", share=True
-    ),
-    "image.improvement": Term("Improvement over that", "Accuracy minus the accuracy of calling all anomalous.", share=True),
+
+TERMS = {  # every figure that an evaluation has, in the order in which a person is told
     "image.auroc": Term("AUROC", "Chance that an anomalous image scores higher than a normal one; 0.5 is guessing, 1 is perfect."),
     "image.average_precision": Term("Average precision", "Area under the precision-recall curve; guessing gives the share of anomalous images."),
+    "image.detection_rate": Term("Detection rate", "Share of the anomalous images that score above the threshold.", share=True),
+    "image.false_alarm_rate": Term("False-alarm rate", "Share of the normal images that score above the threshold.", share=True),
+    "image.accuracy": Term("Accuracy", "Share of the images judged rightly at the threshold.", share=True),
+    "image.accuracy_all_anomalous": Term(
+        "Accuracy of calling all anomalous", "Share of the images judged rightly by calling all of them so.", share=True
+    ),
+    "image.improvement": Term("Improvement over that", "Accuracy minus the accuracy of calling all anomalous.", share=True),
     "image.f1_max": Term("Best F1", "Highest F1 of any threshold.", oracle=True),
     "image.accuracy_max": Term("Best accuracy", "Highest accuracy of any threshold.", share=True, oracle=True),
     "pixel.auroc": Term("Pixel AUROC", "Chance that a defective pixel has a higher map value than a normal one."),
     "pixel.aupro": Term("AUPRO", "Mean share of each defect region that is covered, over false-positive rates up to 30 %."),
-    "pixel.average_precision": Term("Pixel average precision", "Area under the precision-recall curve of pixels."),
-    "pixel.f1_max": Term("Best pixel F1", "Highest F1 of any threshold on the map.", oracle=True),
 }  # fmt: skip
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from unlike.errors import ConfigError, DataError
 from unlike.models import Model
-from unlike.records import Bools, Floats
+from unlike.records import Bools, Floats, Rows
 from unlike.scoring.base import Arrays, Scorer
 from unlike.scoring.moments import moments_of, whitening_of
-from unlike.scoring.remembered import Remembered, Rows
+from unlike.scoring.remembered import Remembered
 
 LEAST = 20  # images of a category that is learned by itself; those of rarer ones are learned together
 CONFUSED = 0.05  # share of a category that looks like another one, up to which the two are told apart
@@ -44,6 +44,7 @@ class Apart(Scorer):
         self.members = [make() for _ in parts]
         super().__init__(self.members[0].config)
         self.wants_held_out = self.members[0].wants_held_out
+        self.only_codes = self.members[0].only_codes
         self.places = np.arange(len(parts))  # of the parts as they were told to be: which member has learned each
         self.looks = torch.empty(0)  # (M, L) of normal images, whitened
         self.owners = torch.empty(0, dtype=torch.long)  # (M,) the part of each
@@ -73,7 +74,6 @@ class Apart(Scorer):
             self._learn_joined(model, batches, known, others, numbers, seed)
 
     def rescale(self, scores: Floats, peaks: Floats, numbers: Rows) -> tuple[Floats, Floats]:
-        """Choose the scales by the scores (n,) of held-out normal images, and bring these and their peaks to them."""
         owners = self.places[numbers]
         for part in range(len(self.members)):
             middle = float(np.median(scores[owners == part])) if (owners == part).any() else 0.0
@@ -178,7 +178,7 @@ class Apart(Scorer):
     ) -> None:
         """Learn again what is learned together after all."""
         old = (self.parts, self.members)
-        joined = [np.flatnonzero(self.places == place) for place in range(int(self.places.max()) + 1)]
+        joined = [np.flatnonzero(self.places == place).tolist() for place in range(int(self.places.max()) + 1)]
         self.parts = [tuple(name for part in parts for name in old[0][part]) for parts in joined]
         self.members = [old[1][parts[0]] if len(parts) == 1 else self._make() for parts in joined]
         self.owners = torch.from_numpy(self.places)[self.owners]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 from torch import Tensor
 
 from unlike.models import Model
+from unlike.records import Floats, Rows
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -22,6 +23,10 @@ class Scorer(ABC):
 
     Config: ClassVar[type[Any]]
     needs_held_out: bool = False  # False: where no model is trained, the held-out images teach too
+    only_codes: bool = False  # it asks a model for nothing but codes
+    parts: Sequence[
+        tuple[str, ...]
+    ] = ()  # the categories of each part that it learns by itself; none: it learns all as one
     wants_held_out: bool = False  # it uses them where there are some, but can `settle` by what they would have had
 
     def __init__(self, config: Any) -> None:
@@ -60,6 +65,13 @@ class Scorer(ABC):
     def settle(self, views: Tensor) -> Tensor:
         """Learn a scale from views (N, M, h, w) of normal images by scorers that had not seen them; their maps (N, h, w)."""
         return views[:, 0]
+
+    def rescale(self, scores: Floats, peaks: Floats, numbers: Rows) -> tuple[Floats, Floats]:  # noqa: ARG002
+        """Choose a scale for each part by the scores (n,) of held-out normal images, and bring these and their peaks to it.
+
+        `numbers` (n,) are the parts that the images are of. What has no parts leaves both as they are.
+        """
+        return scores, peaks
 
     def knows_left_out(self, count: int) -> bool:  # noqa: ARG002
         """Whether, having learned from so many images or more, it can tell `left_out` without learning again."""

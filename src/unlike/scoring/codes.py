@@ -32,11 +32,11 @@ SAMPLE_BYTES = 400_000_000  # of rows that are kept at most, whatever was asked 
 class CodeConfig:
     """Which view of a code is measured, and how it is made comparable first."""
 
-    code: Literal["grid", "vector", "mean"] = (
-        "grid"  # each position by itself, all in one row, or averaged over the grid
-    )
+    # what is one row of numbers: each position of the grid by itself, the whole grid as one vector, or its mean
+    code: Literal["grid", "vector", "mean"] = "grid"
     look: int | None = None  # which, from 0, of a model that looks twice (features with model.fine); none: both
-    scale: Literal["none", "standardise", "whiten"] = "none"  # the numbers of a row, by what normal images show
+    # how the numbers of a row are made comparable, by what normal images show
+    scale: Literal["none", "standardise", "whiten"] = "none"
     reduce: int | None = None  # principal components to keep, before anything else is learned
     per_category: bool = True  # several categories are learned apart; an image is held against the one it looks like
     unit: bool = False  # only where a row points to counts, not how far: contrast and complexity go
@@ -57,6 +57,7 @@ class CodeScorer(Scorer):
     """
 
     Config: ClassVar[type[Any]] = CodeConfig
+    only_codes = True
     keeps_rows: bool = True  # False: what `Moments` says of the rows is enough
     needs_covariance: bool = False
 
@@ -228,12 +229,24 @@ def check_varied(moments: Moments) -> None:
         )
 
 
+def check_counts(**counts: int) -> None:
+    """Raise ConfigError unless each setting of these names is 1 or more."""
+    for name, value in counts.items():
+        if value < 1:
+            raise ConfigError(f"scorer.{name}: expected 1 or more, came {value}")
+
+
 def check_enough(found: int, needed: int, what: str, setting: str) -> None:
     """Raise DataError where there are fewer codes than the parts that are wanted of them."""
     if found < needed:
         raise DataError(
             f"{needed} {what} need as many codes of normal images or more, came {found}; lower {setting} or add images"
         )
+
+
+def short_seed(seed: int) -> int:
+    """A seed as scikit-learn takes it: 32 bits."""
+    return seed % 2**32
 
 
 @contextlib.contextmanager
@@ -328,9 +341,11 @@ def check_width(width: int, config: CodeConfig, covariance: bool) -> None:
         )
 
 
-def check_components(components: float, name: str = "scorer.components") -> None:
+def check_components(components: float) -> None:
     """Raise ConfigError unless this is a number of components, or the share of variance that they should explain."""
     if isinstance(components, float) and components < 1:
-        check_range(name, components, 1e-6, 1)
+        check_range("scorer.components", components, 1e-6, 1)
     elif components < 1 or components != int(components):
-        raise ConfigError(f"{name}: expected a whole number, or a share of variance below 1, came {components}")
+        raise ConfigError(
+            f"scorer.components: expected a whole number, or a share of variance below 1, came {components}"
+        )

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlike.records import Floats
+from unlike.records import Floats, Rows
 from unlike.scoring.apart import Apart, learn
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
-from unlike.scoring.remembered import Remembered, Remembering, Rows
+from unlike.scoring.remembered import Remembered, Remembering
 
 
 @torch.inference_mode()

@@ -18,7 +18,6 @@ from unlike.config import from_mapping
 from unlike.errors import ConfigError, DataError, unknown
 from unlike.models import Model
 from unlike.scoring.base import Arrays, Scorer
-from unlike.scoring.codes import CodeScorer
 from unlike.scoring.remembered import Remembered
 
 LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
@@ -31,12 +30,13 @@ AS_THEY_ARE = (1.0, 2.0)  # levels that leave a scorer's values as they are
 class FusionConfig:
     """Which scorers, with what settings, and how they are put together."""
 
-    scorers: tuple[str, ...] = ("residual", "kmeans")  # one may come again: neighbours, and neighbours_fine
+    scorers: tuple[str, ...] = ("residual", "kmeans")  # one that comes again has a word after it: neighbours_fine
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by scorer: {kmeans = {clusters = 3}}
-    combine: Literal["mean", "geometric", "max"] = "mean"  # geometric: the mean of their logarithms
+    combine: Literal["mean", "geometric", "max"] = "mean"  # geometric: the mean of logarithms; max: the highest
     weights: tuple[float, ...] | None = None  # of the scorers in a mean, in their order; none: all alike
-    scale: Literal["levels", "line"] = "levels"  # of each: by the two levels, or by the first alone, in a straight line
-    per_category: bool = True  # as of scorers of codes, where all of them are such
+    # of each map, by held-out normal images: their median score becomes 1, and by levels what 19 in 20 stay below 2
+    scale: Literal["levels", "line"] = "levels"
+    per_category: bool = True  # several categories are learned apart, where all are scorers of codes
 
     def __post_init__(self) -> None:
         if len(self.scorers) < 2 or len(set(self.scorers)) < len(self.scorers) or "fusion" in map(_kind, self.scorers):
@@ -85,7 +85,7 @@ class FusionScorer(Scorer):
             kind(from_mapping(kind.Config, config.settings.get(name, {}), f"scorer.settings.{name}"))
             for name, kind in ((name, known[_kind(name, known)]) for name in config.scorers)
         ]
-        self.only_codes = all(isinstance(member, CodeScorer) for member in self.members)
+        self.only_codes = all(member.only_codes for member in self.members)
         self.needs_held_out = not self.only_codes
         self.levels: npt.NDArray[np.float64] = np.empty((0, 2))  # of each member
 
@@ -120,7 +120,7 @@ class FusionScorer(Scorer):
         return self._join(self.views(model, images))
 
     def views(self, model: Model, images: Tensor) -> Tensor:
-        wanted = [isinstance(member, CodeScorer) for member in self.members]
+        wanted = [member.only_codes for member in self.members]
         codes, known = model.encode(images) if any(wanted) else images, Remembered(model.looks)  # seen once for all
         maps = [
             member.maps(known, codes) if wants else member.maps(model, images)

@@ -24,7 +24,7 @@ from unlike.scoring.places import FEWEST_LEFT, halve, lengths_at, lengths_left_o
 class GaussianConfig(CodeConfig):
     """Whether each position of a grid has a Gaussian of its own, and how far few images are trusted."""
 
-    positions: Literal["pooled", "each"] = "pooled"  # each: for things that always lie the same way
+    positions: Literal["pooled", "each"] = "pooled"  # each by itself: for things that always lie the same way
     shrinkage: float | Literal["auto"] = "auto"  # of the covariance to a sphere; auto: Ledoit & Wolf's rule
 
     def __post_init__(self) -> None:

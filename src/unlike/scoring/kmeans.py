@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from unlike.config import check_range
-from unlike.errors import ConfigError
 from unlike.records import Floats
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, nearest, unconverged_allowed
+from unlike.scoring.codes import (
+    CodeConfig,
+    CodeScorer,
+    check_counts,
+    check_enough,
+    nearest,
+    short_seed,
+    unconverged_allowed,
+)
 from unlike.scoring.moments import Moments
 
 
@@ -19,7 +26,7 @@ from unlike.scoring.moments import Moments
 class KMeansConfig(CodeConfig):
     """Into how many clusters normal codes are put."""
 
-    clusters: int = 5
+    clusters: int = 5  # that normal codes are put into, each with a centre
     restarts: int = 10  # from other centres; the best is kept
 
     def __post_init__(self) -> None:
@@ -36,37 +43,38 @@ class KMeansScorer(CodeScorer):
     Config = KMeansConfig
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
+        check_enough(len(rows), self.config.clusters, "clusters", "scorer.clusters")
+        with unconverged_allowed():
+            return {"centres": np.asarray(self.clustering(seed).fit(rows).cluster_centers_, np.float32)}
+
+    def clustering(self, seed: int) -> Any:
+        """A clustering of scikit-learn's kind, that finds the centres."""
         from sklearn.cluster import MiniBatchKMeans
 
-        check_enough(len(rows), self.config.clusters, "clusters", "scorer.clusters")
         # a batch as large as threads make worthwhile; scikit-learn's own advice
-        clusters = MiniBatchKMeans(
-            self.config.clusters, batch_size=4096, n_init=self.config.restarts, random_state=_short(seed)
+        return MiniBatchKMeans(
+            self.config.clusters, batch_size=4096, n_init=self.config.restarts, random_state=short_seed(seed)
         )
-        with unconverged_allowed():
-            return {"centres": np.asarray(clusters.fit(rows).cluster_centers_, np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
         return nearest(rows, self.learned["centres"])[:, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EquilibriumConfig(CodeConfig):
+class EquilibriumConfig(KMeansConfig):
     """Into how many clusters normal codes are put, and how strongly centres repel each other."""
 
-    clusters: int = 5
-    restarts: int = 10  # from other centres; the best is kept
-    alpha: float | Literal["dvariance", "contrast"] = "contrast"  # see EquilibriumKMeans
-    variant: Literal["equilibrium", "softmax"] = "equilibrium"
+    # how sharply a code decides for its nearest centre; contrast finds a number for many dimensions, dvariance for few
+    alpha: float | Literal["dvariance", "contrast"] = "contrast"
+    variant: Literal["equilibrium", "softmax"] = "equilibrium"  # softmax: centres do not repel each other
 
     def __post_init__(self) -> None:
-        CodeConfig.__post_init__(self)
-        check_counts(clusters=self.clusters, restarts=self.restarts)
+        KMeansConfig.__post_init__(self)
         if not isinstance(self.alpha, str):
             check_range("scorer.alpha", self.alpha, 1e-12, 1e12)
 
 
-class EquilibriumScorer(CodeScorer):
+class EquilibriumScorer(KMeansScorer):
     """The distance to the nearest centre of equilibrium k-means, which leaves small clusters their own.
 
     Where normal images come in kinds, some of them rare, plain k-means gives the rare ones no centre, and they look
@@ -75,32 +83,14 @@ class EquilibriumScorer(CodeScorer):
 
     Config = EquilibriumConfig
 
-    def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
+    def clustering(self, seed: int) -> Any:
         from unlike.cluster import EquilibriumKMeans
 
         config = self.config
-        check_enough(len(rows), config.clusters, "clusters", "scorer.clusters")
-        clusters = EquilibriumKMeans(
+        return EquilibriumKMeans(
             config.clusters,
             alpha=config.alpha,
             variant=config.variant,
             n_init=config.restarts,
-            random_state=_short(seed),
+            random_state=short_seed(seed),
         )
-        with unconverged_allowed():
-            return {"centres": np.asarray(clusters.fit(rows).cluster_centers_, np.float32)}
-
-    def distances(self, rows: Tensor) -> Tensor:
-        return nearest(rows, self.learned["centres"])[:, 0]
-
-
-def check_counts(**counts: int) -> None:
-    """Raise ConfigError unless each setting of these names is 1 or more."""
-    for name, value in counts.items():
-        if value < 1:
-            raise ConfigError(f"scorer.{name}: expected 1 or more, came {value}")
-
-
-def _short(seed: int) -> int:
-    """A seed as scikit-learn takes it: 32 bits."""
-    return seed % 2**32

@@ -16,7 +16,7 @@ class MapConfig:
     """How a map is smoothed and reduced to one number."""
 
     blur_pixels: float = 0.0  # standard deviation of a Gaussian, in the map's pixels; 0 leaves the map as it is
-    reduction: Literal["mean", "max", "top"] = "mean"  # to the score: of all pixels, or of the highest top_share
+    reduction: Literal["mean", "max", "top"] = "mean"  # of a map to its score; top: the mean of the highest top_share
     top_share: float = 0.01  # of the pixels, where reduction is top
 
     def __post_init__(self) -> None:

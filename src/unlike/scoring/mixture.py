@@ -12,8 +12,7 @@ from torch import Tensor
 
 from unlike.config import check_range
 from unlike.records import Floats
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, unconverged_allowed
-from unlike.scoring.kmeans import check_counts
+from unlike.scoring.codes import CodeConfig, CodeScorer, check_counts, check_enough, short_seed, unconverged_allowed
 from unlike.scoring.moments import Moments
 
 
@@ -21,10 +20,10 @@ from unlike.scoring.moments import Moments
 class MixtureConfig(CodeConfig):
     """How many Gaussians there are, and what shapes they may have."""
 
-    components: int = 5
+    components: int = 5  # Gaussians of the mixture
     shape: Literal["full", "diagonal"] = "full"  # of each; diagonal has no correlations, and needs fewer images
     restarts: int = 3  # from other starts; the likeliest is kept
-    floor: float = 1e-3  # least variance of a component in any direction, of the mean variance of a number
+    floor: float = 1e-3  # least variance of a component in any direction, as a share of a number's mean variance
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
@@ -52,7 +51,11 @@ class MixtureScorer(CodeScorer):
         kind = "full" if config.shape == "full" else "diag"
         floor = config.floor * moments.variance / moments.width
         mixture = GaussianMixture(
-            config.components, covariance_type=kind, n_init=config.restarts, reg_covar=floor, random_state=seed % 2**32
+            config.components,
+            covariance_type=kind,
+            n_init=config.restarts,
+            reg_covar=floor,
+            random_state=short_seed(seed),
         )
         with unconverged_allowed():
             mixture.fit(rows.astype(np.float64))

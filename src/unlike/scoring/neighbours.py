@@ -13,7 +13,7 @@ from unlike.config import check_range
 from unlike.errors import ConfigError
 from unlike.models import Model
 from unlike.records import Floats
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_enough, check_width, nearest
+from unlike.scoring.codes import CodeConfig, CodeScorer, check_counts, check_enough, check_width, nearest
 from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whitening_of
 
 BATCH = 16  # images at once, where all are gone through
@@ -28,21 +28,20 @@ NARROW = 32  # numbers a code, while it is chosen or not: 128 choose no better, 
 class NeighboursConfig(CodeConfig):
     """How many normal codes are remembered, and how many of them are asked."""
 
-    neighbours: int = 1  # whose distances are averaged
-    share: float = 0.01  # of the codes to remember, within the bounds of
-    least: int = 2000  # codes, if there are so many, and
-    most: int = 10_000  # codes
-    candidates: int = 60_000  # random codes among which to choose
-    metric: Literal["euclidean", "mahalanobis"] = "euclidean"  # the latter: under the covariance of usual gaps,
+    neighbours: int = 1  # that are asked; their distances are averaged
+    share: float = 0.01  # of the codes that are remembered, within least and most
+    least: int = 2000  # codes that are remembered at least, if there are so many
+    most: int = 10_000  # codes that are remembered at most
+    candidates: int = 60_000  # codes drawn at random, among which those are chosen
+    # mahalanobis: under the covariance of the gaps between normal codes and their nearest: what usually differs counts less
+    metric: Literal["euclidean", "mahalanobis"] = "euclidean"
     shrinkage: float | Literal["auto"] = 0.1  # of that covariance to a sphere; euclidean has no use for it
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)
         check_shrinkage(self.shrinkage)
         check_range("scorer.share", self.share, 1e-9, 1)
-        for name in ("neighbours", "least", "most", "candidates"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"scorer.{name}: expected 1 or more, came {getattr(self, name)}")
+        check_counts(neighbours=self.neighbours, least=self.least, most=self.most, candidates=self.candidates)
         if self.least > self.most:
             raise ConfigError(f"scorer.least: expected no more than scorer.most, {self.most}, came {self.least}")
 

@@ -40,13 +40,13 @@ BATCH = 16  # images at once, where all are gone through
 class PCAConfig(CodeConfig):
     """How many directions count as normal, and how the rest is measured."""
 
-    # kept; below 1, as many as explain that share of the variance. Of whole images none is kept or left out altogether:
-    # each is kept in part, so that together they count as so many, or explain that share
+    # principal components that are kept; below 1, as many as explain that share of the variance. Of whole images none is
+    # kept or left out altogether: each is kept in part, so that together they count as so many, or explain that share
     components: int | float = 0.95
-    # how the rest is measured: squared (error), as a length (euclidean), or squared over variances (mahalanobis); of whole
-    # images euclidean is a length at each place, and whitened the same under what is usually left there
+    # of what is left: squared (error), as a length (euclidean), or squared over variances (mahalanobis); of whole images
+    # (code = vector) euclidean is a length at each place, and whitened the same under what is usually left there
     distance: Literal["error", "euclidean", "mahalanobis", "whitened"] = "error"
-    shrinkage: float | Literal["auto"] = 0.2  # of what is left at a place to a sphere; whitened alone has a use for it
+    shrinkage: float | Literal["auto"] = 0.2  # of a place's covariance to a sphere; whitened alone has a use for it
 
     def __post_init__(self) -> None:
         CodeConfig.__post_init__(self)

@@ -84,8 +84,10 @@ def lengths_left_out(
     for block in blocks(flat.shape[2], max(count, width)):
         plain, matrix, size = flat[:, :, block].permute(2, 0, 1), whitening[block], sizes[block, None]  # (p, N, D)
         own, shared = plain[:, chosen], rest.T @ plain
+        # without an image: S' = S - own shared' - shared own' + total own own', and its trace, of one image less
         changed = total * own.square().sum(dim=2) - 2 * (own * shared).sum(dim=2)
         without = (count * size + changed / width).clamp_min(0) / (count - 1)
+        # own' C'^-1 own, from the three products of own and shared under C^-1 (Woodbury)
         own, shared = own @ matrix, shared @ matrix
         length, both, spread = (fewer * (a * b).sum(dim=2) for a, b in ((own, own), (own, shared), (shared, shared)))
         cross, apart = 1 - share * both, total - share * spread
@@ -93,6 +95,7 @@ def lengths_left_out(
         of_own = 1 - share * (apart * length - cross * both) / determinant
         of_shared = share * length / determinant
         squared = (of_own * length + of_shared * both).clamp_min(torch.finfo(length.dtype).tiny)
+        # the sphere shrinks as the trace does: the bound
         solved = (of_own[..., None] * own + of_shared[..., None] * shared) @ matrix.mT
         sphere = radius(size, size)
         by_sphere = (fewer * sphere * solved.square().sum(dim=2) / squared).clamp(0, 1)

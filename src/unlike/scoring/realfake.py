@@ -28,16 +28,16 @@ class RealFakeConfig:
     noise: Literal["gaussian", "uniform"] = "gaussian"  # added to the codes of training images
     noise_size: float = 1.0  # standard deviation, in standard deviations of each element of the code
     widths: tuple[int, ...] = (16, 32, 64)  # of the classifier's blocks; each halves the image
-    steps: int = 400  # of training
+    steps: int = 400  # of the classifier's training
     batch_size: int = 64  # half of it real, half fake
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # of the classifier
 
     def __post_init__(self) -> None:
         check_range("scorer.noise_size", self.noise_size, 1e-6, 1e3)
         check_range("scorer.learning_rate", self.learning_rate, 1e-9, 10)
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < (2 if name == "batch_size" else 1):
-                raise ConfigError(f"scorer.{name}: expected more, came {getattr(self, name)}")
+        for name, least in (("steps", 1), ("batch_size", 2)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"scorer.{name}: expected {least} or more, came {getattr(self, name)}")
         if not self.widths or min(self.widths) < 1:
             raise ConfigError(f"scorer.widths: expected one width or more, each 1 or more, came {list(self.widths)}")
 

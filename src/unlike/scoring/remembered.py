@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unlike.models import ImageShape, Model, Objective
+from unlike.records import Rows
 
-Rows = npt.NDArray[np.intp]
 OVERHEAD = 600  # bytes of a tensor that is remembered, beside its numbers
 
 
@@ -51,6 +49,7 @@ class Recalling:
 
     Whoever goes through the same rows again finds the first of them known, and the rest is looked up anew.
 
+    >>> import numpy as np
     >>> asked = []
     >>> look = lambda rows: (asked.append(len(rows)) or torch.zeros(len(rows), 2, 1, 1) for _ in range(1))
     >>> codes = Recalling(look, most_bytes=1900)

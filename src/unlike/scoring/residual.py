@@ -31,8 +31,9 @@ LEAST_USUAL = 0.1  # of the mean over all positions: no position's usual residua
 class ResidualConfig:
     """How a reconstruction is compared with its target."""
 
-    difference: str = "squared"  # or absolute, charbonnier, ssim, cosine
-    scale: Literal["none", "channel", "whitened"] = "none"  # of the difference, by that of held-out normal images
+    difference: str = "squared"  # squared, absolute, charbonnier, ssim or cosine
+    # channel: each is divided by its spread over held-out normal images; whitened: correlations are taken apart as well
+    scale: Literal["none", "channel", "whitened"] = "none"
     positions: Literal["pooled", "each"] = "pooled"  # each: divided by what is usual there in held-out normal images
 
     def __post_init__(self) -> None:

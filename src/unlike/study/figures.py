@@ -12,18 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from unlike.records import Estimate, Floats, printable
-from unlike.report.figures import ANOMALOUS, HEAVY_TAIL, INK, NARROW, NORMAL, PALE, SHARES, WIDE, styled
+from unlike.report.figures import ANOMALOUS, GROUPS, HEAVY_TAIL, INK, NARROW, NORMAL, SHARES, USUAL, WIDE, styled
 from unlike.report.wording import interval, shorten
 
-LOOKS = (  # line, filling and hatch of up to six groups (Okabe & Ito, 2008); browsers hatch no transparent area
-    ("#0072B2", "#cfe5f2", ""),
-    ("#D55E00", "#fbe3d3", "/////"),
-    ("#009E73", "#d0ede4", "....."),
-    ("#CC79A7", "#f6e3ed", "xxxxx"),
-    ("#9a6a00", "#fbeccb", "-----"),
-    ("#3b8fc0", "#ffffff", "\\\\\\\\\\"),
-)
-MARKERS = "os^DvP"
 MOST_BARS, MOST_PANELS = 40, 9
 WIDE_RANGE = 8.0  # highest over lowest value of a setting from which a logarithmic axis is easier to read
 LETTERS = 34  # of a label
@@ -40,7 +31,7 @@ def bars(estimates: Mapping[str, Estimate], runs: Mapping[str, Sequence[float]],
     figure = Figure(figsize=(WIDE, 0.75 + 0.34 * len(shown)), layout="constrained")
     axes = figure.subplots()
     for row, (name, estimate) in enumerate(shown.items()):
-        axes.barh(row, estimate.value, height=0.62, color=PALE[NORMAL], edgecolor=NORMAL, linewidth=0.9)
+        axes.barh(row, estimate.value, height=0.62, color=USUAL.fill, edgecolor=USUAL.colour, linewidth=0.9)
         if bounds := interval(estimate):
             axes.plot(bounds, [row, row], color=INK, linewidth=1.4, solid_capstyle="butt", marker="|", markersize=7)
         values = list(runs.get(name, ()))
@@ -64,17 +55,17 @@ def grouped_bars(groups: Mapping[str, Mapping[str, Estimate]], label: str) -> Fi
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['joint', 'separate']
     """
-    arms = list(dict.fromkeys(arm for estimates in groups.values() for arm in estimates))[: len(LOOKS)]
+    arms = list(dict.fromkeys(arm for estimates in groups.values() for arm in estimates))[: len(GROUPS)]
     height = 0.8 / len(arms)
     figure = Figure(figsize=(WIDE, 1.1 + 0.2 * len(arms) * len(groups) + 0.15 * len(groups)), layout="constrained")
     axes = figure.subplots()
     for place, arm in enumerate(arms):
-        colour, filling, hatch = LOOKS[place]
+        colour, fill, hatch, _ = GROUPS[place]
         for row, estimates in enumerate(groups.values()):
             if arm not in estimates:
                 continue
             y = row + (place - (len(arms) - 1) / 2) * height
-            look: dict[str, Any] = {"color": filling, "edgecolor": colour, "hatch": hatch, "linewidth": 0.9}
+            look: dict[str, Any] = {"color": fill, "edgecolor": colour, "hatch": hatch, "linewidth": 0.9}
             named: dict[str, Any] = (
                 {"label": shorten(printable(arm), LETTERS)} if row == 0 or arm not in _first(groups) else {}
             )
@@ -126,9 +117,8 @@ def sensitivity(lines: Mapping[str, Sequence[tuple[float, float]]], setting: str
     """
     figure = Figure(figsize=(WIDE * 0.72, NARROW), layout="constrained")
     axes = figure.subplots()
-    shown = list(lines.items())[: len(LOOKS)]
-    for place, (name, points) in enumerate(shown):
-        colour, marker = LOOKS[place][0], MARKERS[place]
+    shown = list(lines.items())[: len(GROUPS)]
+    for (name, points), (colour, _, _, marker) in zip(shown, GROUPS, strict=False):
         across, up = np.array(sorted(points)).T
         axes.plot(across, up, linestyle="none", marker=marker, markersize=4.5, color=colour, markerfacecolor="white")
         places = np.unique(across)
@@ -189,7 +179,8 @@ def scatters(points: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
         groups, sizes = np.unique(places[:, 2], return_counts=True)
         for number, group in enumerate(groups):
             chosen = places[places[:, 2] == group]
-            look: dict[str, Any] = {"color": LOOKS[number % 6][0], "marker": MARKERS[number % 6], "markersize": 2.6}
+            colour, _, _, marker = GROUPS[number % len(GROUPS)]
+            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 2.6}
             axes.plot(chosen[:, 0], chosen[:, 1], linestyle="none", alpha=0.75, **look)
         axes.set_title(shorten(printable(name), 30), fontsize=9)
         sizes_text = " : ".join(map(str, sorted(sizes.tolist(), reverse=True)))

@@ -275,11 +275,11 @@ def make_plan(source: Mapping[str, Any], base: Path, path: str = "the plan") -> 
     budget = from_mapping(Budget, parts.get("budget", {}), "budget")
     vary = {name: _read_values(name, value) for name, value in _flatten(parts.get("vary", {}), "vary").items()}
     named = tuple(_read_named(parts.get("cell", [])))
-    if (missing := outline.sampler != "grid" and budget.trials is None) or not (vary or named):
+    if outline.sampler != "grid" and budget.trials is None:
+        raise ConfigError(f"{path}: the sampler {outline.sampler!r} needs budget.trials, how many settings to draw")
+    if not (vary or named):
         raise ConfigError(
-            f"{path}: the sampler {outline.sampler!r} needs budget.trials, how many settings to draw"
-            if missing
-            else f"{path}: nothing varies; expected [vary] with lists of values, or [[cell]] with names and settings"
+            f"{path}: nothing varies; expected [vary] with lists of values, or [[cell]] with names and settings"
         )
     for name, values in vary.items():
         if outline.sampler == "grid" and isinstance(values, Range):

@@ -238,9 +238,3 @@ def _written(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def by_state(results: Sequence[Result]) -> Mapping[str, int]:
-    """How many runs are done, and how many failed."""
-    failed = sum(bool(result.error) for result in results)
-    return {"done": len(results) - failed, "failed": failed}

@@ -54,8 +54,7 @@ def word(metric: str) -> Word:
     if name in WORDS:
         return WORDS[name]
     if name in TERMS:
-        known = term(name)
-        return Word(f"{known.label}{' (oracle)' * known.oracle}", share=known.share)
+        return Word(term(name).title, share=term(name).share)
     return Word(name.replace("_", " ").replace(".", " "), -math.inf, math.inf)
 
 

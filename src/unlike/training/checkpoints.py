@@ -28,7 +28,7 @@ class Checkpoint:
     """
 
     path: Path
-    fingerprint: str  # of the settings and the images: another training's state is refused
+    fingerprint: str  # of settings, images and versions: another training's state is refused
     wait_seconds: float = 1.0  # until it is worth saving; after that, what the last save cost decides
     _saved_at: float = field(default_factory=time.monotonic, init=False)
 
@@ -57,7 +57,7 @@ class Checkpoint:
             raise ArtifactError(f"{self.path}: is damaged; fit again without --resume") from None
         if metadata["fingerprint"] != self.fingerprint:
             raise ConfigError(
-                f"{self.path}: belongs to a fit with other settings or images; repeat the same command with --resume, "
+                f"{self.path}: belongs to a fit with other settings, images or versions; repeat the same command with --resume, "
                 "or fit anew without it"
             )
         return dict(_put_tensors(skeleton, tensors))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlike.config import check_range
-from unlike.data.split import Codes
+from unlike.data.split import Labels
 from unlike.errors import ConfigError
 from unlike.models.base import Autoencoder, Model, Objective
 
@@ -20,7 +20,7 @@ from unlike.models.base import Autoencoder, Model, Objective
 class FinetuneConfig:
     """What is fine-tuned, and what for."""
 
-    reconstruction_weight: float | Literal["auto"] = "auto"  # of the model's own loss; auto: 1, or 0 if no use
+    reconstruction_weight: float | Literal["auto"] = "auto"  # of the model's own loss; auto: 1, or 0 where it is no use
     label_weight: float = 1.0  # of the cross-entropy
     class_weights: Literal["none", "balanced"] = "none"  # balanced: rare classes count as much as others
     freeze_encoder: bool = False  # true: only the head learns
@@ -99,7 +99,7 @@ class LabelModel(Model):
             loss = loss + self.reconstruction_weight * self.model.loss(images, objective, clean)
         return loss
 
-    def balance(self, codes: Codes) -> None:
+    def balance(self, codes: Labels) -> None:
         """Weigh the classes of the training images, (n,), so that each counts alike, and the mean image 1."""
         counts = np.bincount(codes, minlength=len(self.class_weights))
         self.class_weights.copy_(torch.from_numpy(len(codes) / (len(counts) * counts)))

@@ -10,23 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unlike.allocation import kept_memory
 from unlike.data.augment import AugmentConfig, augment
-from unlike.data.batches import ImageSet, Rows
+from unlike.data.batches import ImageSet
 from unlike.data.defects import add_defects
 from unlike.data.randomness import isolated_randomness
-from unlike.data.split import Split
+from unlike.data.split import Labels, Split
 from unlike.data.tensors import to_tensor
 from unlike.errors import ConfigError, DataError
 from unlike.models.base import Model
 from unlike.models.measures import OBJECTIVES
 from unlike.models.runtimes import build_parts
-from unlike.records import Bools, Pixels
+from unlike.records import Bools, Pixels, Rows
 from unlike.training.checkpoints import Checkpoint, State, copy_weights
 from unlike.training.corruption import spoil
 from unlike.training.schedules import OPTIMISERS, SCHEDULES
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 History = list[dict[str, float]]
 Notify = Callable[[int, int, dict[str, float]], None]  # epoch from 1, epochs, its row of the history
-Labels = npt.NDArray[np.intp]  # (N,) of all images, not only of those that train
 
 
 @kept_memory()
@@ -56,11 +54,11 @@ def train(
     resume: bool = False,
     notify: Notify | None = None,
 ) -> History:
-    """Train on `split.train` and leave in `model` the weights that were best on `split.validation`.
+    """Train on `split.train` and leave in `model` the weights that `config.keep` names: as a rule the best on `split.validation`.
 
     Returns one row an epoch: epoch, train and validation loss, learning_rate. With a checkpoint, the state is kept on
     disk after each epoch, and `resume` goes on from there to the same result as a training that was never stopped.
-    `labels`, one for each of `images`, go to the loss of a model that learns from labels.
+    `labels`, one for each of `images` (not only of those that train), go to the loss of a model that learns from labels.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         model.eval()
@@ -208,9 +206,13 @@ class _Run:
         rate = float(self.optimiser.param_groups[0]["lr"])
         row = {"epoch": epoch, "train": train_loss, "validation": validation_loss, "learning_rate": rate}
         self.history.append(row)
-        if self.config.keep == "last" or row[self.config.keep] < self.best_loss:
-            self.best, self.best_epoch = copy_weights(self.model), epoch
-            self.best_loss = row.get(self.config.keep, validation_loss)
+        last = self.config.keep == "last"
+        loss = row["validation" if last else self.config.keep]
+        better = loss < self.best_loss
+        if better:
+            self.best_epoch, self.best_loss = epoch, loss
+        if better or last:
+            self.best = copy_weights(self.model)
         return row
 
     def state(self) -> State:

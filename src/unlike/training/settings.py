@@ -24,20 +24,23 @@ class TrainingConfig:
     epochs: int | Literal["auto"] = "auto"  # passes over the images; auto: some 1,500 steps, 10 to 300 epochs
     batch_size: int | Literal["auto"] = "auto"  # images a step, over all processes; auto: 128, fewer for small sets
     accumulate: int = 1  # parts in which a batch is taken, one after the other, where memory is short
-    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"  # or adam, sgd
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"  # how weights follow gradients
     learning_rate: float = 1e-3  # the highest of the schedule
     momentum: float = 0.9  # of sgd
     weight_decay: float = 0.0  # pull of the weights towards zero
     clip_norm: float | None = None  # longest gradient that is followed as it is; none: any
-    schedule: Literal["one-cycle", "cosine", "constant", "plateau"] = "one-cycle"  # or cosine, constant, plateau
+    schedule: Literal["one-cycle", "cosine", "constant", "plateau"] = "one-cycle"  # of the learning rate
     t_max: int | None = None  # epochs of half a cosine; none: all
     objective: str = "squared"  # what is lowered: squared, absolute, charbonnier, ssim, ms-ssim, cosine, frequency
-    initialisation: str = "default"  # of the weights; kaiming-xavier: as for VAEs on products
-    keep: Literal["validation", "train", "last"] = "validation"  # which weights: of the lowest such loss, or the last
+    initialisation: str = "default"  # of new weights: default, or kaiming-xavier, as for VAEs on products
+    # whose weights are kept: those of the epoch with the lowest loss of these images, or of the last
+    keep: Literal["validation", "train", "last"] = "validation"
     patience: int | None = None  # stop after this many epochs without a better loss; none: never
-    precision: Literal["32", "auto", "bf16", "16"] = "32"  # the last two mixed; auto: bf16 where the device has it
+    # bits of a number; bf16 and 16 are mixed with 32, faster on some devices; auto: bf16 where the device gains by it
+    precision: Literal["32", "auto", "bf16", "16"] = "32"
     compile: bool = False  # by torch.compile: slow to start, then faster on some devices
-    processes: int | Literal["auto"] = 1  # on this machine; torchrun overrides it
+    # that share each batch, on this machine; auto: one for each GPU; what torchrun was told goes before it
+    processes: int | Literal["auto"] = 1
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "processes", "patience", "t_max"):
@@ -77,8 +80,8 @@ class CorruptionConfig:
     hole_share: float = 0.0  # of the image that is hidden by grey squares (inpainting)
     hole_pixels: int = 8  # side of a square
     defect_share: float = 0.0  # of the images that get synthetic defects, those held out to validate too
-    defect_most: int = 3  # defects an image gets
-    defect_kinds: tuple[str, ...] = DefectConfig().kinds  # paste, scar, blend, scratch, stain, texture
+    defect_most: int = 3  # defects an image gets at most
+    defect_kinds: tuple[str, ...] = DefectConfig().kinds  # each as likely as the others
     defect_size: tuple[float, float] = DefectConfig().size  # a side, as a share of the image's
     defect_opacity: tuple[float, float] = DefectConfig().opacity  # of scratches, stains and textures
 

@@ -7,28 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlike.config import from_mapping
-from unlike.data.index import Index
 from unlike.detector import Detector
 from unlike.errors import ConfigError, unknown
-from unlike.evaluation import evaluate
-from unlike.fitting import kept_epoch
-from unlike.records import Evaluation, Metrics
+from unlike.records import Evaluation, Metrics, kept_epoch
+from unlike.report.wording import TERMS
 from unlike.settings import Sections, Settings
 from unlike.study.datasets import DataSource
 from unlike.training import History
 
-IMAGE_METRICS = (
-    "image.auroc",
-    "image.average_precision",
-    "image.f1_max",
-    "image.accuracy",
-    "image.accuracy_max",
-    "image.accuracy_all_anomalous",
-    "image.improvement",
-    "image.detection_rate",
-    "image.false_alarm_rate",
-)
-PIXEL_METRICS = ("pixel.auroc", "pixel.aupro")
+METRICS = tuple(TERMS)  # of an evaluation
 LOSSES = ("epochs", "loss.train", "loss.validation")  # of the epoch that was kept
 
 
@@ -122,11 +109,6 @@ class Experiment:
             raise unknown("metric", name, self.known)
 
 
-def evaluate_one(task: Task, detector: Detector, test: Index) -> Evaluation:
-    """How good a detector is."""
-    return evaluate(detector, test, seed=task.seed)
-
-
 def read_metrics(found: Evaluation) -> dict[str, float]:
     """The figures of an evaluation by name, with those of its categories where there are several."""
     metrics = read_figures(found)
@@ -141,13 +123,12 @@ def read_figures(found: Evaluation) -> dict[str, float]:
 
 
 def _figures(metrics: Metrics) -> dict[str, float]:
-    parts = {"image": metrics.image, "pixel": metrics.pixel}
-    return {f"{part}.{name}": estimate.value for part, found in parts.items() for name, estimate in found.items()}
+    return {name: estimate.value for name, estimate in metrics.figures.items()}
 
 
 def read_losses(history: History, keep: str) -> dict[str, float]:
     """How long was trained, and the losses of the epoch whose weights were kept, by `training.keep`."""
-    if not history:
-        return {}
     kept = kept_epoch(history, keep)
+    if kept is None:
+        return {}
     return {"epochs": float(len(history)), "loss.train": kept["train"], "loss.validation": kept["validation"]}

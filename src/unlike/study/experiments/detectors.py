@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from unlike.evaluation import evaluate
 from unlike.study.datasets import open_images
 from unlike.study.experiments.base import (
-    IMAGE_METRICS,
     LOSSES,
-    PIXEL_METRICS,
+    METRICS,
     Experiment,
     Outcome,
     Task,
-    evaluate_one,
     read_losses,
     read_metrics,
 )
@@ -21,7 +20,7 @@ def fit_and_evaluate(task: Task) -> Outcome:
     train, test = open_images(task.source)
     detector = task.detector().fit(train)
     metrics = {
-        **read_metrics(evaluate_one(task, detector, test)),
+        **read_metrics(evaluate(detector, test, seed=task.seed)),
         **read_losses(detector.history_, detector.settings.training.keep),
     }
     histories = {"": detector.history_} if detector.history_ else {}
@@ -31,5 +30,5 @@ def fit_and_evaluate(task: Task) -> Outcome:
 FIT_AND_EVALUATE = Experiment(
     fit_and_evaluate,
     metrics=("image.auroc", "image.average_precision", "image.improvement"),
-    known=(*IMAGE_METRICS, *PIXEL_METRICS, *LOSSES),
+    known=(*METRICS, *LOSSES),
 )

@@ -9,14 +9,13 @@ import numpy as np
 
 from unlike.data.index import Index
 from unlike.errors import DataError
+from unlike.evaluation import evaluate
 from unlike.study.datasets import categories, of_category, open_images
 from unlike.study.experiments.base import (
-    IMAGE_METRICS,
-    PIXEL_METRICS,
+    METRICS,
     Experiment,
     Outcome,
     Task,
-    evaluate_one,
     read_figures,
 )
 from unlike.study.words import AVERAGE, WEIGHTED
@@ -42,12 +41,12 @@ def fit_jointly_or_apart(task: Task) -> Outcome:
     if task.options.training == "joint":
         detector = task.detector().fit(train)
         histories["all"] = detector.history_
-        found = {name: read_figures(evaluate_one(task, detector, part)) for name, part in tests.items()}
+        found = {name: read_figures(evaluate(detector, part, seed=task.seed)) for name, part in tests.items()}
     else:
         for name, part in tests.items():
             detector = task.detector().fit(of_category(train, name))
             histories[name] = detector.history_
-            found[name] = read_figures(evaluate_one(task, detector, part))
+            found[name] = read_figures(evaluate(detector, part, seed=task.seed))
     return Outcome(_average(found, tests), {name: history for name, history in histories.items() if history})
 
 
@@ -66,6 +65,6 @@ def _average(found: dict[str, dict[str, float]], tests: dict[str, Index]) -> dic
 JOINT_OR_SEPARATE = Experiment(
     fit_jointly_or_apart,
     metrics=tuple(f"{metric}@{group}" for metric in ("image.auroc", "image.accuracy") for group in (AVERAGE, WEIGHTED)),
-    known=(*IMAGE_METRICS, *PIXEL_METRICS),
+    known=METRICS,
     options=JointOptions,
 )

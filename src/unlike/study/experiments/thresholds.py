@@ -11,11 +11,12 @@ import numpy as np
 from unlike.detector import Detector
 from unlike.errors import DataError
 from unlike.evaluation.metrics import accuracy, best_accuracy, best_f1, detection_rate, false_alarm_rate, sweep
-from unlike.records import Bools, Floats, Sample
+from unlike.records import Bools, Floats, Sample, above
 from unlike.study.datasets import open_images
 from unlike.study.experiments.base import Experiment, Outcome, Task
 
 FEWEST = 4  # test images of a label: two to draw the line with, two to check it with
+STEPS = 60  # of a search; each leaves two thirds of the range
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,8 @@ def draw_the_line(task: Task) -> Outcome:
 
 def lines_of(detector: Detector, samples: Sequence[Sample]) -> tuple[Floats, Floats]:
     """The line (N,) that judges each image, of its category where that has one, and the false alarms (N,) it promises."""
-    facts = detector.describe()["fitted"]
-    of_all = {name: facts[name] for name in ("threshold", "false_alarms")}
-    own = [facts.get("categories", {}).get(sample.category, of_all) for sample in samples]
-    return np.array([line["threshold"] for line in own]), np.array([line["false_alarms"] for line in own])
+    lines = [detector.decision_.line_of(sample.category) for sample in samples]
+    return np.array([line.threshold for line in lines]), np.array([line.false_alarms for line in lines])
 
 
 def choose_threshold(rule: str, scores: Floats, anomalous: Bools) -> float:
@@ -71,7 +70,7 @@ def choose_threshold(rule: str, scores: Floats, anomalous: Bools) -> float:
     return (best_accuracy(swept) if rule == "sweep" else best_f1(swept)).threshold
 
 
-def ternary_search(scores: Floats, anomalous: Bools, steps: int = 60) -> float:
+def ternary_search(scores: Floats, anomalous: Bools) -> float:
     """Where ternary search ends that takes accuracy for a function with one peak, which it need not be.
 
     >>> scores, anomalous = np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True])
@@ -79,7 +78,7 @@ def ternary_search(scores: Floats, anomalous: Bools, steps: int = 60) -> float:
     1.0
     """
     low, high = float(scores.min()), float(scores.max())
-    for _ in range(steps):
+    for _ in range(STEPS):
         third = (high - low) / 3
         left, right = low + third, high - third
         if accuracy(scores, anomalous, left) < accuracy(scores, anomalous, right):
@@ -103,7 +102,7 @@ def _half(anomalous: Bools, seed: int) -> Bools:
 
 
 def _measure(scores: Floats, anomalous: Bools, lines: Floats) -> dict[str, float]:
-    alarms = np.asarray(scores, np.float64) > lines
+    alarms = above(scores, lines)
     right = int((alarms & anomalous).sum())
     return {
         "accuracy": accuracy(scores, anomalous, lines),

@@ -12,11 +12,11 @@ import pytest
 
 from conftest import stripes, write_png
 from unlike.cache import STALE_SECONDS, Cache
-from unlike.data import batches, cache
+from unlike.data import batches, loading
 from unlike.data.batches import block_rows, digest
-from unlike.data.cache import iterate, load_images
 from unlike.data.images import Frame
 from unlike.data.index import Index, find_images
+from unlike.data.loading import iterate, load_images
 from unlike.errors import ConfigError, DataError, ImageError
 from unlike.records import Unreadable
 
@@ -460,7 +460,7 @@ def test_an_entry_that_another_process_finished_first_is_used(index, store, monk
     monkeypatch.setattr(Path, "rename", lose_the_race)
     images = load_images(index, FRAME, store)
     assert len(raced) == 1
-    assert isinstance(images, cache._CachedImages)
+    assert isinstance(images, loading._CachedImages)
     assert len(entries(store)) == 1
 
 
@@ -483,7 +483,7 @@ def test_a_bound_that_is_no_number(monkeypatch, value):
 
 @pytest.mark.parametrize("with_cache", [True, False])
 def test_iterate_gives_chosen_images_in_blocks(index, store, monkeypatch, with_cache):
-    monkeypatch.setattr(cache, "block_rows", lambda frame: 5)
+    monkeypatch.setattr(loading, "block_rows", lambda frame: 5)
     images = load_images(index, FRAME, store if with_cache else None)
     rows = np.array([11, 3, 4, 0, 7, 7, 2])
     found = list(iterate(images, rows, FRAME))

@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from unlike.cache import Cache, touch
 from unlike.data.arrays import ImageArray, release_pages, rows_of
-from unlike.data.batches import Batch, ImageSet, Rows, block_rows, digest, find_insides, stream, value_range
+from unlike.data.batches import Batch, ImageSet, block_rows, digest, find_insides, stream, value_range
 from unlike.data.images import Frame, frame_image, promote
 from unlike.data.index import Index
 from unlike.errors import DataError, none_usable
-from unlike.records import Bools, Pixels, Sample, Unreadable
+from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
 
 FORMAT = 2  # of an entry
 Notify = Callable[[int, int], None]  # images read, of how many
