@@ -108,6 +108,19 @@ def test_an_error_in_reading_is_not_blamed_on_the_output(tmp_path):
         raise OSError("the camera is gone")
 
 
+def test_an_older_file_stays_until_there_is_a_row(tmp_path):
+    path = tmp_path / "s.csv"
+    with open_table(path, "csv") as table:
+        table.write([], [])
+    assert not path.exists()
+    path.write_text("older\n" * 99)
+    with open_table(path, "csv") as table:
+        table.write([], [])
+    assert path.read_text().startswith("older")
+    write_row(path)
+    assert path.read_text() == "id,score,threshold,p_value,anomalous\na,1,2,0.5,0\n"
+
+
 def test_as_many_to_train_as_to_calibrate_are_still_held_back(tmp_path, capsys):
     detector = Detector(model="fcn", epochs=1, false_alarms=0.05, device="cpu").fit(stripes(40))
     assert detector.counts_["train"] == detector.counts_["calibration"] == 19

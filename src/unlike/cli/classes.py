@@ -146,13 +146,15 @@ def _find_test(images: Sequence[str], labels: Path | None) -> Index:
 
 def _write_rows(batches: Iterator[Predictions], output: Path | None) -> Iterator[Predictions]:
     """A row for each image as it is classified, so that what is finished is there whatever happens."""
-    from unlike.cli.tables import blamed_on, open_output
+    from unlike.cli.tables import blamed_on, open_output, start_over
 
     with open_output(output) as file:
         writer: Any = None
         for batch in batches:
             with blamed_on(file):
-                writer = writer or _start_rows(file, batch.classes)
+                if len(batch.ids) and writer is None:
+                    start_over(file)
+                    writer = _start_rows(file, batch.classes)
                 for name, class_name, chances in zip(batch.ids, batch.names, batch.probabilities, strict=True):
                     writer.writerow(
                         (name, class_name, f"{chances.max():.6g}", *(f"{chance:.6g}" for chance in chances))

@@ -34,14 +34,16 @@ class Table:
         self, file: TextIO, write_head: Callable[[], None], write_row: Callable[[Sample, Verdict], None]
     ) -> None:
         self._file = file
-        self._write_row = write_row
+        self._write_head, self._write_row = write_head, write_row
         self.rows = 0
         self.anomalous = 0
-        write_head()
 
     def write(self, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> None:
         """Add the rows of one batch."""
         with blamed_on(self._file):
+            if verdicts and not self.rows:
+                start_over(self._file)
+                self._write_head()
             for sample, verdict in zip(samples, verdicts, strict=True):
                 self._write_row(sample, verdict)
                 self.anomalous += verdict.anomalous
@@ -58,18 +60,26 @@ def open_table(path: Path | None, form: str, submission: Submission | None = Non
 
 @contextlib.contextmanager
 def open_output(path: Path | None) -> Iterator[TextIO]:
-    """A file for rows, or the terminal where there is none."""
+    """A file for rows, or the terminal where there is none. What was in the file stays until `start_over`."""
     if path is None:
         yield sys.stdout
         return
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+        file = path.open("a", newline="", encoding="utf-8", errors="surrogateescape")
     try:
         yield file
     finally:
         with output_errors(path):
             file.close()
+            if path.is_file() and not path.stat().st_size:  # nothing came of it
+                path.unlink()
+
+
+def start_over(file: TextIO) -> None:
+    """Drop what is in a file, now that there is something to write in its place; a pipe or a device holds nothing."""
+    if file is not sys.stdout and Path(file.name).is_file():
+        file.truncate(0)
 
 
 def blamed_on(file: TextIO) -> contextlib.AbstractContextManager[None]:
