@@ -23,8 +23,8 @@ from common import RESULTS, cpu_seconds, write
 from detection import SETS, TARGETS
 
 from unlike import Detector, evaluate
+from unlike.data.batches import choose_frame
 from unlike.data.defects import DefectConfig
-from unlike.data.images import Frame
 from unlike.data.index import Index
 from unlike.evaluation.synthetic import make_synthetic
 from unlike.settings import PRESETS, Sections
@@ -84,7 +84,8 @@ def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Index, Inde
     learn, _ = SETS[name](folder)
     order = np.random.default_rng(3).permutation(len(learn))
     kept, quarter = np.sort(order[len(learn) // 4 :]), np.sort(order[: len(learn) // 4])
-    found, _ = make_synthetic(learn.take(quarter), Frame(256, 256, 3), 4, defects)
+    frame = choose_frame(learn, (256, 256), None, "stretch", (256, 256))
+    found, _ = make_synthetic(learn.take(quarter), frame, 4, defects)
     return learn.take(kept).training(), found.labelled()
 
 

@@ -80,6 +80,7 @@ SETS = {
     "faces": lambda _: open_arrays("faces64"),
     "vehicles": lambda _: open_arrays("vehicles32"),
 }
+FIGURES = ("image.auroc", "image.detection_rate", "image.false_alarm_rate", "pixel.auroc", "pixel.aupro")
 FEATURES = {"model": {"stages": [2, 3, 4], "cell": 16}, "map": {"reduction": "max"}, "data": {"size": 256}}
 CHOICES = {"feature-conv": {"model": "feature-conv", "settings": FEATURES}}  # others are presets
 TARGETS = ("transistor", "magnetic_tile", "solar cells")
@@ -93,11 +94,15 @@ def measure(preset: str, data: str, seeds: int, device: str) -> dict:
             detector = Detector(**CHOICES.get(preset, {"preset": preset}), seed=seed, device=device, cache=False)
             fit = cpu_seconds(lambda detector=detector: detector.fit(learn))
             score = cpu_seconds(lambda detector=detector: detector.score(test))
-            found = evaluate(detector, test).overall
-            figures = {f"image.{key}": found.image[key] for key in ("auroc", "detection_rate", "false_alarm_rate")}
-            figures |= {f"pixel.{key}": found.pixel[key] for key in ("auroc", "aupro") if key in found.pixel}
+            found = evaluate(detector, test)
+            figures = {key: found.overall.figures[key] for key in FIGURES if key in found.overall.figures}
+            kinds = {
+                name: {"images": of_kind.anomalous}
+                | {key: of_kind.figures[key].value for key in FIGURES if key in of_kind.figures}
+                for name, of_kind in found.kinds.items()
+            }
             runs.append(
-                {"fit": fit, "rate": len(test) / score}
+                {"fit": fit, "rate": len(test) / score, "kinds": kinds}
                 | {key: (value.value, str(value)) for key, value in figures.items()}
             )
     keys = [key for key in runs[0] if "." in key]
@@ -110,6 +115,7 @@ def measure(preset: str, data: str, seeds: int, device: str) -> dict:
         "peak_megabytes": peak_megabytes(),
         "figures": {key: spread([run[key][0] for run in runs]) for key in keys},
         "with_intervals": {key: [run[key][1] for run in runs] for key in keys},
+        "kinds": runs[0]["kinds"],  # of the first seed, each with all normal images
     }
 
 

@@ -266,7 +266,25 @@ scored on a GPU (cuda) has no times here: those of the others are a processor's.
     by = made_by(results)
     if "gpu" in results:
         by += f" On a GPU ({results['gpu']}): `{results['command_on_a_gpu']}`."
-    return "\n\n".join(["## Defects, by frozen features", words, table(head, rows), by])
+    return "\n\n".join(["## Defects, by frozen features", words, table(head, rows), _kinds(results), by])
+
+
+def _kinds(results: dict) -> str:
+    """Which kinds of defects the default finds, on sets that have several."""
+    rows = [
+        [
+            row["set"],
+            name,
+            str(kind["images"]),
+            f"{kind['image.auroc']:.3f}",
+            f"{kind['image.detection_rate']:.0%}".replace("%", " %"),
+        ]
+        for row in results["rows"]
+        for name, kind in sorted(row.get("kinds", {}).items(), key=lambda item: item[1].get("image.detection_rate", 0))
+        if row["preset"] == "ensemble" and "image.auroc" in kind and len(row["kinds"]) > 1
+    ]
+    words = "By kind of defect, the default's first seed, hardest first; each kind with all normal images."
+    return "\n\n".join([words, table(["images", "kind", "defective", "AUROC", "found at 1 %"], rows)])
 
 
 def choice() -> str:
