@@ -201,9 +201,17 @@ class Detector:
 
         An image is anomalous when its score is above the threshold of its category, or else above `threshold_`. The
         p-value is the share of normal images, of that category or else of all, that are at least as unusual. Regions are
-        the patches whose map is above what all but the promised share of those reach anywhere.
+        the patches whose map is above what all but the promised share of those reach anywhere. Images that cannot be read
+        have no verdict; `score` names them. A DataError says that none could be.
         """
-        return [verdict for batch in self.stream(images) for verdict in self.judge_batch(batch, regions=regions)]
+        verdicts: list[Verdict] = []
+        unreadable: list[Unreadable] = []
+        for batch in self.stream(images):
+            verdicts += self.judge_batch(batch, regions=regions)
+            unreadable += batch.unreadable
+        if not verdicts:
+            raise none_usable("no image", "judged", unreadable)
+        return verdicts
 
     def judge_batch(self, batch: ScoredBatch, *, regions: bool = True) -> list[Verdict]:
         """`judge` for a batch of `stream`."""

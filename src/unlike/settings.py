@@ -137,7 +137,16 @@ class Settings:
             before = _of_members(merged.get(section, {}), values)
             merged[section] = {**before, **_within(before, values)}
         merged.setdefault("scorer", {}).setdefault("name", _scorer_for(merged.get("model", {}).get("name")))
-        return cls.from_sections(merged)
+        try:
+            return cls.from_sections(merged)
+        except ConfigError as error:
+            named = preset is not None or "name" in merged.get("model", {})
+            if named or not str(error).startswith(("unknown setting 'model.", "unknown setting 'scorer.")):
+                raise
+            raise ConfigError(
+                f"{error} (neither model nor preset is named, so this is {DEFAULT_MODEL} by {merged['scorer']['name']}; "
+                f"for the default's settings name preset {DEFAULT_PRESET} too)"
+            ) from None
 
     @classmethod
     def from_sections(cls, sections: Mapping[str, Mapping[str, Any]]) -> Settings:

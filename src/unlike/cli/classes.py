@@ -12,7 +12,7 @@ import typer
 
 from unlike.cli.app import IMAGES_HELP, DetectorPath, Device, app, finish, read_choices, resumable
 from unlike.cli.console import Console, plural
-from unlike.errors import ConfigError
+from unlike.errors import ConfigError, none_usable
 
 if TYPE_CHECKING:
     from unlike.classifier import Classifier
@@ -128,8 +128,10 @@ def classify(
             unreadable += batch.unreadable
             kept += [] if report is None else [batch]
             notify("score", counts.total() + len(unreadable), len(index), {})
+    if not counts:
+        raise none_usable(f"{index.source}: no image", "classified", unreadable)
     _say_classes(console, counts, loaded.classes_, output)
-    if report is not None and counts:
+    if report is not None:
         evaluation = evaluate_classifier(loaded, join_predictions(kept))
         write_classes(loaded, evaluation, report)
         _say_accuracy(console, evaluation, report)
@@ -212,4 +214,4 @@ def _say_classes(console: Console, counts: Counter[str], classes: Sequence[str],
     parts = [f"{name} {counts[name]:,}" for name in classes[:NAMED] if counts[name]]
     parts += ["..."] * (len(classes) > NAMED)
     where = f"; rows in {output}" if output else ""
-    console.say(f"{plural(counts.total(), 'image')} classified: {', '.join(parts) or 'none'}{where}.")
+    console.say(f"{plural(counts.total(), 'image')} classified: {', '.join(parts)}{where}.")
