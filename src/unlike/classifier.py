@@ -31,7 +31,7 @@ from unlike.fitting import check_seed, choose_device
 from unlike.models import MODELS, ImageShape, Model
 from unlike.models.initialise import initialise
 from unlike.records import Floats, Pixels, Predictions, Unreadable
-from unlike.settings import FINETUNE_SECTIONS, ClassifierSettings, Sections, Settings
+from unlike.settings import FINETUNE_SECTIONS, ClassifierSettings, Settings, copy_sections
 from unlike.storage import (
     misfits_refused,
     pack_arrays,
@@ -132,7 +132,7 @@ class Classifier:
             raise ConfigError(
                 "a detector that sees images in tiles cannot name their class: take one fitted without data.tile"
             )
-        overrides: Sections = {section: dict(values) for section, values in (settings or {}).items()}
+        overrides = copy_sections(settings or {})
         if epochs is not None:
             overrides.setdefault("training", {})["epochs"] = epochs
         chosen = ClassifierSettings.resolve(detector.settings, overrides)

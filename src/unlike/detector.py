@@ -44,7 +44,7 @@ from unlike.models.keeping import keeping
 from unlike.models.runtimes import build_parts
 from unlike.records import Codes, Explanation, Floats, Pixels, Region, Sample, ScoredBatch, Scores, Unreadable, Verdict
 from unlike.scoring.score import decode_codes, encode_pixels, rebuild_pixels, score_pixels
-from unlike.settings import Sections, Settings
+from unlike.settings import Settings, copy_sections
 from unlike.storage import Fitted, load_detector, save_detector, versions
 from unlike.training import Checkpoint, History, train
 
@@ -81,7 +81,7 @@ class Detector:
         cache: bool = True,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        overrides: Sections = {section: dict(values) for section, values in (settings or {}).items()}
+        overrides = copy_sections(settings or {})
         asked = (("data", "size", size), ("training", "epochs", epochs), ("decision", "false_alarms", false_alarms))
         for section, key, value in asked:
             if value is not None:

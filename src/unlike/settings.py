@@ -121,7 +121,7 @@ class Settings:
         """
         if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
             raise unknown("preset", str(preset), PRESETS)
-        chosen: Sections = {section: dict(values) for section, values in (overrides or {}).items()}
+        chosen = copy_sections(overrides or {})
         for section in chosen:
             if section not in SECTIONS:
                 raise unknown("section", section, SECTIONS)
@@ -180,6 +180,21 @@ class Settings:
             "scorer": {"name": self.scorer_name, **to_mapping(self.scorer)},
             **{name: to_mapping(getattr(self, name)) for name in SECTIONS[2:]},
         }
+
+
+def copy_sections(settings: Mapping[str, Mapping[str, Any]]) -> Sections:
+    """The same settings, to add to; a ConfigError where they do not lie in sections.
+
+    >>> copy_sections({"map.reduction": "max"})
+    Traceback (most recent call last):
+    unlike.errors.ConfigError: settings: expected sections such as {'map': {'reduction': 'max'}}, came 'map.reduction': 'max'
+    """
+    for section, values in settings.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(
+                f"settings: expected sections such as {{'map': {{'reduction': 'max'}}}}, came {section!r}: {values!r}"
+            )
+    return {section: dict(values) for section, values in settings.items()}
 
 
 def _of_members(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
