@@ -31,15 +31,16 @@ from unlike.settings import PRESETS, Sections
 
 FILE = RESULTS / "choice.json"
 VIEWS = PRESETS["ensemble"]["scorer"]["settings"]
-PADIM = {"look": 0, "positions": "each", "shrinkage": 0.1}  # of the same features
+KNOWN = VIEWS | {"gaussian": {"look": 0, "positions": "each", "shrinkage": 0.1}}  # PaDiM, of the same features
 DEFECTS = {
     "small": DefectConfig(),
     "large": DefectConfig(kinds=("blend", "texture", "stain", "paste"), size=(0.35, 0.95)),
 }
 
 
-def of_views(names: list[str], **more: object) -> Sections:
-    return {"scorer": {"scorers": names, "settings": {name: VIEWS[name] for name in names}, **more}}
+def of_views(*names: str, without: str = "") -> Detector:
+    chosen = [name for name in names if name != without]
+    return ensemble({"scorer": {"scorers": chosen, "settings": {name: KNOWN[name] for name in chosen}}})
 
 
 def alone(name: str) -> Detector:
@@ -58,21 +59,9 @@ CANDIDATES: dict[str, Callable[[], Detector]] = {
     "the plain mean": lambda: ensemble({"scorer": {"combine": "mean"}}),
     "the highest of the four": lambda: ensemble({"scorer": {"combine": "max"}}),
     **{f"`{name}` alone": lambda name=name: alone(name) for name in VIEWS},
-    **{
-        f"without `{name}`": lambda name=name: ensemble(of_views([other for other in VIEWS if other != name]))
-        for name in VIEWS
-    },
-    "with PaDiM in the stead of `pca`": lambda: ensemble(
-        {
-            "scorer": {
-                "scorers": ["gaussian", *(name for name in VIEWS if name != "pca")],
-                "settings": {"gaussian": PADIM, **{name: VIEWS[name] for name in VIEWS if name != "pca"}},
-            }
-        }
-    ),
-    "with PaDiM as a fifth": lambda: ensemble(
-        {"scorer": {"scorers": ["gaussian", *VIEWS], "settings": {"gaussian": PADIM, **VIEWS}}}
-    ),
+    **{f"without `{name}`": lambda name=name: of_views(*VIEWS, without=name) for name in VIEWS},
+    "with PaDiM in the stead of `pca`": lambda: of_views("gaussian", *VIEWS, without="pca"),
+    "with PaDiM as a fifth": lambda: of_views("gaussian", *VIEWS),
     "features as they are, not of unit length": lambda: ensemble({"model": {"scale": "none"}}),
     "all 472 numbers, not 300": lambda: ensemble({"model": {"dimensions": None}}),
     "efficientnet-lite1": lambda: ensemble({"model": {"backbone": "efficientnet-lite1"}}),

@@ -68,7 +68,7 @@ class DecisionConfig:
 
     threshold: str = "conformal"  # the rule that draws the line
     false_alarms: float | Literal["auto"] = "auto"  # share of normal images; auto: 1 %, or the least that can be held
-    # of normal images, those by which the line is drawn; auto: a third up to 99, or a quarter up to 2,000, what is more
+    # of normal images, those by which the line is drawn; auto: a third up to 99, or a quarter up to 2,000, whichever is more
     calibration_share: float | Literal["auto"] = "auto"
     # held-out: the scorer does not learn from those; cross: it does, but each is scored as if it had not; auto: cross for
     # scorers of codes, up to 500 images of a category

@@ -24,9 +24,7 @@ class Scorer(ABC):
     Config: ClassVar[type[Any]]
     needs_held_out: bool = False  # False: where no model is trained, the held-out images teach too
     only_codes: bool = False  # it asks a model for nothing but codes
-    parts: Sequence[
-        tuple[str, ...]
-    ] = ()  # the categories of each part that it learns by itself; none: it learns all as one
+    parts: Sequence[tuple[str, ...]] = ()  # the categories of each that it learns by itself; none: it learns all as one
     wants_held_out: bool = False  # it uses them where there are some, but can `settle` by what they would have had
 
     def __init__(self, config: Any) -> None:
