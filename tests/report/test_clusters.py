@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from unlike.report.clusters import MOST_POINTS, alpha_sweep
-from unlike.report.figures import NORMAL
+from unlike.report.figures import ANOMALOUS, NORMAL
 
 SIZES = (400, 40, 30)
 
@@ -64,6 +64,8 @@ def test_labels_have_their_names_and_normal_is_blue_however_few_are():
     assert len(first.get_offsets()) == SIZES[1]
     assert to_hex(first.get_facecolor()[0]).upper() == NORMAL
     assert [text.get_text() for text in alpha_sweep(points, 3).legends[0].get_texts()] == ["centre"]
+    clusters = panels(figure)["alpha"].collections  # which are no promise of normal or anomalous
+    assert not {to_hex(dots.get_facecolor()[0]).upper() for dots in clusters} & {NORMAL, ANOMALOUS}
 
 
 def test_many_dimensions_are_clustered_whole_and_drawn_on_two():

@@ -142,10 +142,11 @@ def _plane(points: Floats) -> tuple[Callable[[Floats], Floats], tuple[str, str]]
 
 
 def _scatter(axes: Axes, panel: Clustering, places: Floats, drawn: Labels) -> None:
-    """The largest cluster first and palest, so that it covers no other."""
+    """The largest cluster first and palest, so that it covers no other; clusters look unlike normal and anomalous images."""
+    looks = GROUPS if panel.names else (*GROUPS[2:], *GROUPS[:2])
     for rank in range(len(panel.sizes)):
         rows = drawn[panel.labels[drawn] == rank]
-        colour, _, _, marker = GROUPS[rank % len(GROUPS)]
+        colour, _, _, marker = looks[rank % len(looks)]
         faint = 0.35 if rank == 0 else 0.7
         named = shorten(printable(panel.names[rank]), 24) if rank < min(len(GROUPS), len(panel.names)) else None
         look: dict[str, Any] = {"s": 9, "c": colour, "marker": marker, "linewidths": 0, "alpha": faint, "label": named}
