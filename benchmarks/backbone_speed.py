@@ -24,9 +24,9 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
-    from unlike.models import ImageShape
-    from unlike.models.features import FeaturesConfig, make_features
-    from unlike.models.runtimes import PACKAGES, RUNTIMES
+    from unlike.backbones.frozen_features import FeaturesConfig, make_features
+    from unlike.backbones.runtimes import PACKAGES, RUNTIMES
+    from unlike.records import ImageShape
 
     make = partial(FeaturesConfig, backbone=options.backbone, pretrained=not options.random)
     shape = ImageShape(3, SIDE, SIDE)

@@ -23,11 +23,11 @@ from common import RESULTS, cpu_seconds, write
 from detection import SETS, TARGETS
 
 from unlike import Detector, evaluate
-from unlike.data.batches import choose_frame
+from unlike.data.batches import choose_spec
 from unlike.data.defects import DefectConfig
 from unlike.data.index import Index
+from unlike.detector.settings import PRESETS, Sections
 from unlike.evaluation.synthetic import make_synthetic
-from unlike.settings import PRESETS, Sections
 
 FILE = RESULTS / "choice.json"
 VIEWS = PRESETS["ensemble"]["scorer"]["settings"]
@@ -73,8 +73,8 @@ def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Index, Inde
     learn, _ = SETS[name](folder)
     order = np.random.default_rng(3).permutation(len(learn))
     kept, quarter = np.sort(order[len(learn) // 4 :]), np.sort(order[: len(learn) // 4])
-    frame = choose_frame(learn, (256, 256), None, "stretch", (256, 256))
-    found, _ = make_synthetic(learn.take(quarter), frame, 4, defects)
+    spec = choose_spec(learn, (256, 256), None, "stretch", (256, 256))
+    found, _ = make_synthetic(learn.take(quarter), spec, 4, defects)
     return learn.take(kept).training(), found.labelled()
 
 

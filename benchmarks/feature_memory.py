@@ -9,8 +9,8 @@ from unittest import mock
 from common import DATA, cpu_seconds, need, spread, write
 
 from unlike import Detector
+from unlike.backbones.feature_cache import Memory
 from unlike.models import rebuilt
-from unlike.models.memory import Memory
 
 SET = "mvtec_ad_256/transistor"
 

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from scipy.integrate import trapezoid
 
 from unlike import Detector, demo
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.evaluation import evaluate
 from unlike.evaluation.metrics import (
     Sweep,
@@ -192,7 +192,7 @@ def shrink(scores: Scores, normal: int, anomalous: int, seed: int = 0) -> Facts:
 
 def measure_pixels(map_: np.ndarray, mask: np.ndarray) -> Facts:
     """Pixel AUROC and AUPRO of one image."""
-    with PixelSpool(Frame(*map_.shape, 1)) as spool:
+    with PixelSpool(InputSpec(*map_.shape, 1)) as spool:
         spool.add(Sample("0", anomalous=True, mask=mask), map_.astype(np.float32), map_.shape)
         found = spool.measure()[""].values
     return {name: found[name].value for name in ("auroc", "aupro")}

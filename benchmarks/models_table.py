@@ -21,7 +21,8 @@ from common import DATA, RESULTS, cpu_seconds, need, peak_megabytes, spread, wri
 from torch.utils.flop_counter import FlopCounterMode
 
 from unlike import Detector, evaluate
-from unlike.models import MODELS, ImageShape
+from unlike.models import MODELS
+from unlike.records import ImageShape
 from unlike.testing import example_images
 
 SETS = {

@@ -34,10 +34,10 @@ def measure_ours(preset: str, folder: Path, use: str) -> dict:
         import timm  # noqa: F401  (this and OpenVINO would otherwise be imported by the fit)
 
     from unlike import Detector
+    from unlike.backbones.runtimes import import_openvino
     from unlike.cache import Cache
     from unlike.data.index import find_images
     from unlike.evaluation.metrics import auroc, sweep
-    from unlike.models.runtimes import import_openvino
 
     import_openvino()
     for entry in Cache.default().folder.glob("decoded-*"):

@@ -22,7 +22,8 @@ from torch.nn import functional
 import unlike.detector
 from unlike import Detector
 from unlike.data.tensors import to_tensor
-from unlike.models import MODELS, ImageShape
+from unlike.models import MODELS
+from unlike.records import ImageShape
 
 FILE = RESULTS / "training_speed.json"
 BATCH = 128

@@ -10,7 +10,7 @@ import pytest
 from conftest import scratched, stripes
 from unlike import demo
 from unlike.cli.console import Console
-from unlike.settings import PRESETS
+from unlike.detector.settings import PRESETS
 
 
 def test_cells_are_split_as_promised(tmp_path):

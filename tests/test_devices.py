@@ -8,8 +8,8 @@ import torch
 
 from conftest import scratched, stripes
 from unlike import Classifier, Detector
+from unlike.detector.settings import PRESETS, Settings
 from unlike.models import MODELS
-from unlike.settings import PRESETS, Settings
 
 pytestmark = pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator on this machine")
 

@@ -12,9 +12,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unlike.classifier import Classifier as Classifier
     from unlike.cluster import EquilibriumKMeans as EquilibriumKMeans
-    from unlike.detector import Detector as Detector
+    from unlike.detector.classifier import Classifier as Classifier
+    from unlike.detector.detector import Detector as Detector
     from unlike.errors import UnlikeError as UnlikeError
     from unlike.evaluation import evaluate as evaluate
     from unlike.records import Evaluation as Evaluation
@@ -28,8 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Classifier": "unlike.classifier",
-    "Detector": "unlike.detector",
+    "Classifier": "unlike.detector.classifier",
+    "Detector": "unlike.detector.detector",
     "EquilibriumKMeans": "unlike.cluster",
     "Evaluation": "unlike.records",
     "Scores": "unlike.records",

@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -165,3 +165,31 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """
     if not low <= value <= high:
         raise ConfigError(f"{name}: expected {low:g} to {high:g}, came {value:g}")
+
+
+def check_widths(name: str, widths: Sequence[int]) -> None:
+    """Raise ConfigError unless there is a width or more, each 1 or more."""
+    if not widths or min(widths) < 1:
+        raise ConfigError(f"model.{name}: expected one width or more, each 1 or more, came {list(widths)}")
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise ConfigError unless a setting of that name is 1 or more.
+
+    >>> check_count("heads", 0)
+    Traceback (most recent call last):
+    unlike.errors.ConfigError: model.heads: expected 1 or more, came 0
+    """
+    if value < 1:
+        raise ConfigError(f"model.{name}: expected 1 or more, came {value}")
+
+
+def check_count_or_none(name: str, value: int | None) -> None:
+    """Raise ConfigError unless a setting of that name is 1 or more, or none.
+
+    >>> check_count_or_none("bottleneck", 0)
+    Traceback (most recent call last):
+    unlike.errors.ConfigError: model.bottleneck: expected 1 or more, or none, came 0
+    """
+    if value is not None and value < 1:
+        raise ConfigError(f"model.{name}: expected 1 or more, or none, came {value}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unlike.cli.console import Console
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
 
 TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test
 # name of its part of the output -> preset, promise of false alarms
@@ -46,7 +46,7 @@ def _show(
     beside: Mapping[Path, Detector],
 ) -> dict[Path, Detector]:
     """Fit one detector, evaluate it beside those there are, and say which commands would have done so."""
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
     from unlike.evaluation import evaluate
     from unlike.report import write_evaluation
 

@@ -21,6 +21,15 @@ Pixels = npt.NDArray[Any]  # (H, W, C) or (B, H, W, C), of uint8, uint16 or floa
 
 
 @dataclass(frozen=True, slots=True)
+class ImageShape:
+    """What a model is built for: channels, height and width of its images."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """Where one image lies, and what is known of it before anyone looks.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from unlike.data.randomness import isolated_randomness
 from unlike.data.tensors import to_tensor
 from unlike.models import Autoencoder, Model
-from unlike.models.measures import OBJECTIVES
+from unlike.models.losses import LOSSES
 from unlike.records import Bools, Floats
 from unlike.scoring import Scorer
 
@@ -22,12 +22,13 @@ TOLERANCE = 1e-5  # relative: alone or in a batch, saved or not
 def check_model(model: Model) -> None:
     """Raise AssertionError unless `model` keeps every promise of `unlike.models.Model`.
 
-    The code is (B, D, h, w); the loss is a scalar that reaches every trainable parameter; an image alone and in a batch
-    have the same code; a second look gives the same; weights survive being saved and loaded; an autoencoder rebuilds
-    something of its target's shape.
+        The code is (B, D, h, w); the loss is a scalar that reaches every trainable parameter; an image alone and in a batch
+        have the same code; a second look gives the same; weights survive being saved and loaded; an autoencoder rebuilds
+        something of its target's shape.
 
-    >>> from unlike.models import MODELS, ImageShape
-    >>> check_model(MODELS["fcn"](MODELS["fcn"].Config(), ImageShape(3, 16, 16)))
+        >>> from unlike.models import MODELS
+    >>> from unlike.records import ImageShape
+        >>> check_model(MODELS["fcn"](MODELS["fcn"].Config(), ImageShape(3, 16, 16)))
     """
     images = example_images(model)
     _check_loss(model, images)
@@ -72,7 +73,7 @@ def check_threshold(make: Callable[[float], Any]) -> None:
 
     The rule has `fit(normal scores)`, which sets `threshold_`, and `predict(scores)`; higher scores are stranger.
 
-    >>> from unlike.decision.thresholds import QuantileThreshold
+    >>> from unlike.calibration.thresholds import QuantileThreshold
     >>> check_threshold(QuantileThreshold)
     """
     random = np.random.default_rng(0)
@@ -110,7 +111,7 @@ def _check_loss(model: Model, images: Tensor) -> None:
         return
     model.train()
     with isolated_randomness(0):
-        loss = model.loss(images, OBJECTIVES["squared"])
+        loss = model.loss(images, LOSSES["squared"])
     assert loss.ndim == 0, f"loss must be a scalar, came {tuple(loss.shape)}"
     model.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]

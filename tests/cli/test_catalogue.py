@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 
 from unlike.cli.catalogue import SHARED, Setting, describe, list_entries, list_settings
+from unlike.detector.settings import PRESETS, PURPOSES, Settings
 from unlike.models import MODELS
 from unlike.scoring import SCORERS
-from unlike.settings import PRESETS, PURPOSES, Settings
 from unlike.training import FinetuneConfig
 
 CONFIGS = [kind.Config for registry in (MODELS, SCORERS) for kind in registry.values()]

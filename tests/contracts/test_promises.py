@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from unlike.calibration.thresholds import THRESHOLDS
 from unlike.data.randomness import isolated_randomness
-from unlike.decision.thresholds import THRESHOLDS
 from unlike.errors import ConfigError
-from unlike.models import MODELS, Autoencoder, ImageShape, Model
+from unlike.models import MODELS, Autoencoder, Model
 from unlike.models.conv import ConvAutoencoder, ConvConfig
-from unlike.models.measures import OBJECTIVES
+from unlike.models.losses import LOSSES
+from unlike.records import ImageShape
 from unlike.scoring import SCORERS
-from unlike.scoring.residual import ResidualConfig, ResidualScorer
+from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
 from unlike.testing import assert_close, check_model, check_scorer, check_threshold, example_images
 
 TINY_FEATURES = {"backbone": "test_efficientnet", "pretrained": False}
@@ -103,7 +104,7 @@ def test_model_learns_sixteen_images_by_heart(name):
     losses = []
     with isolated_randomness(0):
         while len(losses) < 300 and (not losses or losses[-1] >= losses[0] / 10):
-            loss = model.loss(images, OBJECTIVES["squared"])
+            loss = model.loss(images, LOSSES["squared"])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -122,7 +123,7 @@ def test_model_learns_if_it_can_and_rebuilds_nothing_otherwise(name):
 def test_model_learns_from_a_batch_of_one_image(name):
     """As the last batch of an epoch may be; of 16 x 16 pixels a batch norm may see a single value."""
     model = build(name, 1, 16, 16).train()
-    loss = model.loss(example_images(model, count=1), OBJECTIVES["squared"])
+    loss = model.loss(example_images(model, count=1), LOSSES["squared"])
     loss.backward()
     assert all(value.grad.isfinite().all() for value in model.parameters() if value.requires_grad)
 

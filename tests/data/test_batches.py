@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from conftest import stripes, write_png
 from unlike.data import batches
-from unlike.data.batches import block_rows, choose_frame, digest, stream, value_range
-from unlike.data.images import Frame, frame_image
+from unlike.data.batches import block_rows, choose_spec, digest, stream, value_range
+from unlike.data.images import InputSpec, to_spec
 from unlike.data.index import Index, find_images
 from unlike.errors import DataError
 from unlike.records import Sample
 
-FRAME = Frame(8, 8, 3)
+FRAME = InputSpec(8, 8, 3)
 
 
 def save_all(folder, images):
@@ -67,14 +67,14 @@ def test_a_batch_in_which_nothing_can_be_read_is_empty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "frame", [FRAME, Frame(5, 12, 3), Frame(16, 8, 1, convert=True), Frame(9, 30, 3, aspect="pad")]
+    "spec", [FRAME, InputSpec(5, 12, 3), InputSpec(16, 8, 1, convert=True), InputSpec(9, 30, 3, aspect="pad")]
 )
 @pytest.mark.parametrize("batch_size", [1, 4, None])
-def test_an_image_is_the_same_from_a_file_an_array_or_alone(tmp_path, frame, batch_size):
+def test_an_image_is_the_same_from_a_file_an_array_or_alone(tmp_path, spec, batch_size):
     images = stripes(9, 20)
-    alone = np.stack([frame_image(image, frame) for image in images])
+    alone = np.stack([to_spec(image, spec) for image in images])
     for index in (save_all(tmp_path, images), find_images(images)):
-        ids, pixels, shapes, unreadable = join(stream(index, frame, batch_size))
+        ids, pixels, shapes, unreadable = join(stream(index, spec, batch_size))
         assert ids == [sample.id for sample in index.samples]
         assert shapes == [(20, 20)] * 9
         assert unreadable == []
@@ -87,7 +87,7 @@ def test_rows_come_in_the_order_of_the_samples(rows, batch_size):
     images = stripes(20, 4, channels=1)
     whole = find_images(images)
     chosen = Index("some", [whole.samples[row] for row in rows], whole.array)
-    ids, pixels, _, _ = join(stream(chosen, Frame(4, 4, 1), batch_size))
+    ids, pixels, _, _ = join(stream(chosen, InputSpec(4, 4, 1), batch_size))
     assert ids == [str(row) for row in rows]
     np.testing.assert_array_equal(pixels, images[rows])
 
@@ -96,7 +96,7 @@ def test_rows_that_do_not_suit_are_named():
     images = np.random.default_rng(0).random((6, 4, 4)).astype(np.float32)
     images[2, 0, 0] = np.nan
     images[4, 1, 1] = np.inf
-    ids, pixels, _, unreadable = join(stream(find_images(images), Frame(4, 4, 1, floating=True), 3))
+    ids, pixels, _, unreadable = join(stream(find_images(images), InputSpec(4, 4, 1, floating=True), 3))
     assert ids == ["0", "1", "3", "5"]
     np.testing.assert_array_equal(pixels[..., 0], images[[0, 1, 3, 5]])
     assert [(item.id, item.reason) for item in unreadable] == [
@@ -105,7 +105,7 @@ def test_rows_that_do_not_suit_are_named():
 
 
 def test_integers_for_a_detector_of_floats_are_named():
-    (batch,) = stream(find_images(stripes(2, 4)), Frame(4, 4, 3, floating=True))
+    (batch,) = stream(find_images(stripes(2, 4)), InputSpec(4, 4, 3, floating=True))
     assert [item.reason.split(";")[0] for item in batch.unreadable] == [
         "holds integer values where the detector takes float ones"
     ] * 2
@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_an_array_on_disk(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((4000, 8, 8), np.uint8))
     index = find_images(tmp_path / "x.npy")
     alive = []
-    for batch in stream(index, Frame(8, 8, 1), 100):
+    for batch in stream(index, InputSpec(8, 8, 1), 100):
         base = batch.pixels
         while isinstance(getattr(base, "base", None), np.ndarray):
             base = base.base
@@ -178,23 +178,23 @@ def test_memory_does_not_grow_with_an_array_on_disk(tmp_path):
 @pytest.mark.parametrize(
     ("images", "asked", "expected"),
     [
-        (stripes(2, 20), {}, Frame(20, 20, 3)),
-        (stripes(2, 20, channels=1), {}, Frame(20, 20, 1)),
-        (np.zeros((2, 9, 7), np.float64), {}, Frame(9, 7, 1, floating=True)),
-        (stripes(2, 20), {"size": (4, 5), "aspect": "pad"}, Frame(4, 5, 3, aspect="pad")),
-        (stripes(2, 20), {"channels": 1}, Frame(20, 20, 1, convert=True)),
+        (stripes(2, 20), {}, InputSpec(20, 20, 3)),
+        (stripes(2, 20, channels=1), {}, InputSpec(20, 20, 1)),
+        (np.zeros((2, 9, 7), np.float64), {}, InputSpec(9, 7, 1, floating=True)),
+        (stripes(2, 20), {"size": (4, 5), "aspect": "pad"}, InputSpec(4, 5, 3, aspect="pad")),
+        (stripes(2, 20), {"channels": 1}, InputSpec(20, 20, 1, convert=True)),
     ],
 )
 def test_the_frame_of_an_array_is_its_own_unless_asked(images, asked, expected):
     asked = {"size": None, "channels": None, "aspect": "stretch", "fallback": (256, 256)} | asked
-    assert choose_frame(find_images(images), **asked) == expected
+    assert choose_spec(find_images(images), **asked) == expected
 
 
 def test_the_frame_of_files_is_the_fallback_and_what_the_first_readable_is(tmp_path):
     index = save_all(tmp_path, stripes(3, 20, channels=1))
     index.samples[0].path.write_bytes(b"")
-    assert choose_frame(index, None, None, "stretch", (64, 32)) == Frame(64, 32, 1)
-    assert choose_frame(index, (5, 6), 3, "pad", (64, 32)) == Frame(5, 6, 3, aspect="pad", convert=True)
+    assert choose_spec(index, None, None, "stretch", (64, 32)) == InputSpec(64, 32, 1)
+    assert choose_spec(index, (5, 6), 3, "pad", (64, 32)) == InputSpec(5, 6, 3, aspect="pad", convert=True)
 
 
 def test_no_readable_image_at_all(tmp_path):
@@ -202,7 +202,7 @@ def test_no_readable_image_at_all(tmp_path):
     for sample in index.samples:
         sample.path.write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        choose_frame(index, None, None, "stretch", (8, 8))
+        choose_spec(index, None, None, "stretch", (8, 8))
     assert str(caught.value) == (
         f"{tmp_path}: no image of 5 can be read: 0000.png is empty (0 bytes); 0001.png is empty (0 bytes); "
         "0002.png is empty (0 bytes)"
@@ -239,16 +239,16 @@ def test_black_and_white(low, high, kind, expected):
 
 
 @pytest.mark.parametrize(
-    ("frame", "rows"),
+    ("spec", "rows"),
     [
-        (Frame(8, 8, 1), 512),
-        (Frame(256, 256, 3), 10),
-        (Frame(256, 256, 3, floating=True), 10),
-        (Frame(4000, 4000, 3), 8),
+        (InputSpec(8, 8, 1), 512),
+        (InputSpec(256, 256, 3), 10),
+        (InputSpec(256, 256, 3, floating=True), 10),
+        (InputSpec(4000, 4000, 3), 8),
     ],
 )
-def test_a_block_has_a_bounded_weight(frame, rows):
-    assert block_rows(frame) == rows
+def test_a_block_has_a_bounded_weight(spec, rows):
+    assert block_rows(spec) == rows
 
 
 def test_streaming_needs_no_affinity(monkeypatch):

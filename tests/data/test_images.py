@@ -1,4 +1,4 @@
-"""Decoding keeps every value or says why not; the way into a frame and back again."""
+"""Decoding keeps every value or says why not; the way into a spec and back again."""
 
 import io
 import os
@@ -16,14 +16,14 @@ from PIL import Image, ImageOps
 from conftest import write_png
 from unlike.data.images import (
     MAX_PIXELS,
-    Frame,
+    InputSpec,
     decode,
     decode_bytes,
     decode_mask,
-    frame_image,
     is_image,
     promote,
     restore_map,
+    to_spec,
     to_uint8,
 )
 from unlike.errors import ImageError
@@ -251,14 +251,14 @@ def test_shrinking_a_fine_pattern_gives_its_mean(kind, size):
     y, x = np.mgrid[:160, :160]
     high = 1 if kind == np.float32 else np.iinfo(kind).max
     board = ((x + y) % 2 * high).astype(kind)[..., None]
-    framed = frame_image(board, Frame(*size, 1, floating=kind == np.float32))
+    framed = to_spec(board, InputSpec(*size, 1, floating=kind == np.float32))
     assert framed.shape == (*size, 1)
     assert framed.dtype == kind
     np.testing.assert_allclose(framed / high, 0.5, atol=0.12 if size == (20, 12) else 0.01)  # 160 / 12 is not whole
 
 
 def test_enlarging_keeps_the_range_and_the_mean():
-    framed = frame_image(GREY, Frame(36, 28, 1))
+    framed = to_spec(GREY, InputSpec(36, 28, 1))
     assert framed.shape == (36, 28, 1)
     assert framed.min() >= GREY.min()
     assert framed.max() <= GREY.max()
@@ -268,17 +268,17 @@ def test_enlarging_keeps_the_range_and_the_mean():
 def test_one_axis_shrinks_while_the_other_grows():
     stripes = np.zeros((100, 4, 1), np.uint8)
     stripes[::2] = 200
-    np.testing.assert_array_equal(frame_image(stripes, Frame(10, 16, 1)), np.full((10, 16, 1), 100))
+    np.testing.assert_array_equal(to_spec(stripes, InputSpec(10, 16, 1)), np.full((10, 16, 1), 100))
 
 
 def test_an_image_of_the_right_size_is_not_touched():
-    np.testing.assert_array_equal(frame_image(COLOUR, Frame(9, 7, 3)), COLOUR)
+    np.testing.assert_array_equal(to_spec(COLOUR, InputSpec(9, 7, 3)), COLOUR)
 
 
 def test_padding_keeps_the_proportions_and_the_edge():
     wide_image = np.full((10, 40, 3), 50, np.uint8)
     wide_image[0], wide_image[-1] = 10, 90
-    framed = frame_image(wide_image, Frame(40, 40, 3, aspect="pad"))
+    framed = to_spec(wide_image, InputSpec(40, 40, 3, aspect="pad"))
     np.testing.assert_array_equal(framed[15:25], wide_image)
     assert (framed[:15] == 10).all()
     assert (framed[25:] == 90).all()
@@ -287,7 +287,7 @@ def test_padding_keeps_the_proportions_and_the_edge():
 @pytest.mark.parametrize("channels", [2, 5, 9])
 def test_any_number_of_channels_is_resized_apart(channels):
     image = np.broadcast_to(np.arange(channels, dtype=np.uint8) * 20, (30, 40, channels))
-    framed = frame_image(image, Frame(12, 50, channels))
+    framed = to_spec(image, InputSpec(12, 50, channels))
     assert framed.shape == (12, 50, channels)
     np.testing.assert_array_equal(framed[3, 3], np.arange(channels) * 20)
 
@@ -302,30 +302,30 @@ def test_any_number_of_channels_is_resized_apart(channels):
 )
 def test_other_channels_are_refused_unless_asked_for(image, channels, message):
     with pytest.raises(ImageError) as caught:
-        frame_image(image, Frame(9, 7, channels))
+        to_spec(image, InputSpec(9, 7, channels))
     assert str(caught.value) == message
 
 
 def test_channels_are_converted_when_asked_for():
-    np.testing.assert_array_equal(frame_image(GREY, Frame(9, 7, 3, convert=True)), np.repeat(GREY, 3, axis=2))
-    np.testing.assert_array_equal(frame_image(ALPHA, Frame(9, 7, 3, convert=True)), ALPHA[..., :3])
+    np.testing.assert_array_equal(to_spec(GREY, InputSpec(9, 7, 3, convert=True)), np.repeat(GREY, 3, axis=2))
+    np.testing.assert_array_equal(to_spec(ALPHA, InputSpec(9, 7, 3, convert=True)), ALPHA[..., :3])
     weights = [0.299, 0.587, 0.114]
     for image in (COLOUR, ALPHA):
-        grey = frame_image(image, Frame(9, 7, 1, convert=True))
+        grey = to_spec(image, InputSpec(9, 7, 1, convert=True))
         np.testing.assert_allclose(grey[..., 0], image[..., :3] @ weights, atol=1)
 
 
 @pytest.mark.parametrize(("channels", "wanted"), [(5, 3), (1, 4), (3, 4), (2, 1)])
 def test_conversions_that_mean_nothing_are_refused(channels, wanted):
     with pytest.raises(ImageError, match=f"has {channels} channels?, which cannot be turned into {wanted}"):
-        frame_image(np.zeros((9, 7, channels), np.uint8), Frame(9, 7, wanted, convert=True))
+        to_spec(np.zeros((9, 7, channels), np.uint8), InputSpec(9, 7, wanted, convert=True))
 
 
 def test_floats_and_integers_do_not_mix():
     with pytest.raises(ImageError, match="holds integer values where the detector takes float ones; convert the image"):
-        frame_image(GREY, Frame(9, 7, 1, floating=True))
+        to_spec(GREY, InputSpec(9, 7, 1, floating=True))
     with pytest.raises(ImageError, match="holds float values where the detector takes integer ones; convert the image"):
-        frame_image(FLOATS[1], Frame(9, 7, 1))
+        to_spec(FLOATS[1], InputSpec(9, 7, 1))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -333,13 +333,13 @@ def test_values_that_are_not_finite_are_refused(value):
     image = FLOATS[1].copy()
     image[4, 4] = value
     with pytest.raises(ImageError, match=r"^holds values that are not finite \(NaN or infinity\)$"):
-        frame_image(image, Frame(4, 4, 1, floating=True))
+        to_spec(image, InputSpec(4, 4, 1, floating=True))
 
 
 def test_a_64_bit_value_too_large_is_refused_not_clipped():
     content = opencv(np.full((9, 7, 1), 1e300), ".tiff")
     with pytest.raises(ImageError, match="not finite"):
-        frame_image(decode_bytes(content), Frame(4, 4, 1, floating=True))
+        to_spec(decode_bytes(content), InputSpec(4, 4, 1, floating=True))
 
 
 sides = st.integers(12, 90)
@@ -352,14 +352,14 @@ sides = st.integers(12, 90)
 @example(height=90, width=12, place=(0.5, 0.5), aspect="pad")
 @example(height=12, width=90, place=(0.2, 0.8), aspect="stretch")
 def test_a_map_comes_back_to_where_the_blob_was(height, width, place, aspect):
-    frame = Frame(40, 56, 1, floating=True, aspect=aspect)
+    spec = InputSpec(40, 56, 1, floating=True, aspect=aspect)
     y, x = place[0] * (height - 1), place[1] * (width - 1)
     rows, columns = np.mgrid[:height, :width]
     sigma = max(1.5, min(height, width) / 12)
     blob = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2)).astype(np.float32)[..., None]
-    framed = frame_image(blob, frame)[..., 0]
-    small = cv2.resize(framed, (28, 20), interpolation=cv2.INTER_AREA)  # as models give it: half the frame
-    restored = restore_map(small, (height, width), frame)
+    framed = to_spec(blob, spec)[..., 0]
+    small = cv2.resize(framed, (28, 20), interpolation=cv2.INTER_AREA)  # as models give it: half the spec
+    restored = restore_map(small, (height, width), spec)
     assert restored.shape == (height, width)
     assert restored.dtype == np.float32
     weights = np.maximum(restored - 0.1 * restored.max(), 0)
@@ -371,14 +371,14 @@ def test_a_map_comes_back_to_where_the_blob_was(height, width, place, aspect):
 def test_a_map_that_shrinks_keeps_a_single_bright_pixel():
     map_ = np.zeros((64, 64), np.float32)
     map_[33, 21] = 64.0
-    restored = restore_map(map_, (8, 8), Frame(64, 64, 1))
+    restored = restore_map(map_, (8, 8), InputSpec(64, 64, 1))
     assert restored[4, 2] == 1.0  # the mean over the area, where interpolation would miss it
     assert restored.sum() == 1.0
 
 
 def test_a_map_of_the_same_size_is_not_touched():
     map_ = np.random.default_rng(0).random((16, 24), np.float32)
-    np.testing.assert_array_equal(restore_map(map_, (16, 24), Frame(16, 24, 1)), map_)
+    np.testing.assert_array_equal(restore_map(map_, (16, 24), InputSpec(16, 24, 1)), map_)
 
 
 def test_promote_spans_the_wider_scale():

@@ -14,13 +14,13 @@ from conftest import stripes, write_png
 from unlike.cache import STALE_SECONDS, Cache
 from unlike.data import batches, loading
 from unlike.data.batches import block_rows, digest
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.index import Index, find_images
 from unlike.data.loading import iterate, load_images
 from unlike.errors import ConfigError, DataError, ImageError
 from unlike.records import Unreadable
 
-FRAME = Frame(8, 8, 3)
+FRAME = InputSpec(8, 8, 3)
 IMAGES = stripes(12, 16)
 ALL = np.arange(12)
 
@@ -73,38 +73,38 @@ KINDS = {
     "8 bit": (IMAGES, FRAME),
     "16 bit": (IMAGES.astype(np.uint16) * 257, FRAME),
     "mixed": ([*IMAGES[:8], IMAGES[8].astype(np.uint16) * 255, *IMAGES[9:]], FRAME),
-    "grey, padded": (IMAGES[..., :1], Frame(10, 20, 1, aspect="pad")),
+    "grey, padded": (IMAGES[..., :1], InputSpec(10, 20, 1, aspect="pad")),
 }
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("block", [512, 5])
 def test_the_pixels_are_those_without_a_cache(tmp_path, store, monkeypatch, name, block):
-    monkeypatch.setattr(batches, "block_rows", lambda frame: block)
-    images, frame = KINDS[name]
+    monkeypatch.setattr(batches, "block_rows", lambda spec: block)
+    images, spec = KINDS[name]
     index = fill(tmp_path / "images", images)
     index.samples[3].path.write_bytes(b"")
     index.samples[7].path.write_text("no image")
-    plain = load_images(index, frame, None)
+    plain = load_images(index, spec, None)
     assert [item.id for item in plain.unreadable] == ["003.png", "007.png"]
     for _ in range(2):
-        assert_same(load_images(index, frame, store), plain)
+        assert_same(load_images(index, spec, store), plain)
     assert len(entries(store)) == 1
 
 
 def test_where_images_lie_in_their_frame_is_known(tmp_path, store):
     """A wide one, a tall one and a broken one: what is not inside is a copy of the border."""
-    frame = Frame(8, 8, 3, aspect="pad")
+    spec = InputSpec(8, 8, 3, aspect="pad")
     index = fill(tmp_path / "images", [IMAGES[0][:4], IMAGES[1], IMAGES[2][:, :8]])
     index.samples[1].path.write_bytes(b"")
-    for images in (load_images(index, frame, None), load_images(index, frame, store), load_images(index, frame, store)):
+    for images in (load_images(index, spec, None), load_images(index, spec, store), load_images(index, spec, store)):
         wide, tall = images.inside(np.arange(2))
         assert np.flatnonzero(wide.any(axis=1)).tolist() == [3, 4]
         assert wide[3:5].all()
         assert np.flatnonzero(tall.any(axis=0)).tolist() == [2, 3, 4, 5]
         assert tall[:, 2:6].all()
         np.testing.assert_array_equal(images.inside(np.array([1, 0, 1])), [tall, wide, tall])
-    array = load_images(find_images(IMAGES[:, :, :8]), frame, None)
+    array = load_images(find_images(IMAGES[:, :, :8]), spec, None)
     np.testing.assert_array_equal(array.inside(np.array([5])), [tall])
     for source in (index, find_images(IMAGES)):
         assert load_images(source, FRAME, store).inside(np.arange(2)) is None
@@ -117,11 +117,11 @@ def test_floats_are_kept_as_floats(tmp_path, store):
     (tmp_path / "images").mkdir()
     for number, image in enumerate(values):
         assert cv2.imwrite(str(tmp_path / f"images/{number}.tiff"), image)
-    index, frame = find_images(tmp_path / "images"), Frame(8, 8, 1, floating=True)
-    images = load_images(index, frame, store)
+    index, spec = find_images(tmp_path / "images"), InputSpec(8, 8, 1, floating=True)
+    images = load_images(index, spec, store)
     np.testing.assert_array_equal(images.take(np.arange(4))[..., 0], values)
     assert images.value_range == (values.min(), values.max())
-    assert_same(images, load_images(index, frame, None))
+    assert_same(images, load_images(index, spec, None))
 
 
 def test_an_array_gives_the_pixels_of_the_files(index, store, own_cache):
@@ -130,14 +130,14 @@ def test_an_array_gives_the_pixels_of_the_files(index, store, own_cache):
     from_files = load_images(index, FRAME, None)
     np.testing.assert_array_equal(from_array.take(ALL[::-1]), from_files.take(ALL[::-1]))
     np.testing.assert_array_equal(from_array.digests, from_files.digests)
-    as_it_is = load_images(find_images(IMAGES), Frame(16, 16, 3), store)
+    as_it_is = load_images(find_images(IMAGES), InputSpec(16, 16, 3), store)
     np.testing.assert_array_equal(as_it_is.take(ALL[3:5]), IMAGES[3:5])
 
 
 def test_rows_that_are_not_finite_are_left_out():
     values = np.random.default_rng(0).random((6, 4, 4))
     values[2, 1, 1] = np.nan
-    images = load_images(find_images(values, labels=[0, 0, 0, 1, 0, 0]), Frame(4, 4, 1, floating=True), None)
+    images = load_images(find_images(values, labels=[0, 0, 0, 1, 0, 0]), InputSpec(4, 4, 1, floating=True), None)
     assert ids(images) == ["0", "1", "3", "4", "5"]
     assert images.samples[2].anomalous
     assert images.unreadable == (Unreadable("2", "holds values that are not finite (NaN or infinity)"),)
@@ -156,7 +156,7 @@ def test_the_second_time_nothing_is_decoded(index, store, decoded):
 
 
 def test_progress_is_told(index, monkeypatch):
-    monkeypatch.setattr(batches, "block_rows", lambda frame: 5)
+    monkeypatch.setattr(batches, "block_rows", lambda spec: 5)
     index.samples[0].path.write_bytes(b"")
     progress = []
     load_images(index, FRAME, None, lambda *done: progress.append(done))
@@ -193,8 +193,8 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changes_is_decoded_anew(index, store, name):
     load_images(index, FRAME, store)
-    index, frame = CHANGES[name](index)
-    assert_same(load_images(index, frame, store), load_images(index, frame, None))
+    index, spec = CHANGES[name](index)
+    assert_same(load_images(index, spec, store), load_images(index, spec, None))
     assert len(entries(store)) == 2
 
 
@@ -483,7 +483,7 @@ def test_a_bound_that_is_no_number(monkeypatch, value):
 
 @pytest.mark.parametrize("with_cache", [True, False])
 def test_iterate_gives_chosen_images_in_blocks(index, store, monkeypatch, with_cache):
-    monkeypatch.setattr(loading, "block_rows", lambda frame: 5)
+    monkeypatch.setattr(loading, "block_rows", lambda spec: 5)
     images = load_images(index, FRAME, store if with_cache else None)
     rows = np.array([11, 3, 4, 0, 7, 7, 2])
     found = list(iterate(images, rows, FRAME))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from unlike.data.batches import choose_frame
-from unlike.data.images import Frame
+from unlike.data.batches import choose_spec
+from unlike.data.images import InputSpec
 from unlike.data.index import find_images
 from unlike.data.loading import load_images
 from unlike.data.split import split_normals
@@ -136,7 +136,7 @@ def test_tiles_larger_than_the_image_are_refused(make, message):
 def images(rng):
     array = rng.integers(0, 256, (6, 50, 70, 3), np.uint8)
     index = find_images(array)
-    return array, load_images(index, choose_frame(index, None, None, "stretch", (8, 8)), None)
+    return array, load_images(index, choose_spec(index, None, None, "stretch", (8, 8)), None)
 
 
 def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):
@@ -151,17 +151,17 @@ def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):
     assert [sample.id for sample in tiled.samples[0 : 2 * len(tiling) : len(tiling)]] == ["0", "1"]
     with pytest.raises(IndexError):
         tiled.samples[len(tiled.samples)]
-    assert tiling.frame_of(Frame(50, 70, 3)) == Frame(32, 32, 3)
+    assert tiling.spec_of(InputSpec(50, 70, 3)) == InputSpec(32, 32, 3)
 
 
 def test_a_tile_shows_the_image_the_bar_beside_it_or_both(rng):
     array = find_images(rng.integers(0, 255, (2, 8, 16, 1), np.uint8))
-    frame = Frame(16, 16, 1, aspect="pad")
-    tiles = TiledImages(load_images(array, frame, None), Tiling(16, 16, 4, 0))
+    spec = InputSpec(16, 16, 1, aspect="pad")
+    tiles = TiledImages(load_images(array, spec, None), Tiling(16, 16, 4, 0))
     inside = tiles.inside(np.array([20, 0, 5, 31]))
     np.testing.assert_array_equal(inside.any(axis=(1, 2)), [True, False, True, False])
     np.testing.assert_array_equal(inside.all(axis=(1, 2)), [True, False, True, False])
-    plain = load_images(find_images(rng.integers(0, 255, (2, 16, 16, 1), np.uint8)), Frame(16, 16, 1), None)
+    plain = load_images(find_images(rng.integers(0, 255, (2, 16, 16, 1), np.uint8)), InputSpec(16, 16, 1), None)
     assert TiledImages(plain, Tiling(16, 16, 4, 0)).inside(np.array([3])) is None
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from conftest import stripes, write_png
 from unlike.data.batches import digest, stream
-from unlike.data.images import Frame, decode_mask, restore_map
+from unlike.data.images import InputSpec, decode_mask, restore_map
 from unlike.errors import DataError
 from unlike.evaluation import evaluate, to_json
 from unlike.evaluation.metrics import measure_images, newcombe
@@ -29,16 +29,16 @@ class ContrastDetector:
     calibration_ = np.linspace(0.1, 0.38, 99)
 
     def __init__(self, size=32, fitted_on=()):
-        self.frame_ = Frame(size, size, 3)
+        self.spec_ = InputSpec(size, size, 3)
         self.digests_ = np.array([digest(image) for image in fitted_on], np.uint64)
 
     def stream(self, index, batch_size=None):
-        for batch in stream(index, self.frame_, batch_size or 6):
+        for batch in stream(index, self.spec_, batch_size or 6):
             if not batch.samples:  # none of them can be read
                 empty = np.empty(0, np.float32)
                 yield ScoredBatch([], empty, empty.reshape(0, 1, 1), [], np.empty(0, np.uint64), batch.unreadable)
                 continue
-            gray = batch.pixels.astype(np.float32).mean(axis=-1).reshape(-1, *self.frame_.size) / 255
+            gray = batch.pixels.astype(np.float32).mean(axis=-1).reshape(-1, *self.spec_.size) / 255
             maps = np.abs(gray - gray.mean(axis=(1, 2), keepdims=True))[:, ::2, ::2]
             digests = np.array([digest(image) for image in batch.pixels], np.uint64)
             yield ScoredBatch(batch.samples, maps.max(axis=(1, 2)), maps, batch.shapes, digests, batch.unreadable)
@@ -90,7 +90,7 @@ def test_pixel_figures_are_in_original_pixels(mvtec):
     for path in [
         *mvtec.glob("test/*/*.png"),
         *mvtec.glob("ground_truth/*/*.png"),
-    ]:  # larger than the frame, and not square
+    ]:  # larger than the spec, and not square
         write_png(path, cv2.resize(cv2.imread(str(path)), (57, 44), interpolation=cv2.INTER_NEAREST))
     detector = ContrastDetector()
     found = evaluate(detector, mvtec)
@@ -98,7 +98,7 @@ def test_pixel_figures_are_in_original_pixels(mvtec):
     for batch in detector.stream(evaluation_index(mvtec)):
         for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
             assert shape == (44, 57)
-            values.append(restore_map(map_, shape, detector.frame_))
+            values.append(restore_map(map_, shape, detector.spec_))
             defective.append(decode_mask(sample.mask) if sample.mask else np.zeros(shape, bool))
     expected = roc_auc_score(np.concatenate(defective, axis=None), np.concatenate(values, axis=None))
     estimate = found.overall.pixel["auroc"]

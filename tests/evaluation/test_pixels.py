@@ -14,13 +14,13 @@ from scipy import ndimage
 from sklearn.metrics import auc, roc_auc_score
 
 from conftest import write_png
-from unlike.data.images import Frame, restore_map
+from unlike.data.images import InputSpec, restore_map
 from unlike.errors import OutputError
 from unlike.evaluation import pixels
 from unlike.evaluation.pixels import POOL, PixelSpool, area_under_pro, choose_edges
 from unlike.records import Sample
 
-FRAME = Frame(16, 24, 3)
+FRAME = InputSpec(16, 24, 3)
 SHAPE = (48, 56)
 
 
@@ -38,9 +38,9 @@ def noisy_maps(random, masks, sharpness):
     return maps
 
 
-def measure(folder, maps, masks, frame=FRAME, shape=SHAPE, categories=None):
+def measure(folder, maps, masks, spec=FRAME, shape=SHAPE, categories=None):
     """The figures of a spool that got these maps; a mask of None is a normal image."""
-    with PixelSpool(frame) as spool:
+    with PixelSpool(spec) as spool:
         for number, (map_, mask) in enumerate(zip(maps, masks, strict=True)):
             path = None if mask is None else write_png(folder / f"{number}.png", mask.astype(np.uint8) * 255)
             category = categories[number] if categories else ""
@@ -49,9 +49,9 @@ def measure(folder, maps, masks, frame=FRAME, shape=SHAPE, categories=None):
         return spool.measure()
 
 
-def brute_force(maps, masks, frame=FRAME, shape=SHAPE, limit=0.30):
+def brute_force(maps, masks, spec=FRAME, shape=SHAPE, limit=0.30):
     """AUROC and AUPRO with every distinct value of every pixel as a threshold."""
-    restored = [restore_map(map_, shape, frame) for map_ in maps]
+    restored = [restore_map(map_, shape, spec) for map_ in maps]
     masks = [np.zeros(shape, bool) if mask is None else mask for mask in masks]
     values, defective = np.concatenate(restored, axis=None), np.concatenate(masks, axis=None)
     labelled = [ndimage.label(mask, np.ones((3, 3))) for mask in masks]
@@ -119,7 +119,7 @@ def test_maps_that_are_constant_and_equal_are_chance(tmp_path, rng):
 def test_a_perfect_map_is_perfect(tmp_path, rng):
     masks = [None, *(blobs(rng) for _ in range(3))]
     maps = [np.zeros(SHAPE, np.float32) if mask is None else mask.astype(np.float32) for mask in masks]
-    found = measure(tmp_path, maps, masks, frame=Frame(*SHAPE, 3))[""].values
+    found = measure(tmp_path, maps, masks, spec=InputSpec(*SHAPE, 3))[""].values
     for estimate in found.values():
         assert estimate.value == pytest.approx(1, abs=1e-12)
         assert (estimate.low, estimate.high) == (None, None)  # a bootstrap of what never varies
@@ -127,8 +127,8 @@ def test_a_perfect_map_is_perfect(tmp_path, rng):
 
 def test_padding_is_undone(tmp_path, rng):
     masks = dataset(rng)
-    frame = Frame(24, 24, 3, aspect="pad")
-    check(tmp_path, [rng.gamma(2, 1, (12, 12)).astype(np.float32) for _ in masks], masks, frame=frame)
+    spec = InputSpec(24, 24, 3, aspect="pad")
+    check(tmp_path, [rng.gamma(2, 1, (12, 12)).astype(np.float32) for _ in masks], masks, spec=spec)
 
 
 def test_every_region_counts_the_same_and_corners_connect(tmp_path):
@@ -137,7 +137,7 @@ def test_every_region_counts_the_same_and_corners_connect(tmp_path):
     mask[4:, 4:] = True  # one of 16
     map_ = np.zeros((8, 8), np.float32)
     map_[1, 1], map_[4, 4:], map_[7, 0] = 9, 9, 5  # half of one, a quarter of the other, and one false alarm of 46
-    found = measure(tmp_path, [map_], [mask], frame=Frame(8, 8, 3), shape=(8, 8))[""].values["aupro"]
+    found = measure(tmp_path, [map_], [mask], spec=InputSpec(8, 8, 3), shape=(8, 8))[""].values["aupro"]
     start, end = 1 / 46, 0.375 + 0.625 * (0.3 - 1 / 46) / (45 / 46)
     assert found.value == pytest.approx((0.375 * start + (0.375 + end) / 2 * (0.3 - start)) / 0.3)
 
@@ -256,7 +256,7 @@ def test_replicates_without_a_defect_do_not_count(tmp_path, rng):
 
 def test_memory_does_not_grow_with_the_images(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(pixels, "POOL", 2**13)  # full after a few images
-    frame, mask = Frame(128, 128, 1), blobs(rng)
+    spec, mask = InputSpec(128, 128, 1), blobs(rng)
 
     def peak(count):
         maps = (rng.random((128, 128), np.float32) for _ in range(count))
@@ -268,7 +268,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path, rng, monkeypatch):
 
     def run(maps):
         path = write_png(tmp_path / "mask.png", mask.astype(np.uint8))
-        with PixelSpool(frame) as spool:
+        with PixelSpool(spec) as spool:
             for i, map_ in enumerate(maps):
                 spool.add(Sample(str(i), anomalous=i % 2 == 1, mask=path if i % 2 else None), map_, SHAPE)
             spool.measure()
@@ -323,7 +323,7 @@ def test_any_small_set_agrees_with_exact_pixels(tmp_path_factory, seed, anomalou
     masks = [None] * normal + [random.random((6, 7)) > 0.6 for _ in range(anomalous)]
     masks[-1][0, :2] = True, False
     maps = [(random.integers(0, steps + 1, (6, 7)) / steps).astype(np.float32) for _ in masks]
-    check(tmp_path_factory.mktemp("masks"), maps, masks, frame=Frame(6, 7, 3), shape=(6, 7))
+    check(tmp_path_factory.mktemp("masks"), maps, masks, spec=InputSpec(6, 7, 3), shape=(6, 7))
 
 
 def test_no_folder_for_temporary_files_is_explained(monkeypatch, tmp_path):

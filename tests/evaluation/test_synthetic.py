@@ -9,17 +9,17 @@ from test_evaluate import ContrastDetector, strict
 from conftest import scratched, stripes, write_png
 from unlike.data.batches import stream
 from unlike.data.defects import KINDS, DefectConfig
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.index import find_images
 from unlike.errors import DataError
 from unlike.evaluation import evaluate, to_json
 from unlike.evaluation.synthetic import MOST, make_synthetic
 
-FRAME = Frame(32, 32, 3)
+FRAME = InputSpec(32, 32, 3)
 
 
 def make(images, **more):
-    return make_synthetic(find_images(images), more.pop("frame", FRAME), **more)
+    return make_synthetic(find_images(images), more.pop("spec", FRAME), **more)
 
 
 def test_each_normal_image_comes_as_it_is_and_once_damaged_where_its_mask_says():
@@ -40,7 +40,7 @@ def test_each_normal_image_comes_as_it_is_and_once_damaged_where_its_mask_says()
 def test_defects_fall_on_the_image_not_on_the_bars_of_a_padded_one(tmp_path):
     for number, image in enumerate(stripes(24)):
         write_png(tmp_path / f"{number:02}.png", image[:10] if number % 2 else image[:, :10])
-    found, _ = make(tmp_path, frame=Frame(32, 32, 3, aspect="pad"))
+    found, _ = make(tmp_path, spec=InputSpec(32, 32, 3, aspect="pad"))
     bad = [sample for sample in found.samples if sample.anomalous]
     assert len(bad) > 18
     for sample in bad:
@@ -105,14 +105,14 @@ def test_where_no_defect_can_be_seen_none_is_counted():
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
 def test_other_number_types(kind):
     images = stripes(6).astype(kind) * (257 if kind is np.uint16 else 1 / 255)
-    found, _ = make(images.astype(kind), frame=Frame(32, 32, 3, floating=kind is np.float32))
+    found, _ = make(images.astype(kind), spec=InputSpec(32, 32, 3, floating=kind is np.float32))
     assert found.array.array.dtype == kind
     assert sum(sample.anomalous for sample in found.samples) == 6
 
 
 def test_few_images_of_many_are_used():
     found, _ = make(
-        np.zeros((MOST + 20, 8, 8), np.uint8), frame=Frame(8, 8, 1), config=DefectConfig(kinds=("scratch",))
+        np.zeros((MOST + 20, 8, 8), np.uint8), spec=InputSpec(8, 8, 1), config=DefectConfig(kinds=("scratch",))
     )
     assert sum(not sample.anomalous for sample in found.samples) == MOST
 

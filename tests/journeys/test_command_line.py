@@ -258,10 +258,10 @@ def test_debug_shows_the_traceback(tmp_path):
 
 @pytest.mark.parametrize("what", ["models", "scorers", "presets", "thresholds", "recipes"])
 def test_list_names_everything_that_can_be_chosen(what, capsys):
-    from unlike.decision.thresholds import THRESHOLDS
+    from unlike.calibration.thresholds import THRESHOLDS
+    from unlike.detector.settings import PRESETS
     from unlike.models import MODELS
     from unlike.scoring import SCORERS
-    from unlike.settings import PRESETS
 
     assert run(["list", what]) == 0
     printed = capsys.readouterr().out

@@ -134,7 +134,7 @@ def test_settings_of_a_file_and_of_a_classifier_itself(stand, tmp_path, capsys):
 def test_a_stopped_fine_tuning_goes_on_to_the_same_classifier(stand, tmp_path, capsys, monkeypatch):
     labelled = [str(stand / "labelled.npy"), "--labels", str(stand / "labelled.csv"), *FAST]
     finetune = ["finetune", str(stand / "d.unlike"), *labelled, "-o", str(tmp_path / "c.unlike")]
-    monkeypatch.setattr("unlike.classifier.Checkpoint", partial(Checkpoint, wait_seconds=0))
+    monkeypatch.setattr("unlike.detector.classifier.Checkpoint", partial(Checkpoint, wait_seconds=0))
     monkeypatch.setattr("unlike.training.checkpoints.COST_SHARE", math.inf)  # keep every epoch, however quick
     seen = []
 

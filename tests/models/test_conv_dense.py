@@ -8,8 +8,8 @@ from counting import conv, kinds, layers, linear, norm, parameters, shapes
 from torch import nn
 
 from unlike.errors import ConfigError
-from unlike.models import ImageShape
 from unlike.models.conv_dense import ConvDenseAutoencoder, ConvDenseConfig
+from unlike.records import ImageShape
 
 
 def test_conv_dense_is_the_reports():

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from unlike.errors import ConfigError
-from unlike.models.base import ImageShape
 from unlike.models.conv import ConvAutoencoder, ConvConfig
 from unlike.models.dense import DenseAutoencoder, DenseConfig
+from unlike.records import ImageShape
 
 
 def layers(module: nn.Module, kind: type) -> list:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from unlike.data.randomness import isolated_randomness
-from unlike.models import MODELS, ImageShape
+from unlike.models import MODELS
 from unlike.models.feature_attention import attend_linearly
-from unlike.models.measures import OBJECTIVES
+from unlike.models.losses import LOSSES
+from unlike.records import ImageShape
 from unlike.testing import example_images
 
 TINY = {"backbone": "test_efficientnet", "pretrained": False, "runtime": "torch"}
@@ -101,7 +102,7 @@ def test_easy_places_are_shrunk_by_default_and_the_loss_falls():
     with isolated_randomness(0):
         for step in range(60):
             model.warm_up(step / 59)
-            losses.append(model.loss(images, OBJECTIVES["cosine"]))
+            losses.append(model.loss(images, LOSSES["cosine"]))
             optimiser.zero_grad()
             losses[-1].backward()
             optimiser.step()

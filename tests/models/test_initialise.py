@@ -8,8 +8,9 @@ from torch import nn
 
 from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError
-from unlike.models import MODELS, ImageShape
+from unlike.models import MODELS
 from unlike.models.initialise import INITIALISATIONS, initialise
+from unlike.records import ImageShape
 
 
 def weights(module: nn.Module) -> dict:

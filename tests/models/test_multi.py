@@ -10,10 +10,10 @@ import torch
 from counting import conv, kinds, layers, linear, norm, parameters, shapes
 from torch import nn
 
+from unlike.detector.settings import Settings
 from unlike.errors import ConfigError
-from unlike.models import ImageShape
 from unlike.models.multi import MultiEncoder, MultiEncoderConfig
-from unlike.settings import Settings
+from unlike.records import ImageShape
 from unlike.testing import check_model
 
 PIXELS = 3 * 64 * 64

@@ -12,9 +12,9 @@ from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Split
 from unlike.data.tensors import to_tensor
 from unlike.errors import ConfigError
-from unlike.models import ImageShape
-from unlike.models.measures import OBJECTIVES
+from unlike.models.losses import LOSSES
 from unlike.models.repair import MarksDefects, RepairConfig, RepairNetwork
+from unlike.records import ImageShape
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.segmentation import SegmentationConfig, SegmentationScorer
 from unlike.testing import check_model, check_scorer, example_images
@@ -90,11 +90,11 @@ def test_what_is_to_be_marked_are_the_cells_that_were_changed(monkeypatch):
     view = model._view(images)
     shown = {"marks": right}
     monkeypatch.setattr(model, "_view", lambda _: view._replace(change=clean - images, **shown))
-    assert model.loss(images, OBJECTIVES["absolute"], clean).item() == pytest.approx(0, abs=1e-6)
+    assert model.loss(images, LOSSES["absolute"], clean).item() == pytest.approx(0, abs=1e-6)
     shown["marks"] = right.clone()
     shown["marks"][..., 0, 0] = 30
-    assert model.loss(images, OBJECTIVES["absolute"], clean).item() == pytest.approx(30 / 64, rel=1e-3)
-    assert model.loss(clean, OBJECTIVES["absolute"]).item() > 1  # nothing was spoilt: nothing is to be marked
+    assert model.loss(images, LOSSES["absolute"], clean).item() == pytest.approx(30 / 64, rel=1e-3)
+    assert model.loss(clean, LOSSES["absolute"]).item() > 1  # nothing was spoilt: nothing is to be marked
 
 
 def test_it_marks_defects_that_it_was_never_shown(trained):

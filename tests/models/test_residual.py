@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError
-from unlike.models import ImageShape
 from unlike.models.residual import ResidualUNet, ResidualUNetConfig
+from unlike.records import ImageShape
 from unlike.testing import check_model
 
 DOWN = [(3, 64), (64, 128), (128, 256), (256, 512), (512, 1024)]

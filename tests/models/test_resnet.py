@@ -8,9 +8,9 @@ from counting import conv, kinds, layers, linear, norm, parameters, shapes
 from torch import nn
 
 from unlike.errors import ConfigError
-from unlike.models import ImageShape
 from unlike.models.blocks import BatchNorm
 from unlike.models.resnet import ResNetAutoencoder, ResNetConfig
+from unlike.records import ImageShape
 
 TRUNK = 11_689_512 - linear(512, 1000)  # ResNet-18 as published, without its classifier
 

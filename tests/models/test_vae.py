@@ -13,13 +13,13 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import mse_loss
 
+from unlike.backbones.networks import Backbone
 from unlike.data.randomness import isolated_randomness
 from unlike.data.tensors import to_tensor
+from unlike.detector.settings import Settings
 from unlike.errors import ConfigError
-from unlike.models import ImageShape
-from unlike.models.backbones import Backbone
 from unlike.models.vae import LOG_VARIANCE_LIMIT, VAEConfig, VariationalAutoencoder, divergence
-from unlike.settings import Settings
+from unlike.records import ImageShape
 from unlike.testing import check_model, example_images
 
 SMALL = {"widths": (16, 32, 64), "latent": 16}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.errors import ConfigError
 from unlike.evaluation.metrics import measure_images
 from unlike.records import Codes, Evaluation, Explanation, Sample, ScoredBatch, Scores, Unreadable
@@ -73,7 +73,7 @@ class FakeEncoder(FakeDetector):
             decodes,
             fault,
         )
-        self.frame_ = Frame(8, 8, 1)
+        self.spec_ = InputSpec(8, 8, 1)
         self.asked = []
 
     def stream(self, images):

@@ -10,7 +10,7 @@ import pytest
 from report_fakes import FakeDetector, FakeEncoder, evaluate_fake, evaluate_index
 from sklearn.metrics import roc_auc_score
 
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.index import find_images
 from unlike.report import codespace
 from unlike.report.codespace import DIRECTIONS, GROUPS, PLACES, compare, explore, look
@@ -62,10 +62,10 @@ def test_nothing_is_shown_twice_without_another_detector(alone):
 def test_few_images_are_encoded_where_they_are_large(index, monkeypatch):
     monkeypatch.setattr(codespace, "FEWEST", 12)
     detector, evaluation = FakeEncoder(index), evaluate_index(index)
-    detector.frame_ = Frame(2048, 2048, 1)
+    detector.spec_ = InputSpec(2048, 2048, 1)
     assert places(detector, evaluation).alt == "PCA of 12 images"
     assert detector.asked == [12]
-    detector.frame_ = Frame(640, 640, 1)  # 20 of them are 8 million pixels
+    detector.spec_ = InputSpec(640, 640, 1)  # 20 of them are 8 million pixels
     assert places(detector, evaluation).alt == "PCA of 20 images"
 
 

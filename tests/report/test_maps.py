@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.index import find_images
 from unlike.records import Sample, ScoredBatch
 from unlike.report.gallery import overlay
@@ -17,7 +17,7 @@ from unlike.report.maps import write_maps
 def write(tmp_path, level: float) -> np.ndarray:
     """The overlay of a map that is the same everywhere, over a grey picture."""
     image = np.full((1, 8, 8, 3), 128, np.uint8)
-    detector = SimpleNamespace(peaks_=np.linspace(1, 2, 101), region_threshold_=2.0, frame_=Frame(8, 8, 3))
+    detector = SimpleNamespace(peaks_=np.linspace(1, 2, 101), region_threshold_=2.0, spec_=InputSpec(8, 8, 3))
     batch = ScoredBatch(
         [Sample("0", row=0)], np.zeros(1), np.full((1, 8, 8), level, np.float32), [(8, 8)], np.zeros(1, np.uint64), ()
     )

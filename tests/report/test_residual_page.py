@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from unlike.data.batches import digest
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.index import find_images
 from unlike.errors import DataError
 from unlike.records import Sample
@@ -22,7 +22,7 @@ from unlike.report.residuals import (
     show_examples,
 )
 
-FRAME = Frame(8, 8, 1)
+FRAME = InputSpec(8, 8, 1)
 
 
 def shift(by, digests=(), note=""):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from report_fakes import evaluate_fake
 
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.evaluation.evaluate import ORACLE
 from unlike.evaluation.metrics import measure_images
 from unlike.evaluation.pixels import PixelSpool
@@ -117,7 +117,7 @@ def test_a_threshold_from_few_images_is_given_the_slack_it_has():
 
 def test_every_figure_that_is_measured_is_described_and_no_other():
     images = measure_images(np.array([1.0, 2.0]), np.array([False, True]), threshold=1.5).image
-    with PixelSpool(Frame(8, 8, 3)) as spool:
+    with PixelSpool(InputSpec(8, 8, 3)) as spool:
         pixels = spool.measure()[""].left_out
     assert set(wording.TERMS) == {*(f"image.{name}" for name in images), *pixels}
 

@@ -7,15 +7,16 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from unlike.detector.pipeline import rebuild_pixels, score_pixels
 from unlike.errors import ConfigError
-from unlike.models import ImageShape, Model
+from unlike.models import Model
 from unlike.models.conv import ConvAutoencoder, ConvConfig
-from unlike.models.measures import MEASURES
+from unlike.models.losses import LOSS_MAPS
 from unlike.models.residual import ResidualUNet, ResidualUNetConfig
+from unlike.records import ImageShape
 from unlike.scoring import MapConfig, realfake, reduce_maps, smooth
 from unlike.scoring.realfake import RealFakeConfig, RealFakeScorer
-from unlike.scoring.residual import ResidualConfig, ResidualScorer
-from unlike.scoring.score import rebuild_pixels, score_pixels
+from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
 from unlike.testing import example_images
 
 
@@ -24,12 +25,12 @@ def model():
     return ConvAutoencoder(ConvConfig(widths=(4,)), ImageShape(3, 12, 16)).eval()
 
 
-@pytest.mark.parametrize("difference", MEASURES)
+@pytest.mark.parametrize("difference", LOSS_MAPS)
 def test_residual_is_the_difference_of_image_and_reconstruction(model, difference):
     images = example_images(model)
     with torch.no_grad():
         maps = ResidualScorer(ResidualConfig(difference)).maps(model, images)
-        expected = MEASURES[difference](model.rebuild(images), images)
+        expected = LOSS_MAPS[difference](model.rebuild(images), images)
     torch.testing.assert_close(maps, expected)
     assert maps.shape == (4, 12, 16)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import scratched, stripes, write_png
-from unlike.decision.lines import Decision, Line
+from unlike.calibration.decision import Decision, Line
 from unlike.errors import ConfigError, DataError
 from unlike.records import Sample
 from unlike.study.datasets import DataSource, open_images

@@ -7,8 +7,9 @@ from torch.nn import functional
 
 from unlike.config import from_mapping
 from unlike.errors import ConfigError
-from unlike.models import MODELS, ImageShape, Model
+from unlike.models import MODELS, Model
 from unlike.models.conv import ConvConfig
+from unlike.records import ImageShape
 from unlike.training import FinetuneConfig, LabelModel, class_probabilities
 
 IMAGES = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -16,8 +16,9 @@ from unlike.data.augment import AugmentConfig
 from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Split
 from unlike.errors import ArtifactError, ConfigError, DataError
-from unlike.models import MODELS, ImageShape
+from unlike.models import MODELS
 from unlike.models.conv import ConvConfig
+from unlike.records import ImageShape
 from unlike.training import Checkpoint, CorruptionConfig, TrainingConfig, loop, train
 from unlike.training.corruption import spoil
 from unlike.training.loop import shuffled_batches
@@ -406,7 +407,7 @@ def test_held_out_images_get_the_same_defects_after_each_epoch_and_no_noise(pict
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_defects_fall_on_the_image_and_not_on_the_bars_beside_it(pictures, turned):
-    """Images lie in the upper half of their frames, or in the left one where augmentation has turned them."""
+    """Images lie in the upper half of their specs, or in the left one where augmentation has turned them."""
     pictures.shown = np.arange(16)[:, None] < np.full(16, 8)
     augmentation = AugmentConfig(rotation=1.0, rotation_degrees=(90.0, 90.0)) if turned else None
     seen = record(pictures, 1, augmentation=augmentation, defect_share=1.0)

@@ -19,7 +19,7 @@ from unlike.cli.console import Console, fail
 from unlike.errors import ConfigError, UnlikeError, none_usable
 
 if TYPE_CHECKING:
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
     from unlike.records import Unreadable
 
 DONE, DONE_IN_PART, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -123,8 +123,8 @@ def fit(
     Example: unlike fit bottle/train/good -o bottle.unlike --model conv --size 64 --set training.schedule=cosine
     """
     from unlike.artifacts import check_replaceable
-    from unlike.detector import Detector
-    from unlike.fitting import idle_settings
+    from unlike.detector.detector import Detector
+    from unlike.detector.fitting import idle_settings
 
     overrides, choices = read_choices(config, settings or [])
     if size is not None:
@@ -178,7 +178,7 @@ def score(
     """
     from unlike.cli.tables import Submission, open_table
     from unlike.data.index import find_images
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
 
     loaded = Detector.load(detector, device)
     index = find_images(images if len(images) > 1 else images[0])
@@ -359,7 +359,7 @@ def parse_share(text: str) -> float | Literal["auto"]:
 
 def load_detectors(folders: Sequence[Path], device: str) -> dict[str, Detector]:
     """Every detector by a name to show: that of its folder, or the whole path where two have the same."""
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
 
     names = [name_of(folder) for folder in folders]
     names = [str(folder) if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)]

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
+from unlike.backbones.networks import offline_backbones
+from unlike.calibration.thresholds import THRESHOLDS
 from unlike.config import name_kind, to_mapping
 from unlike.data.augment import AugmentConfig
-from unlike.decision.thresholds import THRESHOLDS
+from unlike.detector.settings import PRESETS, PURPOSES, DataConfig, DecisionConfig
 from unlike.models import MODELS
-from unlike.models.backbones import offline_backbones
 from unlike.scoring import SCORERS, MapConfig
-from unlike.settings import PRESETS, PURPOSES, DataConfig, DecisionConfig
 from unlike.study.recipes import describe_recipes
 from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 

@@ -15,8 +15,8 @@ from unlike.cli.console import Console, plural
 from unlike.errors import ConfigError, none_usable
 
 if TYPE_CHECKING:
-    from unlike.classifier import Classifier
     from unlike.data.index import Index
+    from unlike.detector.classifier import Classifier
     from unlike.records import ClassEvaluation, Predictions, Unreadable
 
 NAMED = 20  # classes whose images are counted in a line
@@ -57,8 +57,8 @@ def finetune(
     Example: unlike finetune cells.unlike labelled/ -o cells.classifier --set finetune.class_weights=balanced
     """
     from unlike.artifacts import CLASSIFIER, check_replaceable, check_writable, is_first_process
-    from unlike.classifier import Classifier
-    from unlike.detector import Detector
+    from unlike.detector.classifier import Classifier
+    from unlike.detector.detector import Detector
     from unlike.evaluation.classes import validate_classifier
     from unlike.report.classes import write_classes
 
@@ -107,8 +107,8 @@ def classify(
     Example: unlike classify cells.classifier new/ -o classes.csv
     """
     from unlike.artifacts import check_writable
-    from unlike.classifier import Classifier, join_predictions
     from unlike.data.index import find_images
+    from unlike.detector.classifier import Classifier, join_predictions
     from unlike.evaluation.classes import evaluate_classifier
     from unlike.report.classes import write_classes
 

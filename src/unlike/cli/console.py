@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unlike.artifacts import is_first_process
 
 if TYPE_CHECKING:
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
     from unlike.records import Evaluation, Metrics, Unreadable
 
 STAGES = {"read": "Reading", "train": "Training", "score": "Scoring"}
@@ -45,7 +45,7 @@ class Console:
 
     def say_choice(self, detector: Detector) -> None:
         """Where no model was named: that what was chosen is for another one than the default's."""
-        from unlike.settings import DEFAULT_MODEL, DEFAULT_PRESET
+        from unlike.detector.settings import DEFAULT_MODEL, DEFAULT_PRESET
 
         if detector.settings.model_name == DEFAULT_MODEL:
             self.say(
@@ -57,13 +57,13 @@ class Console:
         """What was learned, from what, and what is promised."""
         from unlike.records import kept_epoch
 
-        images, frame = detector.counts_, detector.frame_
+        images, spec = detector.counts_, detector.spec_
         parts = f"{images['train']:,} images to train, {images['validation']:,} to validate, {images['calibration']:,} to calibrate"
         if not images["validation"]:
             parts = f"{plural(images['train'], 'image')}, none held back: each calibrates by what the others show"
         self.say(
-            f"Fitted {detector.settings.model_name} by {_name_scorer(detector)} at {frame.height} x {frame.width} x "
-            f"{frame.channels}: {parts}" + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
+            f"Fitted {detector.settings.model_name} by {_name_scorer(detector)} at {spec.height} x {spec.width} x "
+            f"{spec.channels}: {parts}" + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
         )
         if best := kept_epoch(detector.history_, detector.settings.training.keep):
             of = len(detector.history_)

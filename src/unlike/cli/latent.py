@@ -15,7 +15,7 @@ from unlike.errors import ConfigError
 
 if TYPE_CHECKING:
     from unlike.data.index import Index
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
     from unlike.records import Sample
     from unlike.report.latent import Seen
     from unlike.report.plates import Plate
@@ -117,7 +117,7 @@ def edit(
 
     Example: unlike latent edit faces.unlike new/ -o edits.png --set 2=x3 --set 7=+1.5,4=0 --directions 2
     """
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
     from unlike.report.edits import parse_edit
     from unlike.report.pictures import check_picture
     from unlike.report.plates import show_edits

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from unlike.classifier import Classifier
-    from unlike.detector import Detector
+    from unlike.detector.classifier import Classifier
+    from unlike.detector.detector import Detector
     from unlike.evaluation.residuals import Gap
     from unlike.models import Model
     from unlike.records import Floats, Pixels
@@ -55,7 +55,7 @@ def residuals(
     Example: unlike latent residuals cells.unlike cells/ -o residuals.png --classifier cells.classifier
     """
     from unlike.data.index import find_images
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
     from unlike.report.pictures import check_picture, write_picture
     from unlike.report.residuals import choose_examples, hold_out, residual_page, show_examples
 
@@ -67,9 +67,9 @@ def residuals(
     index = find_images(labelled, labels).labelled()
     console = Console()
     with console.progress() as notify:
-        held_out = hold_out(index, loaded.frame_, stages, lambda done, total: notify("score", done, total, {}))
+        held_out = hold_out(index, loaded.spec_, stages, lambda done, total: notify("score", done, total, {}))
     gaps = held_out.measure()
-    examples = show_examples(index, loaded.frame_, stages, choose_examples(held_out))
+    examples = show_examples(index, loaded.spec_, stages, choose_examples(held_out))
     anomalous = int(held_out.anomalous.sum())
     title = f"Residuals of {len(held_out.samples) - anomalous:,} normal and {anomalous:,} anomalous images"
     write_picture(residual_page(held_out, gaps, stages, examples, title), output, title, WORDS)
@@ -79,12 +79,12 @@ def residuals(
 
 def _after(loaded: Detector, folder: Path) -> Stage:
     """The model as fine-tuning has left it; a ConfigError where it was another detector's."""
-    from unlike.classifier import Classifier
+    from unlike.detector.classifier import Classifier
 
     classifier = Classifier.load(folder, loaded.device)
     source = classifier.describe()["encoder"]["source"]
-    theirs = (classifier.settings.detector, classifier.frame_, source)
-    if theirs != (loaded.settings, loaded.frame_, loaded.source_):
+    theirs = (classifier.settings.detector, classifier.spec_, source)
+    if theirs != (loaded.settings, loaded.spec_, loaded.source_):
         raise ConfigError(
             f"--classifier: {folder} was fine-tuned from another detector, fitted on {source}; give the detector it came from"
         )
@@ -107,10 +107,10 @@ def _make_stage(
     title: str, model: Model, loaded: Detector, folder: Path, digests: npt.NDArray[np.uint64], note: str = ""
 ) -> Stage:
     """How a model rebuilds images as its detector sees them; a ConfigError where it makes no images."""
-    from unlike.fitting import choose_device
+    from unlike.detector.fitting import choose_device
+    from unlike.detector.pipeline import rebuild_pixels, residual_maps
     from unlike.models import Autoencoder
     from unlike.report.residuals import Stage
-    from unlike.scoring.score import rebuild_pixels, residual_maps
 
     if loaded.settings.data.tile is not None:
         raise ConfigError(f"{folder}: sees images in tiles, whose residuals are not shown; take one without data.tile")

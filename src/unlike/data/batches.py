@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.data.arrays import ImageArray, rows_of
-from unlike.data.images import Frame, decode, find_inside, frame_image, promote
+from unlike.data.images import InputSpec, decode, find_inside, promote, to_spec
 from unlike.data.index import Index, read_original
 from unlike.errors import ImageError, none_usable
 from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
@@ -33,7 +33,7 @@ class Batch:
 
 
 class ImageSet(Protocol):
-    """All readable images of an index in one frame, in any order and as often as one likes."""
+    """All readable images of an index in one spec, in any order and as often as one likes."""
 
     samples: Sequence[Sample]  # N
     unreadable: tuple[Unreadable, ...]
@@ -45,26 +45,24 @@ class ImageSet(Protocol):
         ...
 
     def inside(self, rows: Rows) -> Bools | None:
-        """(B, H, W) the pixels that show the image, not the bars that fill its frame up; None where no image has any."""
+        """(B, H, W) the pixels that show the image, not the bars that fill its spec up; None where no image has any."""
         ...
 
 
-def stream(index: Index, frame: Frame, batch_size: int | None = None) -> Iterator[Batch]:
+def stream(index: Index, spec: InputSpec, batch_size: int | None = None) -> Iterator[Batch]:
     """Read all images once, in order, a batch at a time; what cannot be read is named and left out.
 
     No more than two batches are in memory, however many images there are; files are decoded on several threads.
     """
-    size = batch_size or block_rows(frame)
+    size = batch_size or block_rows(spec)
     if index.array is not None:
-        yield from _stream_array(index.array, index.samples, frame, size)
+        yield from _stream_array(index.array, index.samples, spec, size)
         return
     pool = ThreadPoolExecutor(_threads())
     try:
         pending: list[Future[_Read]] = []
         for start in range(0, len(index), size):
-            upcoming = [
-                pool.submit(_read, sample, sample.path, frame) for sample in index.samples[start : start + size]
-            ]
+            upcoming = [pool.submit(_read, sample, sample.path, spec) for sample in index.samples[start : start + size]]
             if pending:
                 yield _collect([future.result() for future in pending])
             pending = upcoming
@@ -74,10 +72,10 @@ def stream(index: Index, frame: Frame, batch_size: int | None = None) -> Iterato
         pool.shutdown(cancel_futures=True)
 
 
-def choose_frame(
+def choose_spec(
     index: Index, size: tuple[int, int] | None, channels: int | None, aspect: str, fallback: tuple[int, int]
-) -> Frame:
-    """The frame to fit in: what was asked for, and for the rest what the first readable image is.
+) -> InputSpec:
+    """The spec to fit in: what was asked for, and for the rest what the first readable image is.
 
     Arrays keep their own size unless another is asked for; files get `fallback`.
     """
@@ -86,7 +84,7 @@ def choose_frame(
         raise none_usable(f"{index.source}: no image", "read", reasons)
     natural = index.array.size if index.array is not None else fallback
     height, width = size or natural
-    return Frame(
+    return InputSpec(
         height,
         width,
         channels or first.shape[2],
@@ -117,16 +115,16 @@ def value_range(low: float, high: float, kind: np.dtype[np.generic]) -> tuple[fl
     return low, high if high > low else low + 1.0
 
 
-def find_insides(shapes: Sequence[tuple[int, int]] | npt.NDArray[np.intp], frame: Frame) -> Bools | None:
-    """Which pixels (B, H, W) show images of these shapes in the frame; None where an image always fills it."""
-    if frame.aspect == "stretch":
+def find_insides(shapes: Sequence[tuple[int, int]] | npt.NDArray[np.intp], spec: InputSpec) -> Bools | None:
+    """Which pixels (B, H, W) show images of these shapes in the spec; None where an image always fills it."""
+    if spec.aspect == "stretch":
         return None
-    return np.stack([find_inside((int(height), int(width)), frame) for height, width in shapes])
+    return np.stack([find_inside((int(height), int(width)), spec) for height, width in shapes])
 
 
-def block_rows(frame: Frame) -> int:
+def block_rows(spec: InputSpec) -> int:
     """How many images, as the floats that a model sees, make a block of work that is neither small nor heavy."""
-    return int(np.clip(BLOCK_BYTES // (4 * frame.height * frame.width * frame.channels), 8, 512))
+    return int(np.clip(BLOCK_BYTES // (4 * spec.height * spec.width * spec.channels), 8, 512))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,11 +139,11 @@ def _threads() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def _read(sample: Sample, source: Path | Pixels | None, frame: Frame) -> _Read:
+def _read(sample: Sample, source: Path | Pixels | None, spec: InputSpec) -> _Read:
     assert source is not None
     try:
         image = decode(source) if isinstance(source, Path) else source
-        return _Read(sample, frame_image(image, frame), image.shape[:2])
+        return _Read(sample, to_spec(image, spec), image.shape[:2])
     except ImageError as error:
         return _Read(sample, None, reason=str(error))
 
@@ -159,24 +157,24 @@ def _collect(reads: list[_Read]) -> Batch:
     return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable)
 
 
-def _stream_array(array: ImageArray, samples: Sequence[Sample], frame: Frame, size: int) -> Iterator[Batch]:
+def _stream_array(array: ImageArray, samples: Sequence[Sample], spec: InputSpec, size: int) -> Iterator[Batch]:
     for start in range(0, len(samples), size):
         chosen = samples[start : start + size]
         rows = rows_of(chosen)
         contiguous = bool((np.diff(rows) == 1).all())
         pixels = array.block(int(rows[0]), int(rows[-1]) + 1) if contiguous else array.take(rows)
-        if _fits(pixels, frame):
+        if _fits(pixels, spec):
             yield Batch(chosen, pixels, [array.size] * len(rows))
         else:
             images = zip(chosen, pixels, strict=True)
-            yield _collect([_read(sample, image, frame) for sample, image in images])
+            yield _collect([_read(sample, image, spec) for sample, image in images])
 
 
-def _fits(pixels: Pixels, frame: Frame) -> bool:
-    """Whether a whole block is in the frame as it is."""
-    if pixels.shape[1:] != (frame.height, frame.width, frame.channels) or (pixels.dtype.kind == "f") != frame.floating:
+def _fits(pixels: Pixels, spec: InputSpec) -> bool:
+    """Whether a whole block is in the spec as it is."""
+    if pixels.shape[1:] != (spec.height, spec.width, spec.channels) or (pixels.dtype.kind == "f") != spec.floating:
         return False
-    return not frame.floating or bool(np.isfinite(pixels).all())
+    return not spec.floating or bool(np.isfinite(pixels).all())
 
 
 def _first_readable(index: Index) -> tuple[Pixels | None, list[Unreadable]]:

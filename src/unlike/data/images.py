@@ -1,4 +1,4 @@
-"""One image: decode it whole, bring it to a detector's frame, and carry a map back to its original pixels."""
+"""One image: decode it whole, bring it to a detector's spec, and carry a map back to its original pixels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # and what Pillow would
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class InputSpec:
     """The one form in which images reach a model; part of what a detector records."""
 
     height: int
@@ -62,7 +62,7 @@ def decode(path: Path) -> Pixels:
     """Read an image file as it was meant to be seen: (H, W, C), uint8, uint16 or float32, colours in RGB order.
 
     EXIF and TIFF rotation are applied, palettes resolved, and an alpha channel is kept unless it is opaque
-    everywhere. Of several pages or frames the first is read. An ImageError says why a file cannot be read.
+    everywhere. Of several pages or specs the first is read. An ImageError says why a file cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -90,35 +90,35 @@ def decode_mask(path: Path) -> Bools:
         raise ImageError(f"mask {path.name} {error}") from None
 
 
-def frame_image(image: Pixels, frame: Frame) -> Pixels:
-    """Bring (H, W, C) to the frame's channels and size, without aliasing; an ImageError says why it does not suit."""
+def to_spec(image: Pixels, spec: InputSpec) -> Pixels:
+    """Bring (H, W, C) to the spec's channels and size, without aliasing; an ImageError says why it does not suit."""
     floating = image.dtype.kind == "f"
     if floating and not np.isfinite(image).all():
         raise ImageError("holds values that are not finite (NaN or infinity)")
-    if floating != frame.floating:
+    if floating != spec.floating:
         kinds = ("integer", "float") if floating else ("float", "integer")
         raise ImageError(
             f"holds {kinds[1]} values where the detector takes {kinds[0]} ones; convert the image, or fit on such images"
         )
-    return _resize(_match_channels(image, frame), frame)
+    return _resize(_match_channels(image, spec), spec)
 
 
-def restore_map(map_: Floats, shape: tuple[int, int], frame: Frame) -> Floats:
+def restore_map(map_: Floats, shape: tuple[int, int], spec: InputSpec) -> Floats:
     """Carry a map (h, w) back to the original image's (H, W) pixels, undoing the resize and the padding."""
-    framed = _resize_planes(np.ascontiguousarray(map_)[..., None], *frame.size)
-    top, left, height, width = _placement(shape, frame)
+    framed = _resize_planes(np.ascontiguousarray(map_)[..., None], *spec.size)
+    top, left, height, width = _placement(shape, spec)
     inside = np.ascontiguousarray(framed[top : top + height, left : left + width])
     return _resize_planes(inside, *shape)[..., 0]
 
 
-def find_inside(shape: tuple[int, int], frame: Frame) -> Bools:
-    """Which pixels (H, W) of the frame show an image of that shape: all but the bars that fill the frame up.
+def find_inside(shape: tuple[int, int], spec: InputSpec) -> Bools:
+    """Which pixels (H, W) of the spec show an image of that shape: all but the bars that fill the spec up.
 
-    >>> find_inside((10, 40), Frame(4, 4, 3, aspect="pad"))[:, 0]
+    >>> find_inside((10, 40), InputSpec(4, 4, 3, aspect="pad"))[:, 0]
     array([False,  True, False, False])
     """
-    top, left, height, width = _placement(shape, frame)
-    inside = np.zeros(frame.size, bool)
+    top, left, height, width = _placement(shape, spec)
+    inside = np.zeros(spec.size, bool)
     inside[top : top + height, left : left + width] = True
     return inside
 
@@ -131,7 +131,7 @@ def promote(image: Pixels, kind: np.dtype[np.generic]) -> Pixels:
 
 
 def as_float32(image: npt.NDArray[Any]) -> Pixels:
-    """Values too large for it become infinite, which `frame_image` refuses by name."""
+    """Values too large for it become infinite, which `to_spec` refuses by name."""
     with np.errstate(over="ignore"):
         return np.asarray(np.ascontiguousarray(image, np.float32))
 
@@ -205,46 +205,46 @@ def _orientation(exif_bytes: bytes) -> int:
         return 1
 
 
-def _match_channels(image: Pixels, frame: Frame) -> Pixels:
+def _match_channels(image: Pixels, spec: InputSpec) -> Pixels:
     channels = image.shape[2]
-    if channels == frame.channels:
+    if channels == spec.channels:
         return image
-    if not frame.convert:
-        way_out = f"fit with --set data.channels={frame.channels} to convert such images"
+    if not spec.convert:
+        way_out = f"fit with --set data.channels={spec.channels} to convert such images"
         raise ImageError(
-            f"has {channels} channel{'s' * (channels > 1)} where the detector takes {frame.channels}; {way_out}"
+            f"has {channels} channel{'s' * (channels > 1)} where the detector takes {spec.channels}; {way_out}"
         )
-    if channels == 4 and frame.channels in (1, 3):
+    if channels == 4 and spec.channels in (1, 3):
         image = image[..., :3]
-    if image.shape[2] == 1 and frame.channels == 3:
+    if image.shape[2] == 1 and spec.channels == 3:
         return np.repeat(image, 3, axis=2)
-    if image.shape[2] == 3 and frame.channels == 1:
+    if image.shape[2] == 3 and spec.channels == 1:
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY))[..., None]
-    if image.shape[2] == frame.channels:
+    if image.shape[2] == spec.channels:
         return image
-    raise ImageError(f"has {channels} channels, which cannot be turned into {frame.channels}")
+    raise ImageError(f"has {channels} channels, which cannot be turned into {spec.channels}")
 
 
-def _placement(shape: tuple[int, int], frame: Frame) -> tuple[int, int, int, int]:
-    """Top, left, height and width of an image of `shape` inside the frame."""
-    if frame.aspect == "stretch":
-        return 0, 0, frame.height, frame.width
-    factor = min(frame.height / shape[0], frame.width / shape[1])
-    height = min(frame.height, max(1, round(shape[0] * factor)))
-    width = min(frame.width, max(1, round(shape[1] * factor)))
-    return (frame.height - height) // 2, (frame.width - width) // 2, height, width
+def _placement(shape: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
+    """Top, left, height and width of an image of `shape` inside the spec."""
+    if spec.aspect == "stretch":
+        return 0, 0, spec.height, spec.width
+    factor = min(spec.height / shape[0], spec.width / shape[1])
+    height = min(spec.height, max(1, round(shape[0] * factor)))
+    width = min(spec.width, max(1, round(shape[1] * factor)))
+    return (spec.height - height) // 2, (spec.width - width) // 2, height, width
 
 
-def _resize(image: Pixels, frame: Frame) -> Pixels:
-    top, left, height, width = _placement(image.shape[:2], frame)
+def _resize(image: Pixels, spec: InputSpec) -> Pixels:
+    top, left, height, width = _placement(image.shape[:2], spec)
     if image.shape[:2] != (height, width):
         groups = [
             np.ascontiguousarray(image[..., i : i + 4]) for i in range(0, image.shape[2], 4)
         ]  # OpenCV takes four at most
         image = np.concatenate([_resize_planes(group, height, width) for group in groups], axis=2)
-    if (height, width) == frame.size:
+    if (height, width) == spec.size:
         return image
-    margins = ((top, frame.height - height - top), (left, frame.width - width - left), (0, 0))
+    margins = ((top, spec.height - height - top), (left, spec.width - width - left), (0, 0))
     return np.pad(image, margins, mode="edge")
 
 

@@ -155,7 +155,7 @@ def _join(indexes: list[Index]) -> Index:
 
 
 def read_original(index: Index, sample: Sample) -> Pixels:
-    """One image as it is, (H, W, C), before any detector's frame."""
+    """One image as it is, (H, W, C), before any detector's spec."""
     if index.array is not None and sample.row is not None:
         rows: Pixels = index.array.take(np.array([sample.row]))
         return np.asarray(rows[0])

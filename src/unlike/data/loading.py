@@ -18,7 +18,7 @@ import numpy.typing as npt
 from unlike.cache import Cache, touch
 from unlike.data.arrays import ImageArray, release_pages, rows_of
 from unlike.data.batches import Batch, ImageSet, block_rows, digest, find_insides, stream, value_range
-from unlike.data.images import Frame, frame_image, promote
+from unlike.data.images import InputSpec, promote, to_spec
 from unlike.data.index import Index
 from unlike.errors import DataError, none_usable
 from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
@@ -27,23 +27,23 @@ FORMAT = 2  # of an entry
 Notify = Callable[[int, int], None]  # images read, of how many
 
 
-def load_images(index: Index, frame: Frame, cache: Cache | None, notify: Notify | None = None) -> ImageSet:
+def load_images(index: Index, spec: InputSpec, cache: Cache | None, notify: Notify | None = None) -> ImageSet:
     """Read every image once, so that all can be taken in any order. `cache=None` keeps nothing on disk.
 
     `notify(done, total)` is called as images are read.
     """
     notify = notify or _say_nothing
     if index.array is not None:
-        return _RowImages(index, frame, notify)
+        return _RowImages(index, spec, notify)
     if cache is not None:
-        entry = cache.folder / f"decoded-{_key(index, frame)}"
+        entry = cache.folder / f"decoded-{_key(index, spec)}"
         with contextlib.suppress(OSError):  # a full, small or read-only cache: slower, but no reason to stop
-            found = _open_entry(index, frame, entry)
+            found = _open_entry(index, spec, entry)
             if found is not None and found.mended(index):
                 shutil.rmtree(entry, ignore_errors=True)
                 found = None
-            return found or _build_entry(index, frame, cache, entry, notify)
-    return _DecodedImages(index, frame, notify)
+            return found or _build_entry(index, spec, cache, entry, notify)
+    return _DecodedImages(index, spec, notify)
 
 
 def _say_nothing(done: int, total: int) -> None:
@@ -51,21 +51,21 @@ def _say_nothing(done: int, total: int) -> None:
 
 
 class _RowImages:
-    """Rows of an array, never copied; brought to the frame as they are taken."""
+    """Rows of an array, never copied; brought to the spec as they are taken."""
 
-    def __init__(self, index: Index, frame: Frame, notify: Notify) -> None:
+    def __init__(self, index: Index, spec: InputSpec, notify: Notify) -> None:
         assert index.array is not None
-        facts = _read_all(index, frame, notify)
+        facts = _read_all(index, spec, notify)
         self.samples, self.unreadable = _readable(index, facts.bad).samples, facts.unreadable
         self.digests, self.value_range = facts.digests, facts.value_range
         self._array: ImageArray = index.array
-        self._frame = frame
+        self._frame = spec
         self._rows = rows_of(self.samples)
-        self._whole = index.array.size == frame.size and index.array.channels == frame.channels
+        self._whole = index.array.size == spec.size and index.array.channels == spec.channels
 
     def take(self, rows: Rows) -> Pixels:
         pixels = self._array.take(self._rows[rows])
-        return pixels if self._whole else np.stack([frame_image(image, self._frame) for image in pixels])
+        return pixels if self._whole else np.stack([to_spec(image, self._frame) for image in pixels])
 
     def inside(self, rows: Rows) -> Bools | None:
         return find_insides([self._array.size] * len(rows), self._frame)
@@ -74,9 +74,9 @@ class _RowImages:
 class _DecodedImages:
     """Files that are decoded each time they are taken: slow, but nothing is kept."""
 
-    def __init__(self, index: Index, frame: Frame, notify: Notify) -> None:
-        facts = _read_all(index, frame, notify)
-        self._index, self._frame, self._kind = _readable(index, facts.bad), frame, facts.kind
+    def __init__(self, index: Index, spec: InputSpec, notify: Notify) -> None:
+        facts = _read_all(index, spec, notify)
+        self._index, self._frame, self._kind = _readable(index, facts.bad), spec, facts.kind
         self._shapes = facts.shapes
         self.samples, self.unreadable = self._index.samples, facts.unreadable
         self.digests, self.value_range = facts.digests, facts.value_range
@@ -96,13 +96,13 @@ class _DecodedImages:
 class _CachedImages:
     """Files decoded into a memory map. Each image is compared with its digest when it is first taken."""
 
-    def __init__(self, index: Index, frame: Frame, entry: Path) -> None:
+    def __init__(self, index: Index, spec: InputSpec, entry: Path) -> None:
         facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
         bad = {int(position): str(reason) for position, reason in facts["unreadable"]}
         self.samples: Sequence[Sample] = _readable(index, list(bad)).samples
         self.unreadable = tuple(Unreadable(index.samples[position].id, reason) for position, reason in bad.items())
         self.digests = np.load(entry / "digests.npy", allow_pickle=False)
-        self._shapes, self._frame = np.load(entry / "shapes.npy", allow_pickle=False), frame
+        self._shapes, self._frame = np.load(entry / "shapes.npy", allow_pickle=False), spec
         self.value_range: tuple[float, float] = (float(facts["low"]), float(facts["high"]))
         self._map = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
         if not (len(self.samples) == len(self.digests) == len(self._shapes) and len(self._map) == len(index)):
@@ -147,13 +147,13 @@ class _Facts:
     kind: np.dtype[np.generic]
 
 
-def _read_all(index: Index, frame: Frame, notify: Notify, keep: Callable[[Pixels], None] | None = None) -> _Facts:
+def _read_all(index: Index, spec: InputSpec, notify: Notify, keep: Callable[[Pixels], None] | None = None) -> _Facts:
     """One pass over every image: which can be read, what they hash to, what values they span."""
     unreadable: list[Unreadable] = []
     digests: list[npt.NDArray[np.uint64]] = []
     shapes: list[tuple[int, int]] = []
     done, low, high, kind = 0, np.inf, -np.inf, np.dtype(np.uint8)
-    for batch in stream(index, frame):
+    for batch in stream(index, spec):
         unreadable.extend(batch.unreadable)
         done += len(batch.samples) + len(batch.unreadable)
         notify(done, len(index))
@@ -162,7 +162,7 @@ def _read_all(index: Index, frame: Frame, notify: Notify, keep: Callable[[Pixels
         digests.append(np.array([digest(image) for image in batch.pixels], np.uint64))
         shapes.extend(batch.shapes)
         kind = max(kind, batch.pixels.dtype, key=lambda kind: kind.itemsize)
-        if frame.floating:
+        if spec.floating:
             low, high = min(low, float(batch.pixels.min())), max(high, float(batch.pixels.max()))
         if keep is not None:
             keep(batch.pixels)
@@ -178,9 +178,9 @@ def _readable(index: Index, bad: list[int]) -> Index:
     return index.take(np.delete(np.arange(len(index)), bad)) if bad else index
 
 
-def _key(index: Index, frame: Frame) -> str:
-    """Of the paths, sizes and times of all files, and how they are brought to the frame."""
-    sums = hashlib.sha256(json.dumps([FORMAT, cv2.__version__, asdict(frame)]).encode())
+def _key(index: Index, spec: InputSpec) -> str:
+    """Of the paths, sizes and times of all files, and how they are brought to the spec."""
+    sums = hashlib.sha256(json.dumps([FORMAT, cv2.__version__, asdict(spec)]).encode())
     for sample in index.samples:
         assert sample.path is not None
         sums.update(os.fsencode(sample.path.absolute()))
@@ -192,24 +192,24 @@ def _key(index: Index, frame: Frame) -> str:
     return sums.hexdigest()[:32]
 
 
-def _open_entry(index: Index, frame: Frame, entry: Path) -> _CachedImages | None:
+def _open_entry(index: Index, spec: InputSpec, entry: Path) -> _CachedImages | None:
     if not entry.is_dir():
         return None
     try:
-        return _CachedImages(index, frame, entry)
+        return _CachedImages(index, spec, entry)
     except (OSError, EOFError, ValueError, TypeError, LookupError):  # damaged, or another process evicts it this moment
         shutil.rmtree(entry, ignore_errors=True)
         return None
 
 
-def _build_entry(index: Index, frame: Frame, cache: Cache, entry: Path, notify: Notify) -> _CachedImages:
+def _build_entry(index: Index, spec: InputSpec, cache: Cache, entry: Path, notify: Notify) -> _CachedImages:
     """Decode every image into an entry of the cache."""
     with cache.building(entry) as fresh:
         try:
-            _write_entry(index, frame, cache, fresh, np.dtype(np.float32 if frame.floating else np.uint8), notify)
+            _write_entry(index, spec, cache, fresh, np.dtype(np.float32 if spec.floating else np.uint8), notify)
         except _WiderError:
-            _write_entry(index, frame, cache, fresh, np.dtype(np.uint16), notify)
-    built = _open_entry(index, frame, entry)
+            _write_entry(index, spec, cache, fresh, np.dtype(np.uint16), notify)
+    built = _open_entry(index, spec, entry)
     if built is None:
         raise OSError(f"{entry} could not be made")
     return built
@@ -220,9 +220,9 @@ class _WiderError(Exception):
 
 
 def _write_entry(
-    index: Index, frame: Frame, cache: Cache, folder: Path, kind: np.dtype[np.generic], notify: Notify
+    index: Index, spec: InputSpec, cache: Cache, folder: Path, kind: np.dtype[np.generic], notify: Notify
 ) -> None:
-    shape = (len(index), frame.height, frame.width, frame.channels)
+    shape = (len(index), spec.height, spec.width, spec.channels)
     size = int(np.prod(shape)) * kind.itemsize
     cache.make_room(size)
     with (folder / "images.npy").open("wb") as file:
@@ -234,7 +234,7 @@ def _write_entry(
                 raise _WiderError
             file.write(promote(pixels, kind).data)  # a plain write: a full disk raises, where a mapped page would kill
 
-        facts = _read_all(index, frame, notify, keep)
+        facts = _read_all(index, spec, notify, keep)
         file.truncate(end)  # as long as the header says: the rows of unreadable images are a hole at the end
         file.flush()
         os.fsync(file.fileno())
@@ -246,18 +246,18 @@ def _write_entry(
     (folder / "facts.json").write_text(text, encoding="utf-8")
 
 
-def iterate(images: ImageSet, rows: Rows, frame: Frame) -> Iterator[Batch]:
-    """Chosen images of a set in blocks, as `stream` gives them; their shapes are the frame's."""
-    size = block_rows(frame)
+def iterate(images: ImageSet, rows: Rows, spec: InputSpec) -> Iterator[Batch]:
+    """Chosen images of a set in blocks, as `stream` gives them; their shapes are the spec's."""
+    size = block_rows(spec)
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
-        yield Batch([images.samples[row] for row in chosen], images.take(chosen), [frame.size] * len(chosen))
+        yield Batch([images.samples[row] for row in chosen], images.take(chosen), [spec.size] * len(chosen))
 
 
-def range_of(images: ImageSet, rows: Rows, frame: Frame) -> tuple[float, float]:
+def range_of(images: ImageSet, rows: Rows, spec: InputSpec) -> tuple[float, float]:
     """The values of black and white for chosen images alone; integers have their type's, whatever the images."""
-    if not frame.floating:
+    if not spec.floating:
         return images.value_range
-    extremes = [(float(batch.pixels.min()), float(batch.pixels.max())) for batch in iterate(images, rows, frame)]
+    extremes = [(float(batch.pixels.min()), float(batch.pixels.max())) for batch in iterate(images, rows, spec)]
     lows, highs = zip(*extremes, strict=True)
     return value_range(min(lows), max(highs), np.dtype(np.float32))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlike.data.batches import BLOCK_BYTES, ImageSet
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.split import Split
 from unlike.errors import ConfigError
 from unlike.records import Bools, Floats, Pixels, Rows, Sample, Unreadable
@@ -64,9 +64,9 @@ class Tiling:
         farthest = self.tile - self.overlap
         return farthest // ALIGNED * ALIGNED or farthest
 
-    def frame_of(self, frame: Frame) -> Frame:
-        """The frame of a tile of images in that frame."""
-        return replace(frame, height=self.tile, width=self.tile)
+    def spec_of(self, spec: InputSpec) -> InputSpec:
+        """The spec of a tile of images in that spec."""
+        return replace(spec, height=self.tile, width=self.tile)
 
     def rows_of(self, rows: Rows) -> Rows:
         """The rows of all tiles of the images in these rows, as `TiledImages` counts them."""

@@ -14,7 +14,7 @@ from unlike.evaluation.metrics import wilson
 from unlike.records import ClassEvaluation, Estimate, Predictions, Unreadable
 
 if TYPE_CHECKING:
-    from unlike.classifier import Classifier
+    from unlike.detector.classifier import Classifier
 
 
 def validate_classifier(classifier: Classifier) -> ClassEvaluation:

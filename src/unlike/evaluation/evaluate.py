@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.data.arrays import RowSamples
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.index import Images, Index, find_images
 from unlike.errors import none_usable
 from unlike.evaluation.metrics import (
@@ -52,7 +52,7 @@ class FittedDetector(Protocol):
     @property
     def calibration_(self) -> Floats: ...  # (n,) scores of held-out normals
     @property
-    def frame_(self) -> Frame: ...
+    def spec_(self) -> InputSpec: ...
     @property
     def digests_(self) -> npt.NDArray[np.uint64]: ...  # (M,) of the images it was fitted on
     def stream(self, index: Index, batch_size: int | None = None) -> Iterator[ScoredBatch]: ...
@@ -82,12 +82,12 @@ def evaluate(
     (`make_synthetic`). The figures rank detectors and settings; they do not say how real defects will be found.
     """
     index = find_images(images, labels)
-    index, lost = make_synthetic(index, detector.frame_, seed) if synthetic else (index.labelled(), ())
+    index, lost = make_synthetic(index, detector.spec_, seed) if synthetic else (index.labelled(), ())
     masked = not isinstance(index.samples, RowSamples) and any(
         s.anomalous and s.mask is not None for s in index.samples
     )
     with ExitStack() as stack:
-        spool = stack.enter_context(PixelSpool(detector.frame_, seed)) if masked else None
+        spool = stack.enter_context(PixelSpool(detector.spec_, seed)) if masked else None
         seen = _watch(detector, index, spool, notify)
         seen.unreadable += lost
         scores = seen.scores(index.source, spool)

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.images import Frame, decode_mask, restore_map
+from unlike.data.images import InputSpec, decode_mask, restore_map
 from unlike.errors import DataError, ImageError, OutputError
 from unlike.evaluation.metrics import REPLICATES, area_under_roc, with_bounds
 from unlike.records import Bools, Estimate, Floats, Sample, Unreadable
@@ -47,14 +47,14 @@ class PixelSpool:
     Normal images take part, and anomalous ones with a mask: those without are counted, those whose mask cannot be used
     are named in `unusable`. A map takes 4 bytes a value, a mask one bit a pixel, in Python's folder for temporary files.
 
-    >>> with PixelSpool(Frame(8, 8, 3)) as spool:
+    >>> with PixelSpool(InputSpec(8, 8, 3)) as spool:
     ...     spool.add(Sample("0", anomalous=False), np.zeros((8, 8), np.float32), (64, 64))
     ...     spool.measure()[""].left_out["pixel.auroc"]
     'needs masks of the defects; there is no anomalous image'
     """
 
-    def __init__(self, frame: Frame, seed: int = 0) -> None:
-        self.frame = frame
+    def __init__(self, spec: InputSpec, seed: int = 0) -> None:
+        self.spec = spec
         self.seed = seed
         self.unusable: list[Unreadable] = []
         self._random = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ class PixelSpool:
         map_ = np.ascontiguousarray(map_, np.float32)
         self._entries.append(_Entry(sample.category, anomalous, self._file.tell(), map_.shape, shape))
         self._write(map_.tobytes() + (b"" if mask is None else np.packbits(mask).tobytes()))
-        self._sample(sample.category, restore_map(map_, shape, self.frame), mask)
+        self._sample(sample.category, restore_map(map_, shape, self.spec), mask)
 
     def _sample(self, category: str, values: Floats, mask: Bools | None) -> None:
         """Keep some values of the normal and of the defective pixels, in original pixels: resizing makes new values."""
@@ -130,7 +130,7 @@ class PixelSpool:
     def _read(self, entry: _Entry) -> _Pixels:
         self._file.seek(entry.offset)
         small = np.frombuffer(self._file.read(4 * entry.map_shape[0] * entry.map_shape[1]), np.float32)
-        values = restore_map(small.reshape(entry.map_shape), entry.shape, self.frame)
+        values = restore_map(small.reshape(entry.map_shape), entry.shape, self.spec)
         if not entry.anomalous:
             return _Pixels(np.sort(values, axis=None))
         size = entry.shape[0] * entry.shape[1]

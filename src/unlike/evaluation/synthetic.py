@@ -9,7 +9,7 @@ import numpy as np
 from unlike.data.arrays import ImageArray
 from unlike.data.batches import find_insides, stream, value_range
 from unlike.data.defects import DefectConfig, add_defects
-from unlike.data.images import Frame, promote
+from unlike.data.images import InputSpec, promote
 from unlike.data.index import Index
 from unlike.errors import DataError, none_usable
 from unlike.records import Bools, Pixels, Sample, Unreadable
@@ -18,21 +18,21 @@ MOST = 500  # normal images that are used: all are in memory, twice
 
 
 def make_synthetic(
-    index: Index, frame: Frame, seed: int = 0, config: DefectConfig | None = None
+    index: Index, spec: InputSpec, seed: int = 0, config: DefectConfig | None = None
 ) -> tuple[Index, tuple[Unreadable, ...]]:
-    """A labelled set in memory, of normal images in a detector's frame and of their damaged copies, with masks.
+    """A labelled set in memory, of normal images in a detector's spec and of their damaged copies, with masks.
 
     Of a set with splits the normal images of the test split are used, at most 500, drawn at random. Kinds of defects take
     turns; a copy in which none could be seen is left out. Also returns the images that could not be read.
 
     >>> from unlike.data.index import find_images
     >>> images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
-    >>> found, _ = make_synthetic(find_images(images), Frame(32, 32, 3))
+    >>> found, _ = make_synthetic(find_images(images), InputSpec(32, 32, 3))
     >>> [sample.id for sample in found.samples][5:8]
     ['5', '0 + paste', '1 + scar']
     """
     chosen = _choose_normals(index, seed)
-    samples, normal, inside, unreadable = _read(chosen, frame)
+    samples, normal, inside, unreadable = _read(chosen, spec)
     if not samples:
         raise none_usable(f"{index.source}: no normal image", "read", unreadable)
     damaged, masks, kinds = _damage(normal, inside, config or DefectConfig(), seed)
@@ -63,14 +63,14 @@ def _choose_normals(index: Index, seed: int) -> Index:
     return normal.take(few)
 
 
-def _read(index: Index, frame: Frame) -> tuple[list[Sample], Pixels, Bools | None, tuple[Unreadable, ...]]:
-    """What can be read, of one number type (N, H, W, C), where in the frame it lies (N, H, W), and what cannot."""
-    batches = list(stream(index, frame))
+def _read(index: Index, spec: InputSpec) -> tuple[list[Sample], Pixels, Bools | None, tuple[Unreadable, ...]]:
+    """What can be read, of one number type (N, H, W, C), where in the spec it lies (N, H, W), and what cannot."""
+    batches = list(stream(index, spec))
     samples = [sample for batch in batches for sample in batch.samples]
     read = [batch.pixels for batch in batches if len(batch.samples)]
     kind = max((pixels.dtype for pixels in read), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
-    pixels = np.concatenate([promote(pixels, kind) for pixels in read]) if read else np.empty((0, *frame.size, 1), kind)
-    inside = find_insides([shape for batch in batches for shape in batch.shapes], frame) if samples else None
+    pixels = np.concatenate([promote(pixels, kind) for pixels in read]) if read else np.empty((0, *spec.size, 1), kind)
+    inside = find_insides([shape for batch in batches for shape in batch.shapes], spec) if samples else None
     return samples, pixels, inside, tuple(item for batch in batches for item in batch.unreadable)
 
 

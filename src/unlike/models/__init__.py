@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unlike.models.base import Autoencoder, ImageShape, Model, Objective
+from unlike.models.base import Autoencoder, Model, Objective
 from unlike.models.conv import ConvAutoencoder
 from unlike.models.conv_dense import ConvDenseAutoencoder
 from unlike.models.dense import DenseAutoencoder
@@ -16,6 +16,7 @@ from unlike.models.repair import RepairNetwork
 from unlike.models.residual import ResidualUNet
 from unlike.models.resnet import ResNetAutoencoder
 from unlike.models.vae import VariationalAutoencoder
+from unlike.records import ImageShape
 
 MODELS: dict[str, type[Model]] = {
     "conv": ConvAutoencoder,

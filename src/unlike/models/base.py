@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from unlike.records import ImageShape
+
 Objective = Callable[[Tensor, Tensor], Tensor]  # (reconstruction, target) -> scalar
-
-
-@dataclass(frozen=True, slots=True)
-class ImageShape:
-    """What a model is built for: channels, height and width of its images."""
-
-    channels: int
-    height: int
-    width: int
 
 
 class Model(nn.Module, ABC):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlike.errors import ConfigError
-from unlike.models.base import ImageShape
+from unlike.records import ImageShape
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -63,34 +63,6 @@ def convolve(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> lis
     """A convolution, a batch norm and a ReLU; the image keeps its size, but for the stride."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
     return [convolution, BatchNorm(outputs), nn.ReLU(inplace=True)]
-
-
-def check_widths(name: str, widths: Sequence[int]) -> None:
-    """Raise ConfigError unless there is a width or more, each 1 or more."""
-    if not widths or min(widths) < 1:
-        raise ConfigError(f"model.{name}: expected one width or more, each 1 or more, came {list(widths)}")
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise ConfigError unless a setting of that name is 1 or more.
-
-    >>> check_count("heads", 0)
-    Traceback (most recent call last):
-    unlike.errors.ConfigError: model.heads: expected 1 or more, came 0
-    """
-    if value < 1:
-        raise ConfigError(f"model.{name}: expected 1 or more, came {value}")
-
-
-def check_count_or_none(name: str, value: int | None) -> None:
-    """Raise ConfigError unless a setting of that name is 1 or more, or none.
-
-    >>> check_count_or_none("bottleneck", 0)
-    Traceback (most recent call last):
-    unlike.errors.ConfigError: model.bottleneck: expected 1 or more, or none, came 0
-    """
-    if value is not None and value < 1:
-        raise ConfigError(f"model.{name}: expected 1 or more, or none, came {value}")
 
 
 def check_strides(shape: ImageShape, halvings: int) -> None:

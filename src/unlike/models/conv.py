@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from unlike.models.base import Autoencoder, ImageShape
+from unlike.config import check_count_or_none, check_widths
+from unlike.models.base import Autoencoder
 from unlike.models.blocks import (
-    check_count_or_none,
     check_strides,
-    check_widths,
     doubling_convolutions,
     halving_convolutions,
 )
+from unlike.records import ImageShape
 
 
 @dataclass(frozen=True, slots=True)

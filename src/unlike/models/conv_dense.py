@@ -7,9 +7,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from unlike.config import check_range
-from unlike.models.base import Autoencoder, ImageShape
-from unlike.models.blocks import BatchNorm, check_count, check_strides, check_widths, linears
+from unlike.config import check_count, check_range, check_widths
+from unlike.models.base import Autoencoder
+from unlike.models.blocks import BatchNorm, check_strides, linears
+from unlike.records import ImageShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from unlike.models.base import Autoencoder, ImageShape
-from unlike.models.blocks import check_widths, linears
+from unlike.config import check_widths
+from unlike.models.base import Autoencoder
+from unlike.models.blocks import linears
+from unlike.records import ImageShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlike.config import check_count
 from unlike.errors import ConfigError
-from unlike.models.base import ImageShape
-from unlike.models.blocks import check_count
-from unlike.models.rebuilt import FeatureAutoencoder, RebuiltConfig
+from unlike.models.feature_autoencoder import FeatureAutoencoder, FeatureAutoencoderConfig
+from unlike.records import ImageShape
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureAttentionConfig(RebuiltConfig):
+class FeatureAttentionConfig(FeatureAutoencoderConfig):
     """Sizes of an AttentionFeatureAutoencoder, and the features that it rebuilds."""
 
     width: int = 128  # of the code and of the decoder, at each place
@@ -25,7 +25,7 @@ class FeatureAttentionConfig(RebuiltConfig):
     easy_share: float = 0.9  # of the places, those rebuilt best, that hardly teach any more
 
     def __post_init__(self) -> None:
-        RebuiltConfig.__post_init__(self)
+        FeatureAutoencoderConfig.__post_init__(self)
         for name in ("width", "depth", "heads", "growth"):
             check_count(name, getattr(self, name))
         if self.width % self.heads:

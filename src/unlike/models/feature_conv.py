@@ -7,13 +7,14 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from unlike.models.base import ImageShape
-from unlike.models.blocks import check_count, check_count_or_none, check_widths, convolve
-from unlike.models.rebuilt import FeatureAutoencoder, RebuiltConfig
+from unlike.config import check_count, check_count_or_none, check_widths
+from unlike.models.blocks import convolve
+from unlike.models.feature_autoencoder import FeatureAutoencoder, FeatureAutoencoderConfig
+from unlike.records import ImageShape
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureConvConfig(RebuiltConfig):
+class FeatureConvConfig(FeatureAutoencoderConfig):
     """Sizes of a ConvFeatureAutoencoder, and the features that it rebuilds."""
 
     widths: tuple[int, ...] = (64, 96, 128)  # of each block; the first keeps the grid, each other halves it
@@ -21,7 +22,7 @@ class FeatureConvConfig(RebuiltConfig):
     bottleneck: int | None = None  # length of a linear code in the place of that grid; none keeps the grid
 
     def __post_init__(self) -> None:
-        RebuiltConfig.__post_init__(self)
+        FeatureAutoencoderConfig.__post_init__(self)
         check_widths("widths", self.widths)
         check_count("code", self.code)
         check_count_or_none("bottleneck", self.bottleneck)

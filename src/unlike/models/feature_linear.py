@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlike.models.base import ImageShape
-from unlike.models.blocks import check_count
-from unlike.models.rebuilt import FeatureAutoencoder, RebuiltConfig
+from unlike.config import check_count
+from unlike.models.feature_autoencoder import FeatureAutoencoder, FeatureAutoencoderConfig
+from unlike.records import ImageShape
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureLinearConfig(RebuiltConfig):
+class FeatureLinearConfig(FeatureAutoencoderConfig):
     """Size of a LinearFeatureAutoencoder, and the features that it rebuilds."""
 
     code: int = 128  # numbers that a whole image is described by
 
     def __post_init__(self) -> None:
-        RebuiltConfig.__post_init__(self)
+        FeatureAutoencoderConfig.__post_init__(self)
         check_count("code", self.code)
 
 

@@ -9,17 +9,18 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from unlike.config import check_widths
 from unlike.errors import ConfigError, unknown
-from unlike.models.base import Autoencoder, ImageShape
+from unlike.models.base import Autoencoder
 from unlike.models.blocks import (
     BatchNorm,
     check_strides,
-    check_widths,
     double,
     doubling_convolutions,
     halving_convolutions,
     linears,
 )
+from unlike.records import ImageShape
 
 KINDS = ("fcn", "conv")
 Grid = tuple[int, int, int]  # channels, height, width

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from unlike.models.base import ImageShape, Model, Objective
-from unlike.models.blocks import check_count
+from unlike.config import check_count
+from unlike.models.base import Model, Objective
+from unlike.records import ImageShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlike.config import check_range
+from unlike.config import check_range, check_widths
 from unlike.errors import ConfigError
-from unlike.models.base import Autoencoder, ImageShape, Objective
-from unlike.models.blocks import check_widths, convolve
+from unlike.models.base import Autoencoder, Objective
+from unlike.models.blocks import convolve
+from unlike.records import ImageShape
 
 CELL = 4  # pixels a side that are marked together
 POOL = 2  # cells a side of one position of the code

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlike.config import check_count, check_widths
 from unlike.errors import ConfigError
-from unlike.models.base import Autoencoder, ImageShape
-from unlike.models.blocks import BatchNorm, check_count, check_strides, check_widths
+from unlike.models.base import Autoencoder
+from unlike.models.blocks import BatchNorm, check_strides
+from unlike.records import ImageShape
 
 
 @dataclass(frozen=True, slots=True)

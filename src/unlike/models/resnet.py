@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from unlike.models.base import Autoencoder, ImageShape
-from unlike.models.blocks import BatchNorm, check_count, check_widths, doubling_convolutions, linears
+from unlike.config import check_count, check_widths
+from unlike.models.base import Autoencoder
+from unlike.models.blocks import BatchNorm, doubling_convolutions, linears
+from unlike.records import ImageShape
 
 FEATURES = 512  # that a ResNet-18 finds, averaged over the image
 CELL = 16  # pixels of the image across, for each cell of the grid that the decoder starts from: 4 x 4 for 64 x 64

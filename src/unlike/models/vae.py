@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from unlike.config import check_range
+from unlike.backbones.networks import make_backbone
+from unlike.config import check_count_or_none, check_range, check_widths
 from unlike.errors import ConfigError
-from unlike.models.backbones import make_backbone
-from unlike.models.base import Autoencoder, ImageShape, Objective
-from unlike.models.blocks import BatchNorm, check_count_or_none, check_strides, check_widths, double
+from unlike.models.base import Autoencoder, Objective
+from unlike.models.blocks import BatchNorm, check_strides, double
+from unlike.records import ImageShape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"leaky-relu": nn.LeakyReLU, "relu": nn.ReLU}
 LOG_VARIANCE_LIMIT = 10.0  # either way: standard deviations stay between 0.007 and 148

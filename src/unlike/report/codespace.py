@@ -93,7 +93,7 @@ def explore(seen: Sequence[Seen]) -> Iterator[Exhibit]:
     """
     if not seen:
         return
-    pixels = max(int(np.prod(one.detector.frame_.size)) for one in seen)
+    pixels = max(int(np.prod(one.detector.spec_.size)) for one in seen)
     rows = draw_rows(len(seen[0].samples), int(np.clip(MOST_PIXELS // pixels, FEWEST, MOST)), seed=0)
     first, *others = drawn = [one.take(rows) for one in seen]
     views, reasons = _view_all(drawn)

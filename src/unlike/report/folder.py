@@ -17,7 +17,7 @@ from unlike.report.latent import Encoder, Notify
 from unlike.report.page import write_report
 
 if TYPE_CHECKING:
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
 
 COLUMNS = ("id", "category", "kind", "label", "score", "p_value", "anomalous")
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from unlike.data.batches import stream
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.index import Index
 from unlike.errors import DataError, none_usable
 from unlike.records import Codes, Explanation, Floats, Pixels, Rows, Sample, ScoredBatch, Unreadable
@@ -30,7 +30,7 @@ class Encoder(Protocol):
     """What a picture of the code space asks of a fitted detector."""
 
     @property
-    def frame_(self) -> Frame: ...
+    def spec_(self) -> InputSpec: ...
     @property
     def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
     def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
@@ -140,9 +140,9 @@ def view_codes(seen: Seen) -> View:
 
 
 def view_pixels(seen: Seen) -> View:
-    """Where the images themselves lie, pixel by pixel, in the detector's `small_frame`."""
-    frame = small_frame(seen.detector.frame_)
-    batches = [batch for batch in stream(seen.images, frame) if len(batch.samples)]
+    """Where the images themselves lie, pixel by pixel, in the detector's `small_spec`."""
+    spec = small_spec(seen.detector.spec_)
+    batches = [batch for batch in stream(seen.images, spec) if len(batch.samples)]
     samples = tuple(sample for batch in batches for sample in batch.samples)
     pixels = np.concatenate([batch.pixels for batch in batches])
     return View("images", samples, _scores_of(samples, seen), pixels.reshape(len(pixels), -1))
@@ -179,15 +179,15 @@ def flatten(grids: Floats) -> Floats:
     return grids.reshape(len(grids), -1)
 
 
-def small_frame(frame: Frame) -> Frame:
+def small_spec(spec: InputSpec) -> InputSpec:
     """The same form of images, at most 64 pixels a side.
 
-    >>> small_frame(Frame(128, 256, 3)).size
+    >>> small_spec(InputSpec(128, 256, 3)).size
     (32, 64)
     """
-    factor = min(1.0, SMALL_SIDE / max(frame.size))
-    height, width = (max(1, round(side * factor)) for side in frame.size)
-    return replace(frame, height=height, width=width)
+    factor = min(1.0, SMALL_SIDE / max(spec.size))
+    height, width = (max(1, round(side * factor)) for side in spec.size)
+    return replace(spec, height=height, width=width)
 
 
 def kinds_of(samples: Sequence[Sample]) -> list[str]:

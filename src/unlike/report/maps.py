@@ -15,7 +15,7 @@ from unlike.records import Pixels, ScoredBatch
 from unlike.report.gallery import displayable, overlay, shades
 
 if TYPE_CHECKING:
-    from unlike.detector import Detector
+    from unlike.detector.detector import Detector
 
 CALM = 0.1  # quantile of the highest values of held-out normal maps at which the colours begin
 STEEPEST = 0.8  # of the line: they begin no higher
@@ -30,7 +30,7 @@ def write_maps(folder: Path, detector: Detector, index: Index, batch: ScoredBatc
     line = detector.region_threshold_ or 1.0
     start = min(float(np.quantile(detector.peaks_, CALM)), STEEPEST * line)
     for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
-        values = restore_map(map_, shape, detector.frame_)
+        values = restore_map(map_, shape, detector.spec_)
         place = folder / safe_name(sample.id)
         _write_image(place.with_name(f"{place.name}.map.tiff"), ".tiff", values.astype(np.float32))
         image = read_original(index, sample)

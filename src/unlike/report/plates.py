@@ -18,7 +18,7 @@ from unlike.report.edits import Edit, ElementEdit, Strip, check_elements, edit_s
 from unlike.report.extremes import Shown, score_extremes
 from unlike.report.gallery import both_ends, displayable, shades
 from unlike.report.histograms import Spread, group_scores, score_spreads
-from unlike.report.latent import MOST, Encoder, Seen, View, draw_rows, keep_shared, kinds_of, small_frame, view_pixels
+from unlike.report.latent import MOST, Encoder, Seen, View, draw_rows, keep_shared, kinds_of, small_spec, view_pixels
 from unlike.report.projection import (
     NAMES,
     UNLABELLED,
@@ -79,7 +79,7 @@ def show_places(
     `colours` are "label", "score" or both, which gives the codes of each detector a panel for each.
     """
     views = keep_shared([view_pixels(first), *views])
-    small = small_frame(first.detector.frame_)
+    small = small_spec(first.detector.spec_)
     pixels = views[0].points.reshape(-1, *small.size, small.channels)
     kinds = kinds_of(views[0].samples)
     panels = []

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unlike.data.batches import Batch, digest, stream
-from unlike.data.images import Frame
+from unlike.data.images import InputSpec
 from unlike.data.index import Index
 from unlike.errors import DataError
 from unlike.evaluation.residuals import Gap, measure_gap
@@ -72,7 +72,7 @@ class Example:
     maps: Sequence[Floats]  # S residuals (h, w)
 
 
-def hold_out(index: Index, frame: Frame, stages: Sequence[Stage], notify: Notify | None = None) -> HeldOut:
+def hold_out(index: Index, spec: InputSpec, stages: Sequence[Stage], notify: Notify | None = None) -> HeldOut:
     """Rebuild labelled images by each stage, all but those from which one of them has learned.
 
     What a model was trained on it rebuilds better than what it will meet, so such images are left out and named. A
@@ -84,7 +84,7 @@ def hold_out(index: Index, frame: Frame, stages: Sequence[Stage], notify: Notify
     left_out: list[str] = []
     unreadable: list[Unreadable] = []
     done = 0
-    for batch in stream(index, frame):
+    for batch in stream(index, spec):
         fresh, learned = _part(batch, known)
         found = np.stack([_rebuild_means(stage, fresh.pixels) for stage in stages])
         finite = np.isfinite(found).all(axis=0)
@@ -118,10 +118,10 @@ def choose_examples(held_out: HeldOut) -> list[Sample]:
     return chosen
 
 
-def show_examples(index: Index, frame: Frame, stages: Sequence[Stage], samples: Sequence[Sample]) -> list[Example]:
+def show_examples(index: Index, spec: InputSpec, stages: Sequence[Stage], samples: Sequence[Sample]) -> list[Example]:
     """Rebuild some samples of an index by each stage, to be looked at."""
     examples = []
-    for batch in stream(replace(index, samples=list(samples)), frame):
+    for batch in stream(replace(index, samples=list(samples)), spec):
         if not len(batch.samples):
             continue
         rebuilt = [stage.rebuild(batch.pixels) for stage in stages]

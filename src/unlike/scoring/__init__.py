@@ -6,20 +6,20 @@ One line a kind; add your own to SCORERS to use it by name.
 from __future__ import annotations
 
 from unlike.scoring.base import Scorer
-from unlike.scoring.fusion import FusionScorer
+from unlike.scoring.clusters import EquilibriumScorer, KMeansScorer
+from unlike.scoring.ensemble import EnsembleScorer
 from unlike.scoring.gaussian import GaussianScorer
-from unlike.scoring.kmeans import EquilibriumScorer, KMeansScorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
 from unlike.scoring.mixture import MixtureScorer
 from unlike.scoring.neighbours import NeighboursScorer
 from unlike.scoring.pca import PCAScorer
 from unlike.scoring.realfake import RealFakeScorer
-from unlike.scoring.residual import ResidualScorer
+from unlike.scoring.reconstruction import ResidualScorer
 from unlike.scoring.segmentation import SegmentationScorer
 
 SCORERS: dict[str, type[Scorer]] = {
     "equilibrium": EquilibriumScorer,
-    "fusion": FusionScorer,
+    "fusion": EnsembleScorer,
     "gaussian": GaussianScorer,
     "kmeans": KMeansScorer,
     "mixture": MixtureScorer,

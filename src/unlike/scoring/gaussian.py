@@ -15,9 +15,17 @@ from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.base import Arrays
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_varied
-from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whitening_of
-from unlike.scoring.places import FEWEST_LEFT, halve, lengths_at, lengths_left_out, make_whole, moments_at, whiten_each
+from unlike.scoring.features import CodeConfig, CodeScorer, check_varied
+from unlike.scoring.statistics.moments import Moments, check_shrinkage, moments_of, whitening_of
+from unlike.scoring.statistics.positions import (
+    FEWEST_LEFT,
+    halve,
+    lengths_at,
+    lengths_left_out,
+    make_whole,
+    moments_at,
+    whiten_each,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from unlike.config import check_range
-from unlike.models.measures import blur
+from unlike.models.losses import blur
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from unlike.config import check_range
 from unlike.records import Floats
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_counts, check_enough, short_seed, unconverged_allowed
-from unlike.scoring.moments import Moments
+from unlike.scoring.features import CodeConfig, CodeScorer, check_counts, check_enough, short_seed, unconverged_allowed
+from unlike.scoring.statistics.moments import Moments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

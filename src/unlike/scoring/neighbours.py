@@ -13,8 +13,8 @@ from unlike.config import check_range
 from unlike.errors import ConfigError
 from unlike.models import Model
 from unlike.records import Floats
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_counts, check_enough, check_width, nearest
-from unlike.scoring.moments import Moments, check_shrinkage, moments_of, whitening_of
+from unlike.scoring.features import CodeConfig, CodeScorer, check_counts, check_enough, check_width, nearest
+from unlike.scoring.statistics.moments import Moments, check_shrinkage, moments_of, whitening_of
 
 BATCH = 16  # images at once, where all are gone through
 FAR = 1024  # rows among which picks are made before all are looked at again

@@ -15,9 +15,9 @@ from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import Floats
 from unlike.scoring.base import Arrays
-from unlike.scoring.codes import CodeConfig, CodeScorer, check_components, principal
-from unlike.scoring.moments import Moments, check_shrinkage
-from unlike.scoring.places import (
+from unlike.scoring.features import CodeConfig, CodeScorer, check_components, principal
+from unlike.scoring.statistics.moments import Moments, check_shrinkage
+from unlike.scoring.statistics.positions import (
     FEWEST_LEFT,
     OWN,
     check_places,

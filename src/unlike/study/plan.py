@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unlike.config import from_mapping, parse_assignment, read_toml
+from unlike.detector.settings import SECTIONS
 from unlike.errors import ConfigError, unknown
-from unlike.settings import SECTIONS
 from unlike.study.datasets import DataSource
 from unlike.study.experiments import EXPERIMENTS, Choices
 

@@ -16,8 +16,8 @@ import tomli_w
 
 from unlike.artifacts import check_writable, write_file
 from unlike.config import check_range
+from unlike.detector.storage import versions
 from unlike.errors import ConfigError, OutputError, UnlikeError
-from unlike.storage import versions
 from unlike.study.experiments import EXPERIMENTS, Choices, Task
 from unlike.study.ledger import Entry, Ledger, hide_password, need_optuna
 from unlike.study.meter import Meter

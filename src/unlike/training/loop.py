@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unlike.allocation import kept_memory
+from unlike.backbones.runtimes import build_parts
 from unlike.data.augment import AugmentConfig, augment
 from unlike.data.batches import ImageSet
 from unlike.data.defects import add_defects
@@ -23,8 +24,7 @@ from unlike.data.split import Labels, Split
 from unlike.data.tensors import to_tensor
 from unlike.errors import ConfigError, DataError
 from unlike.models.base import Model
-from unlike.models.measures import OBJECTIVES
-from unlike.models.runtimes import build_parts
+from unlike.models.losses import LOSSES
 from unlike.records import Bools, Pixels, Rows
 from unlike.training.checkpoints import Checkpoint, State, copy_weights
 from unlike.training.corruption import spoil
@@ -115,7 +115,7 @@ class _Spoiler:
         return spoilt, None if spoilt is clean else clean
 
     def _augment(self, pixels: Pixels, inside: Bools | None) -> tuple[Pixels, Bools | None]:
-        """The images (B, H, W, C), and where in their frames they are (B, H, W), changed alike."""
+        """The images (B, H, W, C), and where in their specs they are (B, H, W), changed alike."""
         if self.augmentation is None:
             return pixels, inside
         if inside is None:
@@ -148,7 +148,7 @@ class _Run:
             build_parts(model)  # none can be while it is compiled
         self.loss = torch.compile(self.wrapped.loss) if config.compile else self.wrapped.loss
         self.schedule = SCHEDULES[config.schedule](self.optimiser, config, epochs, steps)
-        self.objective = OBJECTIVES[config.objective]
+        self.objective = LOSSES[config.objective]
         self.history: History = []
         self.best = copy_weights(model)
         self.best_epoch, self.best_loss = 0, float("inf")

@@ -11,7 +11,7 @@ from unlike.config import check_range
 from unlike.data.defects import DefectConfig
 from unlike.errors import ConfigError, unknown
 from unlike.models.initialise import INITIALISATIONS
-from unlike.models.measures import OBJECTIVES
+from unlike.models.losses import LOSSES
 
 AUTO_STEPS = 1_500  # that `epochs = "auto"` aims at
 AUTO_EPOCHS = (10, 300)  # that it keeps to
@@ -54,8 +54,8 @@ class TrainingConfig:
             check_range("training.clip_norm", self.clip_norm, 1e-9, 1e9)
         if self.initialisation not in INITIALISATIONS:
             raise unknown("training.initialisation", self.initialisation, INITIALISATIONS)
-        if self.objective not in OBJECTIVES:
-            raise unknown("training.objective", self.objective, OBJECTIVES)
+        if self.objective not in LOSSES:
+            raise unknown("training.objective", self.objective, LOSSES)
 
     def resolve(self, images: int) -> tuple[int, int]:
         """Epochs and batch size for this many training images.

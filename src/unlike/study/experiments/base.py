@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlike.config import from_mapping
-from unlike.detector import Detector
+from unlike.detector.detector import Detector
+from unlike.detector.settings import Sections, Settings
 from unlike.errors import ConfigError, unknown
 from unlike.records import Evaluation, Metrics, kept_epoch
 from unlike.report.wording import TERMS
-from unlike.settings import Sections, Settings
 from unlike.study.datasets import DataSource
 from unlike.training import History
 
@@ -95,7 +95,7 @@ class Experiment:
         if choices.finetune:
             if not self.finetunes:
                 raise ConfigError("finetune: this experiment fine-tunes nothing; leave the section out")
-            from unlike.settings import ClassifierSettings
+            from unlike.detector.settings import ClassifierSettings
 
             ClassifierSettings.resolve(settings, {"finetune": choices.finetune})
 

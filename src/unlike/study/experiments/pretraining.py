@@ -13,10 +13,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from unlike.classifier import Classifier
 from unlike.config import check_range
 from unlike.data.index import Index
-from unlike.detector import Detector
+from unlike.detector.classifier import Classifier
+from unlike.detector.detector import Detector
+from unlike.detector.pipeline import rebuild_pixels, residual_maps
 from unlike.errors import DataError
 from unlike.evaluation.classes import evaluate_classifier
 from unlike.evaluation.synthetic import make_synthetic
@@ -24,7 +25,6 @@ from unlike.models import Autoencoder, Model
 from unlike.records import Pixels
 from unlike.report.figures import jpeg
 from unlike.report.residuals import Stage, choose_examples, hold_out, residual_page, show_examples
-from unlike.scoring.score import rebuild_pixels, residual_maps
 from unlike.study.datasets import open_classes
 from unlike.study.experiments.base import Experiment, Outcome, Task, read_losses
 
@@ -111,15 +111,15 @@ def _check_rebuilding(
         )
         for name, (model, digests) in models.items()
     ]
-    index, _ = make_synthetic(_without_split(test), detector.frame_, task.seed)
-    held_out = hold_out(index, detector.frame_, stages)
+    index, _ = make_synthetic(_without_split(test), detector.spec_, task.seed)
+    held_out = hold_out(index, detector.spec_, stages)
     gaps = held_out.measure()
     metrics = {}
     for name, gap in zip(models, gaps, strict=True):
         metrics[f"{name}.residual_normal"] = gap.normal.value
         metrics[f"{name}.residual_anomalous"] = gap.anomalous.value
         metrics[f"{name}.auroc"] = gap.auroc.value
-    examples = show_examples(index, detector.frame_, stages, choose_examples(held_out))
+    examples = show_examples(index, detector.spec_, stages, choose_examples(held_out))
     figure = residual_page(held_out, gaps, stages, examples)
     return metrics, {
         "residuals of test images and of copies with synthetic defects, and typical examples": jpeg(figure)

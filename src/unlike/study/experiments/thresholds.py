@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from unlike.detector import Detector
+from unlike.detector.detector import Detector
 from unlike.errors import DataError
 from unlike.evaluation.metrics import accuracy, best_accuracy, best_f1, detection_rate, false_alarm_rate, sweep
 from unlike.records import Bools, Floats, Sample, above

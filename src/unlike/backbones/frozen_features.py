@@ -1,0 +1,210 @@
+"""features: what a frozen network sees, stage by stage, in one grid; PatchCore, PaDiM and DFR score it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unlike.backbones.network_cache import KeptNetwork, keeping_now, unbuilt_of
+from unlike.backbones.networks import Stages, make_stages, weights_source
+from unlike.backbones.runtimes import CHOICES, Frozen
+from unlike.config import check_count_or_none, check_range, from_mapping
+from unlike.data.randomness import isolated_randomness
+from unlike.errors import ConfigError, unknown
+from unlike.records import ImageShape
+
+BORDERS, SCALES = ("damp", "keep"), ("unit", "none")
+SHORTEST = 1e-6  # features, as from a network that sees nothing, are not made longer
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesConfig:
+    """Which features of which network are looked at, and what with."""
+
+    backbone: str = "efficientnet-lite0"  # or the name of any timm network, such as resnet18
+    pretrained: bool = True  # false: random weights, to see what pretrained ones are worth
+    # as timm counts them; auto: those with cells 8 and 16 pixels across, or half and three quarters of the way through
+    stages: tuple[int, ...] | Literal["auto"] = "auto"
+    cell: int | Literal["auto"] = "auto"  # pixels across, of the one grid of all stages; auto: the finest's
+    averaging: int = 3  # cells of a stage across, over which it is averaged; 1 averages nothing
+    border: str = "damp"  # damp: what an average lacks beyond the image counts as nothing; keep: it is not counted
+    scale: str = "none"  # unit: each stage's features of a place have length 1, so all stages count alike
+    dimensions: int | None = None  # random directions that the features of a place are reduced to; none keeps all
+    direction_seed: int = 0  # of the draw of those directions
+    fine: tuple[int, ...] = ()  # stages that are looked at once more, apart: not averaged, each of length 1
+    runtime: str = "auto"  # on a CPU: openvino, onnxruntime, torchscript or torch; auto: the fastest that is installed
+
+    def __post_init__(self) -> None:
+        if self.stages != "auto" and not self.stages:
+            raise ConfigError("model.stages: expected one stage or more, or auto, came none")
+        if self.cell != "auto":
+            check_range("model.cell", self.cell, 1, 1024)
+        check_range("model.averaging", self.averaging, 1, 99)
+        if self.averaging % 2 == 0:
+            raise ConfigError(f"model.averaging: expected an odd number, which has a middle, came {self.averaging}")
+        check_count_or_none("dimensions", self.dimensions)
+        check_range("model.direction_seed", self.direction_seed, 0, 2**63 - 1)
+        for name, known in (("border", BORDERS), ("scale", SCALES), ("runtime", CHOICES)):
+            if getattr(self, name) not in known:
+                raise unknown(f"model.{name}", getattr(self, name), known)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a model must know of the features that it is to learn from."""
+
+    widths: tuple[int, ...]  # channels of each stage
+    grid: tuple[int, int]  # cells down and across
+    looks: tuple[int, ...]  # of the numbers of a place, how many each look has; () where there is one
+    width: int  # numbers of a place, all in all
+
+
+class FrozenFeatures(Frozen):
+    """Features as a frozen network, (B, C, H, W) -> (B, D, h, w), and their sizes."""
+
+    def __init__(self, module: nn.Module, runtime: str, sizes: Sizes, kept: KeptNetwork | None = None) -> None:
+        super().__init__(module, runtime, kept)
+        self.sizes = sizes
+
+
+def make_features(config: FeaturesConfig, shape: ImageShape) -> FrozenFeatures:
+    """The frozen extractor by itself, (B, C, H, W) -> (B, D, h, w), for models that learn from what it sees.
+
+    Inside `keeping` it is not built where all that matters of it was kept by an earlier run.
+
+    >>> config = FeaturesConfig(backbone="resnet18", pretrained=False)
+    >>> make_features(config, ImageShape(3, 64, 96))(torch.zeros(2, 3, 64, 96)).shape
+    torch.Size([2, 384, 8, 12])
+    """
+    now, structure = keeping_now(), _structure(config, shape)
+    if now is None or structure is None:
+        grid = _make_grid(config, shape)
+        return FrozenFeatures(grid, config.runtime, grid.sizes)
+    kept = KeptNetwork(now.cache, structure)
+    source = weights_source(config.backbone) if config.pretrained else None
+    weights = None if source is None else kept.pretrained(source)
+    outline = kept.outline() if now.weights_follow or weights is not None else None
+    if outline is not None:
+        bare = dataclasses.replace(config, pretrained=False)  # it is given the weights
+        unbuilt = unbuilt_of(outline, weights, partial(_make_grid, bare, shape))
+        return FrozenFeatures(unbuilt, config.runtime, from_mapping(Sizes, outline["facts"], "sizes"), kept)
+    grid = _make_grid(config, shape)
+    kept.keep(grid, dataclasses.asdict(grid.sizes), source)
+    return FrozenFeatures(grid, config.runtime, grid.sizes, kept)
+
+
+def _make_grid(config: FeaturesConfig, shape: ImageShape) -> FeatureGrid:
+    chosen = None if config.stages == "auto" else config.stages
+    size = (shape.height, shape.width)
+    # pretrained, it must not change what is drawn for the rest of a model, for it may as well be taken from the cache
+    with isolated_randomness(0) if config.pretrained else contextlib.nullcontext():
+        stages = make_stages(config.backbone, config.pretrained, shape.channels, size, chosen)
+    return FeatureGrid(stages, config, size)
+
+
+def _structure(config: FeaturesConfig, shape: ImageShape) -> str | None:
+    """A digest of all that the network for images of that shape depends on, but its weights; None where that is not known."""
+    if CODE is None:
+        return None
+    choices = {field.name: getattr(config, field.name) for field in dataclasses.fields(FeaturesConfig)}
+    for name in ("runtime", "pretrained"):
+        del choices[name]
+    return hashlib.sha256(repr((CODE, torch.get_default_dtype(), choices, shape)).encode()).hexdigest()
+
+
+def _read_code() -> str | None:
+    """A digest of the code that is being imported, and of what it works with; None where the sources are not installed."""
+    sums = hashlib.sha256()
+    try:
+        for name in ("features.py", "backbones.py", "runtimes.py", "unbuilt.py", "keeping.py"):
+            sums.update(Path(__file__).with_name(name).read_bytes())
+    except OSError:
+        return None
+    for package in ("torch", "timm", "openvino"):
+        with contextlib.suppress(PackageNotFoundError):
+            sums.update(f"{package} {version(package)}\n".encode())
+    return sums.hexdigest()
+
+
+CODE = _read_code()  # now: what lies on the disk may be upgraded while this process runs
+
+
+class FeatureGrid(nn.Module):
+    """The stages of a network in one grid, (B, C, H, W) -> (B, D, h, w); an image's own do not depend on the others'."""
+
+    directions: Tensor | None
+
+    def __init__(self, stages: Stages, config: FeaturesConfig, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.stages = stages
+        self.averaging, self.border, self.scale = config.averaging, config.border, config.scale
+        self.fine = [stages.place(number) for number in config.fine]
+        finest = max(stages.grids)
+        self.grid = finest if config.cell == "auto" else (-(-size[0] // config.cell), -(-size[1] // config.cell))
+        self.register_buffer("directions", _draw_directions(sum(stages.widths), config))
+        first = sum(stages.widths) if config.dimensions is None else config.dimensions
+        looks = (first, sum(stages.widths[place] for place in self.fine)) if self.fine else ()
+        self.sizes = Sizes(tuple(stages.widths), self.grid, looks, sum(looks) or first)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
+        stages, sizes = self.stages(images), self.stages.grids
+        grids = [
+            self._bring(self._average(self._rescale(grid)), size) for grid, size in zip(stages, sizes, strict=True)
+        ]
+        features = torch.cat(grids, dim=1)
+        first = features if self.directions is None else functional.conv2d(features, self.directions)
+        fine = [self._bring(_to_unit(stages[place]), sizes[place]) for place in self.fine]
+        return torch.cat([first, *fine], dim=1) if fine else first  # (B, D, h, w)
+
+    def _rescale(self, grid: Tensor) -> Tensor:
+        return _to_unit(grid) if self.scale == "unit" else grid
+
+    def _average(self, grid: Tensor) -> Tensor:
+        """Over neighbouring cells; at the border over those that there are, or as if the others were zero."""
+        if self.averaging == 1:
+            return grid
+        side, damped = self.averaging, self.border == "damp"
+        return functional.avg_pool2d(grid, side, stride=1, padding=side // 2, count_include_pad=damped)
+
+    def _bring(self, grid: Tensor, size: tuple[int, int]) -> Tensor:
+        """From the grid (h, w) of a stage to the one grid: means of cells where it is coarser, else a smooth surface."""
+        if size == self.grid:
+            return grid
+        down, right = size[0] // self.grid[0], size[1] // self.grid[1]
+        if (down * self.grid[0], right * self.grid[1]) == size:  # the same as below, in words that every runtime knows
+            return functional.avg_pool2d(grid, (down, right))
+        if size[0] >= self.grid[0] and size[1] >= self.grid[1]:
+            return functional.adaptive_avg_pool2d(grid, self.grid)
+        return functional.interpolate(grid, self.grid, mode="bilinear", align_corners=False)
+
+
+def _to_unit(grid: Tensor) -> Tensor:
+    return functional.normalize(grid, dim=1, eps=SHORTEST)
+
+
+def _draw_directions(count: int, config: FeaturesConfig) -> Tensor | None:
+    """Orthogonal directions (D, count, 1, 1) of length 1; a ConfigError where there are not so many.
+
+    They keep more of distances and covariances than as many channels drawn at random (Kim et al., 2021).
+    """
+    if config.dimensions is None:
+        return None
+    if config.dimensions > count:
+        raise ConfigError(
+            f"model.dimensions: expected {count} or less, the channels of the chosen stages of {config.backbone}, "
+            f"came {config.dimensions}"
+        )
+    random = np.random.default_rng(config.direction_seed)
+    directions, _ = np.linalg.qr(random.normal(size=(count, config.dimensions)))
+    return torch.from_numpy(directions.T.astype(np.float32))[..., None, None]

@@ -1,0 +1,182 @@
+"""residual: what could not be rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unlike.errors import ConfigError, DataError, unknown
+from unlike.models import Autoencoder, Model
+from unlike.models.feature_autoencoder import FeatureAutoencoder
+from unlike.models.losses import LOSS_MAPS
+from unlike.records import Floats
+from unlike.scoring.base import Arrays, Scorer
+from unlike.scoring.features import WIDEST
+from unlike.scoring.statistics.moments import Moments
+
+SCALABLE = ("squared", "absolute", "charbonnier")  # measures that a difference alone decides
+STILL = 1e-6  # of the largest deviation: a channel that varies less does not vary
+SHRINKAGE = 0.1  # of the correlations of channels to none: few images show only so much
+NOT_FINITE = "what the model rebuilds of a normal image is not finite: fit it with a smaller training.learning_rate"
+LEAST_USUAL = 0.1  # of the mean over all positions: no position's usual residual counts as less
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualConfig:
+    """How a reconstruction is compared with its target."""
+
+    difference: str = "squared"  # squared, absolute, charbonnier, ssim or cosine
+    # channel: each is divided by its spread over held-out normal images; whitened: correlations are taken apart as well
+    scale: Literal["none", "channel", "whitened"] = "none"
+    positions: Literal["pooled", "each"] = "pooled"  # each: divided by what is usual there in held-out normal images
+
+    def __post_init__(self) -> None:
+        if self.difference not in LOSS_MAPS:
+            raise unknown("scorer.difference", self.difference, LOSS_MAPS)
+        if self.scale != "none" and self.difference not in SCALABLE:
+            raise ConfigError(
+                f"scorer.scale = {self.scale!r} scales a plain difference: expected difference = {', '.join(SCALABLE)}, "
+                f"came {self.difference!r}"
+            )
+
+
+class ResidualScorer(Scorer):
+    """The textbook score of an autoencoder: what it has not seen, it rebuilds badly.
+
+    Some channels are hard to rebuild in any image. `scale = "channel"` divides the difference in each, less its mean, by
+    its standard deviation over all places of held-out normal images; `whitened` also takes apart what channels do
+    together, which with the squared difference is a Mahalanobis distance, its correlations shrunk by a tenth. A busy
+    texture then no longer drowns a faint defect; but a defect in the busy channels counts less too.
+
+    `positions = "each"` divides the residual at each position by its mean there over held-out normal images (and a tenth of
+    the mean over all positions). Edges of things that always lie the same way are rebuilt badly in every image; they
+    then no longer drown what is strange in this one.
+    """
+
+    Config = ResidualConfig
+    needs_held_out = True  # for a scale: a trained model knows its own images by heart
+
+    def __init__(self, config: ResidualConfig) -> None:
+        super().__init__(config)
+        self.mean: Tensor | None = None  # (C,) of the differences of normal images
+        self.scaling: Tensor | None = None  # (C,) or (C, C): times it, they vary alike in all channels
+        self.usual: Tensor | None = None  # (h, w) of the residuals of normal images
+
+    def check(self, model: Model) -> None:
+        if not isinstance(model, Autoencoder):
+            raise ConfigError(
+                f"scorer 'residual' needs a model that rebuilds its target; {type(model).__name__} does not"
+            )
+        if self.config.difference == "cosine" and model.rebuilds_images and model.shape.channels == 1:
+            raise ConfigError(
+                "scorer.difference = 'cosine' compares the directions of several channels, and these images have one; "
+                "take 'squared'"
+            )
+
+    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> ResidualScorer:  # noqa: ARG002
+        self.mean = self.scaling = self.usual = None
+        if self.config.scale != "none":
+            self._learn_scale(model, held_out)
+        if self.config.positions == "each":
+            self._learn_usual(model, held_out)
+        return self
+
+    def maps(self, model: Model, images: Tensor) -> Tensor:
+        rebuilt, target = _compare(model, images)
+        if self.scaling is not None:
+            rebuilt, target = self._scale(rebuilt - target), torch.zeros_like(target)
+        maps = LOSS_MAPS[self.config.difference](rebuilt, target)  # (B, h, w)
+        return maps if self.usual is None else maps / self.usual.to(maps.device)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        learned = {"mean": self.mean, "scaling": self.scaling, "usual": self.usual}
+        return {name: value.cpu().numpy() for name, value in learned.items() if value is not None}
+
+    def restore(self, arrays: Arrays) -> None:
+        names = ("mean", "scaling") if self.config.scale != "none" else ()
+        for name in (*names, "usual") if self.config.positions == "each" else names:
+            setattr(self, name, torch.from_numpy(np.ascontiguousarray(arrays[name])))
+
+    def _learn_scale(self, model: Model, held_out: Iterable[Tensor]) -> None:
+        """What differences of channels are divided by."""
+        moments: Moments | None = None
+        with torch.no_grad():
+            for images in held_out:
+                rebuilt, target = _compare(model, images)
+                moments = moments or _start(target.shape[1])
+                moments.add((rebuilt - target).movedim(1, -1).flatten(0, -2))  # (B h w, C)
+        if moments is None:
+            raise _need_others("scale", self.config.scale)
+        if not moments.finite:
+            raise DataError(NOT_FINITE)
+        scaling = _by_channel(moments) if self.config.scale == "channel" else _whitening(moments)
+        self.mean, self.scaling = (torch.from_numpy(array.astype(np.float32)) for array in (moments.mean, scaling))
+
+    def _learn_usual(self, model: Model, held_out: Iterable[Tensor]) -> None:
+        """The mean residual at each position."""
+        total, count = torch.zeros(()), 0
+        with torch.no_grad():
+            for images in held_out:
+                total, count = total + self.maps(model, images).cpu().double().sum(dim=0), count + len(images)
+        if not count:
+            raise _need_others("positions", self.config.positions)
+        usual = total / count
+        if not torch.isfinite(usual).all():
+            raise DataError(NOT_FINITE)
+        least = LEAST_USUAL * usual.mean()
+        self.usual = (usual + least).float() if least > 0 else torch.ones_like(usual).float()
+
+    def _scale(self, differences: Tensor) -> Tensor:  # (B, C, h, w)
+        assert self.mean is not None
+        assert self.scaling is not None
+        if self.mean.device != differences.device:
+            self.mean, self.scaling = self.mean.to(differences.device), self.scaling.to(differences.device)
+        centred = differences - self.mean[:, None, None]
+        if self.scaling.ndim == 1:
+            return centred * self.scaling[:, None, None]
+        return torch.einsum("bchw,cd->bdhw", centred, self.scaling)  # (B, C, h, w)
+
+
+def _need_others(name: str, value: str) -> DataError:
+    return DataError(f"scorer.{name} = {value!r} needs normal images that the model was not trained on; add images")
+
+
+def _compare(model: Model, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What a model rebuilds and what it should, (B, C, h, w) each."""
+    assert isinstance(model, Autoencoder)
+    if isinstance(model, FeatureAutoencoder):  # both from one look
+        return model.compare(images)
+    return model.rebuild(images), model.target(images)
+
+
+def _start(channels: int) -> Moments:
+    if channels > WIDEST:
+        raise ConfigError(
+            f"scorer.scale: {channels:,} channels are too many for a covariance, which can have {WIDEST:,}; take scale = "
+            "'none', or features of fewer model.dimensions"
+        )
+    return Moments(channels)
+
+
+def _by_channel(moments: Moments) -> Floats:
+    """One over the standard deviation of each channel (C,); what never varies counts as the channel that varies most."""
+    deviations = np.sqrt(np.maximum(np.diag(moments.covariance), 0))
+    largest = deviations.max() or 1.0
+    return np.asarray(1 / np.where(deviations > STILL * largest, deviations, largest))
+
+
+def _whitening(moments: Moments) -> Floats:
+    """The matrix (C, C) after which the channels have variance 1 and, but for the shrinkage, nothing in common."""
+    scaling = _by_channel(moments)
+    correlations = scaling[:, None] * moments.covariance * scaling
+    share = np.full_like(correlations, 1 - SHRINKAGE)
+    np.fill_diagonal(share, 1.0)
+    still = np.diag(correlations) < STILL  # it has no variance that could be shrunk
+    roots = np.linalg.cholesky(share * correlations + np.diag(still.astype(np.float64)))  # L L^T
+    return np.asarray(scaling[:, None] * np.linalg.inv(roots).T)

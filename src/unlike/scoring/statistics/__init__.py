@@ -1,0 +1,1 @@
+"""Statistics of features: moments, and a Gaussian at each position."""

@@ -1,0 +1,158 @@
+"""Places: a Gaussian at each place of a grid, for what always lies the same way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unlike.errors import ConfigError
+from unlike.records import Floats
+from unlike.scoring.base import Arrays
+from unlike.scoring.statistics.moments import FLOOR, Moments, floors_of, whitening_of
+
+MOST_BYTES = 2_000_000_000  # of covariances, one a place, and of the matrices that are learned from them
+FEWEST_LEFT = 3  # images of which each can be left out: two must be there to whiten by
+OWN = 1e-4  # of what is left of an image, the least that can be its own: less is rounding
+NOTHING = 1e-6  # of a variance: what is left of it where all of it was one image's, by rounding
+TINY = 1e-6  # what a determinant that is above 0 but for rounding counts as
+BLOCK_BYTES = 16_000_000  # of the covariances that are inverted at a time, several copies of which are made
+
+
+def check_places(positions: int, width: int, instead: str) -> None:
+    """Raise ConfigError where a covariance at each place would take too much memory; `instead` says what to take."""
+    size = (8 + 4) * positions * width * width  # sums in double precision, and what is learned
+    if size > MOST_BYTES:
+        raise ConfigError(
+            f"{positions:,} positions with a covariance of {width:,} x {width:,} each take {size / 1e9:,.1f} GB, more than "
+            f"{MOST_BYTES / 1e9:.0f}; take {instead}, a narrower code, a coarser grid or a smaller size"
+        )
+
+
+def rows_of(code: Tensor) -> Tensor:
+    """(B, D, h, w) -> (B, P, D), a row for each place."""
+    return code.flatten(2).transpose(1, 2)
+
+
+def moments_at(codes: Iterable[Tensor], instead: str) -> Moments:
+    """The moments of codes (B, D, h, w) at each place; a ConfigError where they are too many, as `check_places` says."""
+    moments: Moments | None = None
+    with torch.no_grad():
+        for code in codes:
+            rows = rows_of(code)
+            if moments is None:
+                check_places(rows.shape[1], rows.shape[2], instead)
+                moments = Moments(rows.shape[2], positions=rows.shape[1])
+            moments.add(rows)
+    assert moments is not None, "there are normal images"
+    return moments
+
+
+def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
+    """(B, D, h, w) -> (B, h, w), the length of what is at each place, as its matrix of (P, D, D) whitens it."""
+    count, _, height, width = gaps.shape
+    lengths: Tensor = torch.linalg.vector_norm(gaps.flatten(2).permute(2, 0, 1) @ whitening, dim=2)  # (P, B)
+    return lengths.T.reshape(count, height, width)
+
+
+def lengths_left_out(
+    left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float, least: float = 0.0
+) -> Tensor:
+    """Lengths (n, h, w) that the `chosen` of N images would have at each place, had each alone not been learned from.
+
+    `left` (N, D, h, w) is what is left of each, `influence @ codes`: a column of (N, N) says how much of an image is in what
+    is left of each, of less the mean, or less what a regression with a penalty explains. `whitening` is by that, shrunk, no
+    variance below `least`. Without an image both change in a way that is known: what is left of the others loses its
+    multiples, their covariance two products, so that the inverse follows from three sums (Woodbury's formula). The sphere to
+    which is shrunk becomes smaller too. In a direction of variance v beside a sphere of r, the square of a length is by
+    (v + r) / (v + r') longer; that is convex in r / (v + r), whose mean is known, so that its chord bounds what it comes to.
+    """
+    count, width, height, across = left.shape
+    own_share = influence[chosen, chosen].clamp_min(OWN)
+    rest = influence[:, chosen] / own_share  # (N, n) of an image, in what is left of each, by its own
+    share, fewer = (1 - shrinkage) / (count - 1), (count - 1) / count
+    total = rest.square().sum(dim=0)
+    flat, found = left.flatten(2), []
+    sizes = flat.square().sum(dim=(0, 1)) / (count * width)  # (P,) of the spheres
+    radius = partial(_radius, largest=sizes.max(), shrinkage=shrinkage, least=least)
+    for block in blocks(flat.shape[2], max(count, width)):
+        plain, matrix, size = flat[:, :, block].permute(2, 0, 1), whitening[block], sizes[block, None]  # (p, N, D)
+        own, shared = plain[:, chosen], rest.T @ plain
+        # without an image: S' = S - own shared' - shared own' + total own own', and its trace, of one image less
+        changed = total * own.square().sum(dim=2) - 2 * (own * shared).sum(dim=2)
+        without = (count * size + changed / width).clamp_min(0) / (count - 1)
+        # own' C'^-1 own, from the three products of own and shared under C^-1 (Woodbury)
+        own, shared = own @ matrix, shared @ matrix
+        length, both, spread = (fewer * (a * b).sum(dim=2) for a, b in ((own, own), (own, shared), (shared, shared)))
+        cross, apart = 1 - share * both, total - share * spread
+        determinant = (cross**2 + share * length * apart).clamp_min(TINY)
+        of_own = 1 - share * (apart * length - cross * both) / determinant
+        of_shared = share * length / determinant
+        squared = (of_own * length + of_shared * both).clamp_min(torch.finfo(length.dtype).tiny)
+        # the sphere shrinks as the trace does: the bound
+        solved = (of_own[..., None] * own + of_shared[..., None] * shared) @ matrix.mT
+        sphere = radius(size, size)
+        by_sphere = (fewer * sphere * solved.square().sum(dim=2) / squared).clamp(0, 1)
+        squared *= 1 + by_sphere * (sphere / fewer / radius(without, size) - 1)
+        found.append(squared.sqrt())
+    lengths: Tensor = torch.cat(found) / own_share  # what a new image would have left
+    return lengths.T.reshape(len(chosen), height, across)
+
+
+def _radius(size: Tensor, whole: Tensor, *, largest: Tensor, shrinkage: float, least: float) -> Tensor:
+    """The variance that is added in all directions where the spheres are of those sizes, as `whitening_of` and its floors do."""
+    floor = FLOOR * torch.where(size > NOTHING * whole, size, largest)
+    return shrinkage * size + floor.clamp_min(least).clamp_min(torch.finfo(size.dtype).tiny)
+
+
+def whiten_each(moments: Moments, shrinkage: float | Literal["auto"], least: float = 0.0) -> Floats:
+    """Matrices (P, D, D), one for each place, made some places at a time: beside the sums there is little else.
+
+    No variance counts as smaller than `least`.
+    """
+    count, width = moments.mean.shape
+    floors = np.maximum(floors_of(moments), least)
+    whitening = np.empty((count, width, width), np.float32)
+    for block in blocks(count, width):
+        part = moments.at(block)
+        share = part.shrinkage() if shrinkage == "auto" else np.array(shrinkage)
+        whitening[block] = whitening_of(part, share, floors[block])
+    return whitening
+
+
+def halve(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """A scorer's arrays to be kept, of a matrix of (P, D, D) that whitens only what is not below its diagonals: the rest is 0."""
+    kept = dict(arrays)
+    whitening = kept.pop("whitening")
+    rows, columns = np.triu_indices(whitening.shape[1])
+    return kept | {"upper": whitening[:, rows, columns]}  # (P, D (D + 1) / 2)
+
+
+def make_whole(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that `halve` halved; older ones are whole."""
+    known = dict(arrays)
+    if "upper" in known:
+        upper = known.pop("upper")
+        if upper.ndim != 2:
+            raise ValueError(f"upper halves of matrices are rows, one for each place; came {upper.shape}")
+        width = math.isqrt(2 * upper.shape[1])
+        rows, columns = np.triu_indices(width)
+        known["whitening"] = np.zeros((len(upper), width, width), upper.dtype)
+        known["whitening"][:, rows, columns] = upper
+    return known
+
+
+def blocks(positions: int, width: int) -> list[slice]:
+    """Places whose covariances of `width` numbers a side are no more than BLOCK_BYTES together, or one at a time.
+
+    >>> blocks(5, 1000)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
+    """
+    step = max(1, BLOCK_BYTES // (8 * width * width))
+    return [slice(start, start + step) for start in range(0, positions, step)]

@@ -1,0 +1,421 @@
+"""Calibration without holding an image back: each is scored by what the others show."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import stripes, write_png
+from unlike import Detector
+from unlike.calibration.cross_conformal import score_views, view_left_out, view_out_of_fold
+from unlike.calibration.precomputed import Remembered, Remembering
+from unlike.data.images import InputSpec
+from unlike.data.index import find_images
+from unlike.data.loading import load_images
+from unlike.detector.fitting import build_model, crosses, make_scorer
+from unlike.detector.settings import PRESETS
+from unlike.errors import ConfigError, DataError
+from unlike.scoring import SCORERS
+from unlike.scoring.clusters import KMeansScorer
+from unlike.scoring.ensemble import EnsembleConfig, EnsembleScorer
+from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
+from unlike.scoring.maps import MapConfig
+from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
+from unlike.scoring.pca import PCAConfig, PCAScorer
+from unlike.scoring.per_category import Apart, learn
+
+
+def noise(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8), np.uint8)
+
+
+def test_scores_out_of_fold_are_those_of_scorers_of_the_others():
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(10, 3, 2, 2)), dtype=torch.float32)
+    folds, one_category = [np.arange(0, 5), np.arange(5, 10)], np.zeros(10, int)
+    views = view_out_of_fold(
+        lambda: NeighboursScorer(NeighboursConfig()), Remembered(), codes, folds, one_category, seed=0
+    )
+    scores, peaks = score_views(NeighboursScorer(NeighboursConfig()), views, one_category, MapConfig())
+    first = NeighboursScorer(NeighboursConfig()).fit(Remembered(), [codes[5:]], [], 0)
+    maps = first.maps(Remembered(), codes[:5])
+    np.testing.assert_allclose(scores[:5], maps.mean(dim=(1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(peaks[:5], maps.amax(dim=(1, 2)), rtol=1e-6)
+
+
+def draw(count: int, seed: int = 0, level: float = 0.0) -> torch.Tensor:
+    """Codes (N, 4, 2, 3) that vary as wholes, and at each place."""
+    random = np.random.default_rng(seed)
+    ways = np.random.default_rng(99).normal(size=(3, 4, 2, 3))
+    wholes = (random.normal(size=(count, 3)) @ ways.reshape(3, -1)).reshape(count, 4, 2, 3)
+    return torch.tensor(level + 2 * wholes + random.normal(size=(count, 4, 2, 3)), dtype=torch.float32)
+
+
+def whole(distance: str, **settings) -> PCAScorer:
+    return PCAScorer(PCAConfig(code="vector", components=5, distance=distance, **settings))
+
+
+def each(shrinkage: float) -> GaussianScorer:
+    return GaussianScorer(GaussianConfig(positions="each", shrinkage=shrinkage))
+
+
+MANY = NeighboursConfig(least=10_000)  # a bank of everything
+LEFT_OUT = {
+    "euclidean": (lambda: whole("euclidean"), 1e-3),
+    "whitened": (lambda: whole("whitened", shrinkage=0.0), 1e-3),
+    "whitened, shrunk": (lambda: whole("whitened", shrinkage=0.2), 0.01),  # but for a bound, from above
+    "gaussian": (lambda: each(0.0), 1e-3),
+    "gaussian, shrunk": (lambda: each(0.2), 0.01),
+    "neighbours": (lambda: NeighboursScorer(MANY), 1e-5),
+    "two neighbours": (lambda: NeighboursScorer(NeighboursConfig(least=10_000, neighbours=2)), 1e-5),
+}
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+@pytest.mark.parametrize("count", [12, 40])
+def test_what_is_left_out_is_seen_as_by_a_scorer_of_the_others(kind, count, monkeypatch):
+    make, tolerance = LEFT_OUT[kind]
+    codes = draw(count)
+    codes[3, :, 1, 2] += 9  # an image that the others are not like
+    monkeypatch.setattr(  # of the variance of noise, so that it is as large beside fewer images
+        "unlike.scoring.pca.noise_for", lambda values, _: 40 / count_now[0]
+    )
+    count_now = [count]
+    scorer = make()
+    assert scorer.knows_left_out(count)
+    scorer.fit(Remembered(), [codes[:7], codes[7:]], [], 0)
+    chosen = torch.tensor([0, 3, count - 1])
+    found = scorer.left_out(Remembered(), codes, chosen)[:, 0]
+    count_now[0] = count - 1
+    for row, left in zip(chosen.tolist(), found, strict=True):
+        others = make().fit(Remembered(), [codes[np.arange(count) != row]], [], 0)
+        expected = others.maps(Remembered(), codes[row : row + 1])[0]
+        tight = tolerance if count == 40 else 3 * tolerance
+        torch.testing.assert_close(left, expected, rtol=tight, atol=1e-3)
+        assert not torch.allclose(left, scorer.maps(Remembered(), codes[row : row + 1])[0], rtol=tight)
+
+
+@pytest.mark.parametrize("make", [lambda: each(0.1), lambda: each(0.3)])
+@pytest.mark.parametrize("count", [6, 20])
+def test_a_place_at_which_one_image_alone_differs_is_new_without_it(make, count):
+    """All that varies there is that image's, so that the sphere to which is shrunk is nothing without it."""
+    random = np.random.default_rng(0)
+    codes = torch.zeros(count, 40, 2, 2)
+    codes[:, :, 0] = torch.tensor(random.normal(size=(count, 40, 2))).float()
+    codes[1, :, 1, 0] = 3.0
+    codes[:, :, 1, 1] = 1e-3 * codes[:, :, 0, 1]
+    codes[2, :, 1, 1] += 1.0
+    scorer = make().fit(Remembered(), [codes], [], 0)
+    left = scorer.left_out(Remembered(), codes, torch.arange(count))[:, 0]
+    for row in range(count):
+        others = make().fit(Remembered(), [codes[np.arange(count) != row]], [], 0)
+        expected = others.maps(Remembered(), codes[row : row + 1])[0]
+        assert (left[row] >= expected.clamp_max(1e4) * 0.99 - 1e-3).all()  # beyond that, by floors of rounding
+        assert (left[row] <= expected * 1.3 + 1e-3).all()
+    assert left[1, 1, 0] > 100 * scorer.maps(Remembered(), codes[1:2])[0, 1, 0]
+
+
+@pytest.mark.parametrize("kind", ["gaussian, shrunk", "whitened, shrunk"])
+def test_the_promise_is_kept_by_the_highest_of_many_places(kind):
+    """Of few images, of more numbers than there are images, where maps of images are reduced to their highest value."""
+    make, _ = LEFT_OUT[kind]
+    shares = []
+    for seed in range(15):
+        random = np.random.default_rng(seed)
+        contrast = np.exp(0.5 * random.normal(size=(219, 1, 4, 4)))
+        codes = torch.tensor(contrast * random.normal(size=(219, 40, 4, 4))).float()
+        normal, fresh = codes[:19], codes[19:]
+        scorer = make().fit(Remembered(), [normal], [], 0)
+        left = scorer.left_out(Remembered(), normal, torch.arange(19)).amax(dim=(1, 2, 3))
+        line = left.sort().values[-2]  # of 20 new ones 2 may lie above the second of 19
+        shares.append(float((scorer.maps(Remembered(), fresh).amax(dim=(1, 2)) > line).float().mean()))
+    margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
+    assert 0.01 < np.mean(shares) <= 0.1 + margin
+
+
+def test_what_is_left_out_lies_where_the_codes_do(monkeypatch):
+    """As after a fit on an accelerator, which leaves what was learned on the CPU; `meta` stands for one."""
+    codes = draw(20)
+    moved = []
+    scorer = whole("euclidean").fit(Remembered(), [codes], [], 0)
+    monkeypatch.setattr(scorer, "_move", moved.append)
+    scorer.left_out(Remembered(), codes, torch.arange(3))
+    assert moved == [codes.device]
+    bank = NeighboursScorer(MANY).fit(Remembered(), [codes], [], 0)
+    assert bank.left_out(Remembered(), codes.to("meta"), torch.arange(3, device="meta")).device.type == "meta"
+
+
+def test_what_is_whitened_is_looked_at_once_while_the_looks_of_a_category_are_noted():
+    codes = torch.cat([draw(40), draw(40, 1, level=50.0)])
+    numbers, rows = np.repeat([0, 1], 40), np.arange(80)
+    scorer = Apart(lambda: whole("whitened"), [("a",), ("b",)])
+    learn(scorer, Remembered(), Remembering(codes), rows, rows[:0], numbers, 0)
+    assert len(torch.unique(scorer.looks, dim=0)) == 80
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        whole("whitened", shrinkage="auto"),
+        whole("error"),
+        whole("euclidean", unit=True),
+        PCAScorer(PCAConfig()),
+        GaussianScorer(GaussianConfig()),
+        GaussianScorer(GaussianConfig(positions="each")),
+        NeighboursScorer(NeighboursConfig(metric="mahalanobis")),
+        NeighboursScorer(NeighboursConfig(scale="whiten")),
+        NeighboursScorer(NeighboursConfig(reduce=2)),
+        NeighboursScorer(NeighboursConfig(least=99)),  # a bank so small that all of it may be one image's
+        PCAScorer(PCAConfig(code="vector", components=0.9999, distance="euclidean")),
+        EnsembleScorer(EnsembleConfig(scorers=("neighbours", "kmeans"))),
+    ],
+    ids=lambda scorer: f"{scorer.config}",
+)
+def test_what_has_to_learn_again_says_so(scorer):
+    assert not scorer.knows_left_out(100)
+
+
+def test_two_images_are_too_few_to_leave_one_out():
+    assert [whole("whitened").knows_left_out(count) for count in (2, 3)] == [False, True]
+    with pytest.raises(NotImplementedError, match="KMeansScorer has to learn again"):
+        KMeansScorer(KMeansScorer.Config()).left_out(Remembered(), draw(9), torch.arange(9))
+
+
+def test_images_of_which_no_components_are_made_are_left_out_of_what_whitens(monkeypatch):
+    """Of very many a sample shows the components; the others have a part in what is usually left, and in the mean."""
+    monkeypatch.setattr("unlike.scoring.pca.MOST_WHOLE", 25)
+    codes = draw(60)
+    scorer = whole("whitened", shrinkage=0.0).fit(Remembered(), [codes], [], 0)
+    left = scorer.left_out(Remembered(), codes, torch.arange(60))[:, 0]
+    fresh = scorer.maps(Remembered(), draw(300, seed=1))
+    learned = np.isin(np.arange(60), scorer.origins)
+    assert learned.sum() == 25
+    for some in (learned, ~learned):
+        assert left[some].median() == pytest.approx(float(fresh.median()), rel=0.15)
+        assert left[some].median() > scorer.maps(Remembered(), codes[some]).median()
+
+
+def test_the_maps_of_a_fusion_are_those_of_its_scorers():
+    config = EnsembleConfig(
+        scorers=("gaussian", "neighbours"),
+        settings={"gaussian": {"positions": "each", "shrinkage": 0.1}, "neighbours": {"code": "mean"}},
+    )
+    codes, chosen = draw(30), torch.tensor([2, 5])
+    fused = EnsembleScorer(config)
+    assert fused.knows_left_out(30)
+    views = fused.fit(Remembered(), [codes], [], 0).left_out(Remembered(), codes, chosen)
+    assert views.shape == (2, 2, 2, 3)
+    for place, member in enumerate(fused.members):
+        alone = member.left_out(Remembered(), codes, chosen)[:, 0]
+        torch.testing.assert_close(views[:, place], alone.expand_as(views[:, place]))
+
+
+def test_of_several_categories_an_image_is_left_out_of_its_own():
+    """Or is new to another, where it looks like that one's."""
+    codes = torch.cat([draw(30), draw(40, 1, level=50.0)])
+    codes[4] = codes[40] + 0.1  # of the first, by its name
+    numbers, rows = np.repeat([0, 1], [30, 40]), np.arange(70)
+    scorer = Apart(lambda: each(0.1), [("a",), ("b",)])
+    assert scorer.knows_left_out(30)
+    learn(scorer, Remembered(), Remembering(codes), rows, rows[:0], numbers, 0)
+    chosen = np.array([1, 4, 29, 30, 69])
+    views = view_left_out(scorer, Remembered(), codes, chosen, numbers)
+    first, second = scorer.members
+    expected = [
+        first.left_out(Remembered(), codes[:30], torch.tensor([1])),
+        second.views(Remembered(), codes[4:5]),
+        first.left_out(Remembered(), codes[:30], torch.tensor([29])),
+        second.left_out(Remembered(), codes[30:], torch.tensor([0, 39])),
+    ]
+    torch.testing.assert_close(views, torch.cat(expected))
+
+
+@pytest.mark.parametrize(("scorer", "count"), [("neighbours", 60), ("fusion", 40), ("fusion", 130), ("fusion", 200)])
+def test_the_promise_is_kept_on_average(scorer, count):
+    """The scorers of a fusion must be on one scale in all folds and at the end, however many images there are."""
+    default = {key: value for key, value in PRESETS["ensemble"]["scorer"].items() if key != "name"}
+    alike = {name: {**part, "look": "none"} for name, part in default["settings"].items()}  # pixels are one look
+    fused = {"scorer": {**default, "settings": alike}}
+    settings = {"model": {"side": 4}, **(fused if scorer == "fusion" else {})}
+    shares = []
+    for seed in range(20):
+        detector = Detector("pixels", scorer, false_alarms=0.1, seed=seed, settings=settings).fit(noise(count, seed))
+        shares.append(np.mean(detector.score(noise(200, 1000 + seed)).image > detector.threshold_))
+    margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
+    assert 0.02 < np.mean(shares) <= 0.1 + margin
+
+
+def test_no_image_is_held_back_where_nothing_is_trained():
+    images = stripes(40)
+    counts = Detector("pixels", "gaussian").fit(images).describe()["fitted"]["images"]
+    assert counts == {"train": 40, "validation": 0, "calibration": 40, "copies": 0, "unreadable": 0}
+    both = np.concatenate([images, images[:3]])
+    assert Detector("pixels", "gaussian").fit(both).describe()["fitted"]["images"]["copies"] == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "decision"),
+    [("fcn", {}), ("pixels", {"calibration": "held-out"}), ("pixels", {"calibration_share": 0.3})],
+)
+def test_images_are_held_out_where_a_model_learns_or_it_is_asked_for(model, decision):
+    settings = {"decision": decision, "training": {"epochs": 1}}
+    counts = Detector(model, "gaussian", settings=settings).fit(stripes(40)).describe()["fitted"]["images"]
+    assert counts["train"] + counts["validation"] + counts["calibration"] == 40
+
+
+def test_images_that_a_model_never_saw_teach_the_scorer_of_its_codes():
+    """Each calibrates by a scorer of all others; the last scorer has learned from all."""
+    images = noise(60, 0)
+    settings = {"training": {"epochs": 1}, "scorer": {"least": 10_000}}  # a bank of everything
+    crosswise, apart = (
+        Detector("fcn", "neighbours", false_alarms=0.1, settings=settings | {"decision": {"calibration": how}}).fit(
+            images
+        )
+        for how in ("auto", "held-out")
+    )
+    counts = apart.describe()["fitted"]["images"]
+    assert crosswise.describe()["fitted"]["images"] == counts
+    assert 0 < counts["calibration"] < 60
+    assert len(crosswise._fitted.scorer.learned["bank"]) == 60
+    assert len(apart._fitted.scorer.learned["bank"]) == counts["train"]
+    assert crosswise.p_values(np.array([1e9])) == pytest.approx(1 / (counts["calibration"] + 1))
+    assert crosswise.score(images).image.max() < 1e-3  # it knows them all
+    assert crosswise.threshold_ > 0.01  # but has drawn its line as if it did not
+
+
+@pytest.mark.parametrize("model", ["repair", "conv-dense"])
+def test_what_a_training_starts_from_does_not_depend_on_how_it_will_calibrate(model):
+    """Asking how large a code is must change no statistic of the untrained model, and draw no random number."""
+    detector = Detector(model, "neighbours", size=32)
+    spec = InputSpec(32, 32, 3, floating=False, aspect="stretch", convert=False)
+    images, built = load_images(find_images(stripes(40)), spec, None), build_model(detector.settings, spec, 0)
+    before, state = {name: value.clone() for name, value in built.state_dict().items()}, torch.get_rng_state()
+    assert crosses(built, make_scorer(detector.settings, built), detector.settings, images)
+    assert built.training
+    assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_categories_of_which_none_is_held_out_are_learned_with_the_others(tmp_path):
+    """Else nothing would say what is usual in them, and their scores would be on no scale."""
+    images = stripes(140)
+    for row, image in enumerate(images):
+        write_png(tmp_path / ("big" if row < 100 else f"rare{row // 2}") / "train/good" / f"{row}.png", image)
+    settings = {"training": {"epochs": 1}, "scorer": {"scorers": ["neighbours", "kmeans"], "scale": "line"}}
+    detector = Detector("conv", "fusion", size=32, settings=settings).fit(tmp_path)
+    assert "learned_apart" not in detector.describe()["fitted"]
+
+
+def test_a_trained_model_keeps_its_promise_crosswise():
+    shares = []
+    settings = {"training": {"epochs": 2}, "model": {"widths": [32, 8]}}
+    for seed in range(20):
+        detector = Detector("fcn", "gaussian", false_alarms=0.1, seed=seed, settings=settings).fit(noise(80, seed))
+        shares.append(np.mean(detector.score(noise(200, 1000 + seed)).image > detector.threshold_))
+    margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
+    assert 0.02 < np.mean(shares) <= 0.1 + margin
+
+
+def test_large_sets_have_images_to_hold_out():
+    counts = Detector("pixels", "kmeans").fit(noise(501, 0)).describe()["fitted"]["images"]
+    assert counts["calibration"] < 200
+    settings = {"decision": {"calibration": "cross"}}
+    asked = Detector("pixels", "kmeans", settings=settings).fit(noise(501, 0)).describe()["fitted"]["images"]
+    assert asked["calibration"] == 501
+
+
+def test_crosswise_calibration_that_cannot_be():
+    settings = {"decision": {"calibration": "cross"}}
+    with pytest.raises(ConfigError, match=r"decision\.calibration = 'cross' is for scorers of codes"):
+        Detector("fcn", "residual", settings=settings).fit(stripes(40))
+    with pytest.raises(ConfigError, match=r"'cross' is for scorers of codes, .* without tiles"):
+        Detector("pixels", "neighbours", settings=settings | {"data": {"tile": 16}}).fit(stripes(40))
+
+
+def test_crosswise_calibration_that_is_asked_for_has_its_limits(monkeypatch):
+    settings = {"decision": {"calibration": "cross", "calibration_share": 0.5}}
+    with pytest.raises(ConfigError, match=r"holds no image back: leave decision\.calibration_share out"):
+        Detector("pixels", "gaussian", settings=settings).fit(stripes(40))
+    monkeypatch.setattr("unlike.detector.fitting.CROSS_BYTES", 1000)
+    settings = {"decision": {"calibration": "cross"}}
+    with pytest.raises(ConfigError, match=r"the codes of 40 images take .* take 'held-out'"):
+        Detector("pixels", "gaussian", settings=settings).fit(stripes(40))
+
+
+def test_a_fold_too_small_says_so():
+    settings = {"scorer": {"clusters": 9}}
+    with pytest.raises(DataError, match=r"came 8; .* \(each image calibrates by the other four fifths; .* does not\)"):
+        Detector("pixels", "kmeans", settings=settings).fit(stripes(10))
+    with pytest.raises(DataError, match=r"came 5; lower \S+ or add images$"):  # nor would all of them do
+        Detector("pixels", "kmeans", settings=settings).fit(stripes(5))
+
+
+def test_too_few_other_images_to_be_held_against_say_so():
+    settings = {"scorer": {"neighbours": 9}}
+    Detector("pixels", "neighbours", settings=settings).fit(stripes(10))
+    with pytest.raises(
+        DataError, match=r"9 neighbours of other images need .* came 8; lower scorer\.neighbours or add"
+    ):
+        Detector("pixels", "neighbours", settings=settings).fit(stripes(9))
+
+
+def test_no_scorer_is_kept_while_another_learns(monkeypatch):
+    """Each may be as large as memory allows."""
+    learned, alive = [], []
+
+    class Watched(KMeansScorer):
+        def fit(self, *parts):
+            gc.collect()
+            alive.append(sum(one() is not None and bool(one().learned) for one in learned))
+            learned.append(weakref.ref(self))
+            return super().fit(*parts)
+
+    monkeypatch.setitem(SCORERS, "kmeans", Watched)
+    Detector("pixels", "kmeans").fit(stripes(20))
+    assert alive == [0] * 6
+
+
+def test_one_model_serves_several_scorers():
+    images = stripes(40)
+    first = Detector("fcn", "residual", epochs=2).fit(images)
+    other = Detector("fcn", "kmeans", epochs=2).fit(images, model=first.model_)
+    np.testing.assert_array_equal(first.encode(images).grids, other.encode(images).grids)
+    assert other.history_ == []
+    with pytest.raises(ConfigError, match=r"the model given to fit is a DenseAutoencoder .* need a ConvAutoencoder"):
+        Detector("conv", "kmeans").fit(images, model=first.model_)
+    with pytest.raises(ConfigError, match="the model given to fit"):
+        Detector("fcn", "kmeans").fit(stripes(40, size=16), model=first.model_)
+
+
+def test_a_scorer_is_chosen_to_suit_the_model():
+    assert Detector(model="features").settings.scorer_name == "neighbours"
+    assert Detector(model="conv").settings.scorer_name == "residual"
+    assert Detector(scorer="pca").settings.model_name == "conv"
+    assert Detector(epochs=3).settings.model_name == "conv"
+    assert Detector(size=64, false_alarms=0.1).settings.scorer_name == "fusion"
+
+
+def glaring(count: int, seed: int) -> np.ndarray:
+    """Floats of no usual range, a few of them far brighter than the rest."""
+    random = np.random.default_rng(seed)
+    light = np.exp(random.normal(size=(count, 1, 1)))
+    return (light * random.normal(500, 100, (count, 8, 8))).astype(np.float32)
+
+
+def test_a_range_is_of_all_images_and_the_promise_is_kept():
+    """The range is that of all, and new images that go beyond it, at most 2 in n + 1, are no reason to break the promise."""
+    settings = {"scorer": {"unit": True}}  # angles: what the values stand for matters
+    shares, beyond = [], []
+    for seed in range(40):
+        images, fresh = glaring(40, seed), glaring(200, 1000 + seed)
+        detector = Detector("pixels", "neighbours", false_alarms=0.1, seed=seed, settings=settings).fit(images)
+        low, high = detector.value_range_
+        assert (low, high) == (images.min(), images.max())
+        shares.append(np.mean(detector.score(fresh).image > detector.threshold_))
+        beyond.append(np.mean((fresh.min(axis=(1, 2)) < low) | (fresh.max(axis=(1, 2)) > high)))
+    assert np.mean(beyond) == pytest.approx(2 / 41, rel=0.3)
+    margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
+    assert 0.02 < np.mean(shares) <= 0.1 + margin

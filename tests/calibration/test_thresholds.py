@@ -1,0 +1,103 @@
+"""Thresholds and p-values hold what they promise; regions are where the map is high."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from unlike.calibration.conformal import p_values, smallest_promise
+from unlike.calibration.regions import find_regions
+from unlike.calibration.thresholds import QuantileThreshold
+from unlike.errors import ConfigError, DataError, NotFittedError
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.lists(st.integers(-5, 40), min_size=1, max_size=20))
+@settings(max_examples=100, deadline=None)
+def test_p_values_are_counted(calibration, scores):
+    found = p_values(np.array(scores, float), np.array(calibration, float))
+    expected = [(1 + sum(c >= s for c in calibration)) / (len(calibration) + 1) for s in scores]
+    np.testing.assert_allclose(found, expected)
+
+
+@given(
+    st.lists(st.integers(0, 50), min_size=4, max_size=80),
+    st.lists(st.integers(-5, 60), min_size=1, max_size=20),
+    st.floats(0.21, 0.9),
+)
+@settings(max_examples=200, deadline=None)
+def test_anomalous_is_when_the_p_value_is_within_the_promise(calibration, scores, promise):
+    normal, new = np.array(calibration, float), np.array(scores, float)
+    rule = QuantileThreshold(promise).fit(normal)
+    assert (rule.predict(new) == (p_values(new, normal) <= promise + 1e-12)).all()
+
+
+@pytest.mark.parametrize(("count", "promised"), [(99, 0.01), (1000, 0.01), (59, 1 / 60), (1, 0.5)])
+def test_auto_promises_one_percent_or_the_smallest_that_can_be_held(count, promised):
+    rule = QuantileThreshold().fit(np.arange(float(count)))
+    assert rule.false_alarms_ == pytest.approx(promised)
+    assert smallest_promise(count) <= rule.false_alarms_
+
+
+@pytest.mark.parametrize(("count", "promise"), [(19, 0.05), (99, 0.01), (999, 0.001), (9, 0.1), (4, 0.2)])
+def test_the_fewest_images_that_hold_a_promise(count, promise):
+    """Rounding must not cost an image: 0.05 x 20 is 1."""
+    assert QuantileThreshold(promise).fit(np.arange(float(count))).threshold_ == count - 1
+    with pytest.raises(DataError, match=f"{count - 1} normal images cannot hold.*: {count} are needed"):
+        QuantileThreshold(promise).fit(np.arange(float(count - 1)))
+
+
+def test_too_few_says_what_could_be_accepted():
+    with pytest.raises(
+        DataError, match=r"20 normal images cannot hold false alarms to 1\.00%: 99 are needed.*accept 4\.77% or more"
+    ):
+        QuantileThreshold(0.01).fit(np.arange(20.0))
+    assert QuantileThreshold(0.0477).fit(np.arange(20.0)).threshold_ == 19
+
+
+@pytest.mark.parametrize("promise", [0.0, 1.0, -0.1, 5])
+def test_promise_must_be_a_share(promise):
+    with pytest.raises(ConfigError, match=r"decision\.false_alarms: expected"):
+        QuantileThreshold(promise).fit(np.arange(10.0))
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_draw_no_line(strange):
+    with pytest.raises(DataError, match="score of a held-out normal image is not a finite number"):
+        QuantileThreshold(0.5).fit(np.array([1.0, strange, 2.0]))
+
+
+def test_predict_before_fit():
+    with pytest.raises(NotFittedError, match=r"call fit\(normal_scores\) first"):
+        QuantileThreshold().predict(np.zeros(2))
+
+
+def test_false_alarms_on_fresh_normals_stay_within_the_promise():
+    random = np.random.default_rng(3)
+    shares = [
+        QuantileThreshold(0.05).fit(random.gamma(2, size=200)).predict(random.gamma(2, size=1000)).mean()
+        for _ in range(300)
+    ]
+    assert np.mean(shares) <= 0.05 + 3 * np.std(shares) / np.sqrt(300)
+    assert np.mean(shares) > 0.03  # not by calling nothing anomalous
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_regions_are_the_connected_parts(seed):
+    map_ = ndimage.uniform_filter(np.random.default_rng(seed).random((20, 25)), 3)
+    regions = find_regions(map_, 0.55)
+    labels, count = ndimage.label(map_ > 0.55, np.ones((3, 3)))
+    expected = {
+        (place[1].start, place[0].start, int((labels == i + 1).sum()), map_[labels == i + 1].max())
+        for i, place in enumerate(ndimage.find_objects(labels))
+    }
+    assert {(r.x, r.y, r.area, r.peak) for r in regions} == expected
+    assert len(regions) == count
+    assert [r.peak for r in regions] == sorted((r.peak for r in regions), reverse=True)
+
+
+def test_what_is_at_the_threshold_is_no_region():
+    assert find_regions(np.ones((5, 5)), 1.0) == ()

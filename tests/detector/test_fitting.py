@@ -1,0 +1,42 @@
+"""The steps of a fit that can be looked at by themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unlike import Detector
+from unlike.calibration.precomputed import OVERHEAD
+from unlike.detector.fitting import idle_settings
+from unlike.detector.settings import Settings
+from unlike.models import MODELS
+from unlike.records import kept_epoch
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("validation", 1), ("train", 3), ("last", 4)])
+def test_the_kept_epoch_is_that_of_the_setting_and_the_first_of_equals(keep, epoch):
+    losses = [(4.0, 1.0), (3.0, 1.0), (2.0, 5.0), (2.0, 6.0)]
+    history = [{"epoch": n, "train": train, "validation": held} for n, (train, held) in enumerate(losses, 1)]
+    assert kept_epoch(history, keep)["epoch"] == epoch
+
+
+def test_settings_of_a_training_that_does_not_take_place_are_named():
+    chosen = {"training": {"epochs": 3, "initialisation": "kaiming-xavier"}, "augment": {"blur": 0.5}}
+    assert idle_settings(Settings.resolve(model="pixels", overrides=chosen)) == ["training.epochs", "augment.blur"]
+    assert idle_settings(Settings.resolve(model="pixels")) == []
+
+
+@pytest.mark.parametrize(("most_bytes", "remembered"), [(10**9, 520), (200 * (16 * 4 + OVERHEAD), 200), (0, 0)])
+def test_many_images_are_looked_at_once_while_there_is_memory_for_what_is_seen(most_bytes, remembered, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (520, 8, 8), np.uint8)
+    parts = {"pca": {"code": "vector", "components": 0.9, "distance": "whitened"}}
+    settings = {"model": {"side": 4}, "scorer": {"scorers": ["pca", "neighbours"], "settings": parts}}
+    plain = Detector("pixels", "fusion", settings=settings, device="cpu").fit(images)
+    kind, seen = MODELS["pixels"], []
+    encode = kind.encode
+    monkeypatch.setattr(kind, "encode", lambda self, batch: seen.append(len(batch)) or encode(self, batch))
+    monkeypatch.setattr("unlike.detector.fitting.CROSS_BYTES", most_bytes)
+    bounded = Detector("pixels", "fusion", settings=settings, device="cpu").fit(images)
+    assert bounded.threshold_ == pytest.approx(plain.threshold_, rel=1e-5)
+    again = 2 * max(0, bounded.describe()["fitted"]["images"]["train"] - remembered)  # two more passes
+    assert 520 + again <= sum(seen) <= 522 + again  # a look at how large a code is, besides

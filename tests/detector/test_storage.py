@@ -1,0 +1,178 @@
+"""A detector on disk: the same after loading, the same bytes when made again, refused when it is not what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+
+from conftest import stripes
+from unlike import Detector
+from unlike.artifacts import CHECKSUMS
+from unlike.errors import ArtifactError, OutputError
+
+FILES = ("detector.toml", "weights.safetensors", "calibration.npz")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return Detector(model="conv", epochs=2, false_alarms=0.1, device="cpu").fit(stripes(40, size=16))
+
+
+@pytest.fixture
+def folder(fitted, tmp_path):
+    fitted.save(tmp_path / "stripes.unlike")
+    return tmp_path / "stripes.unlike"
+
+
+def test_loaded_is_the_same_to_the_last_bit(fitted, folder):
+    loaded = Detector.load(folder)
+    images = stripes(5, size=16, seed=4)
+    np.testing.assert_array_equal(loaded.score(images, maps=True).maps, fitted.score(images, maps=True).maps)
+    np.testing.assert_array_equal(loaded.score(images).image, fitted.score(images).image)
+    assert loaded.judge(images) == fitted.judge(images)
+    assert loaded.describe() == fitted.describe()
+    assert loaded.history_ == fitted.history_
+    np.testing.assert_array_equal(loaded.digests_, fitted.digests_)
+
+
+def test_made_again_it_has_the_same_bytes(folder, tmp_path):
+    again = Detector(model="conv", epochs=2, false_alarms=0.1, device="cpu").fit(stripes(40, size=16))
+    again.save(tmp_path / "again.unlike")
+    for name in FILES:
+        assert (tmp_path / "again.unlike" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_there_is_no_pickle_in_it(folder):
+    assert {path.name for path in folder.iterdir()} == {*FILES, CHECKSUMS}
+    assert all(b"cnumpy" not in path.read_bytes() for path in folder.iterdir())
+    with np.load(folder / "calibration.npz", allow_pickle=False) as arrays:
+        assert set(arrays.files) == {"scores", "peaks", "digests"}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flip", "cut", "lose"])
+def test_damage_is_refused(folder, name, damage):
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        path.unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is (not what was written|missing)"):
+        Detector.load(folder)
+
+
+def reseal(folder: Path, **changes) -> None:
+    """Change the TOML as somebody would who also mends the checksums."""
+    import tomllib
+
+    facts = tomllib.loads((folder / "detector.toml").read_text())
+    for section, value in changes.items():
+        facts[section] = {**facts[section], **value} if isinstance(value, dict) else value
+    (folder / "detector.toml").write_text(tomli_w.dumps(facts))
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in FILES]
+    (folder / CHECKSUMS).write_text("".join(lines))
+
+
+def test_newer_version_is_refused_with_a_way_out(folder):
+    reseal(folder, format=5, versions={"unlike": "9.0"})
+    with pytest.raises(
+        ArtifactError, match=r"format 5, written by unlike 9\.0; this is .*reads up to format 4\. Upgrade unlike"
+    ):
+        Detector.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": {"name": "from-the-future"}},
+            "does not suit this version of unlike .*unknown model 'from-the-future'",
+        ),
+        ({"model": {"widths": [3, 3, 3]}}, "its parts do not fit together"),
+        ({"fitted": {"spec": {"height": 16}}}, "its parts do not fit together"),
+        ({"fitted": {"threshold": float("nan")}}, "its parts do not fit together"),
+        (
+            {"fitted": {"spec": {"aspect": "evil", "height": 16, "width": 16, "channels": 3}}},
+            "fitted.spec.aspect: expected",
+        ),
+        ({"seed": "x"}, "its parts do not fit together"),
+        ({"format": "one"}, r"detector\.toml cannot be understood"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(folder, changes, message):
+    reseal(folder, **changes)
+    with pytest.raises(ArtifactError, match=message):
+        Detector.load(folder)
+
+
+def test_what_is_no_detector(tmp_path):
+    with pytest.raises(ArtifactError, match="no detector here; `unlike fit IMAGES -o"):
+        Detector.load(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="this is no detector, or an incomplete copy"):
+        Detector.load(tmp_path / "empty")
+
+
+def test_saving_over_an_older_one_replaces_it_and_over_anything_else_does_not(fitted, folder, tmp_path):
+    other = Detector(model="fcn", epochs=1).fit(stripes(20, size=8))
+    other.save(folder)
+    assert Detector.load(folder).settings.model_name == "fcn"
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "photo.png").write_bytes(b"dear")
+    with pytest.raises(OutputError, match="is there already and is no detector"):
+        fitted.save(tmp_path / "holiday")
+    assert (tmp_path / "holiday" / "photo.png").read_bytes() == b"dear"
+
+
+def test_only_the_first_of_several_processes_writes(fitted, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    fitted.save(tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.slow
+def test_another_process_scores_the_same(fitted, folder):
+    code = (
+        "import sys, numpy as np; from unlike import Detector; "
+        "print(Detector.load(sys.argv[1]).score(np.arange(3 * 16 * 16 * 3, dtype=np.uint8).reshape(3, 16, 16, 3)).image.tolist())"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=environment, check=True
+    )
+    expected = fitted.score(np.arange(3 * 16 * 16 * 3, dtype=np.uint8).reshape(3, 16, 16, 3)).image
+    np.testing.assert_allclose(eval(found.stdout), expected, rtol=1e-6)
+
+
+def test_pretrained_weights_are_asked_for_once_and_never_again(tmp_path, monkeypatch):
+    """Loading takes the detector's own weights, on a machine that has no others; starting from scratch takes none."""
+    from unlike.detector.classifier import Classifier
+    from unlike.models import backbones
+
+    settings = {"model": {"encoder": "efficientnet-lite0", "pretrained": True, "widths": [8, 8], "latent": 8}}
+    images = stripes(20, size=32)
+    fitted = Detector(model="vae", epochs=1, settings=settings, device="cpu").fit(images)
+    fitted.save(tmp_path / "d")
+
+    def refuse(*_):
+        raise AssertionError("asked for pretrained weights")
+
+    monkeypatch.setattr(backbones, "wheel_weights", refuse)
+    loaded = Detector.load(tmp_path / "d", device="cpu")
+    np.testing.assert_array_equal(loaded.score(images).image, fitted.score(images).image)
+    chosen = {"finetune": {"scratch": True, "head_width": 8}}
+    classifier = Classifier.from_detector(loaded, epochs=1, settings=chosen, device="cpu")
+    classifier.fit(images, labels=[0, 1] * 10).save(tmp_path / "c")
+    again = Classifier.load(tmp_path / "c", device="cpu").predict(images)
+    np.testing.assert_allclose(again.probabilities, classifier.predict(images).probabilities, rtol=1e-5)
