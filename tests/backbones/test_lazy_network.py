@@ -33,7 +33,9 @@ from unlike.data.loading import load_images
 from unlike.data.split import Split
 from unlike.detector.storage import pack_weights
 from unlike.errors import ArtifactError, ConfigError
-from unlike.models import MODELS, features, runtimes
+from unlike.backbones import frozen_features as features
+from unlike.backbones import runtimes
+from unlike.models import MODELS
 from unlike.models import keeping as keeping_module
 from unlike.models.feature_linear import FeatureLinearConfig
 from unlike.models.features import Features

@@ -13,7 +13,8 @@ from torch import nn
 
 from unlike.backbones.runtimes import RUNTIMES, TOLERANCE, Frozen
 from unlike.errors import ConfigError
-from unlike.models import MODELS, runtimes
+from unlike.backbones import runtimes
+from unlike.models import MODELS
 from unlike.records import ImageShape
 
 NETWORKS = {
