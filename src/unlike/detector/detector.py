@@ -17,10 +17,9 @@ from unlike.backbones.runtimes import build_parts
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision
 from unlike.calibration.regions import find_regions
-from unlike.data.batches import Batch, digest, stream
-from unlike.data.images import InputSpec, restore_map
-from unlike.data.index import Images, Index, find_images
-from unlike.data.loading import load_images, range_of
+from unlike.data.batches import Batch, digest, value_range_of
+from unlike.data.input_spec import InputSpec, restore_map
+from unlike.data.source import Images, Source, open_source, training
 from unlike.data.tiles import Tiling
 from unlike.detector.fitting import (
     Pieces,
@@ -98,7 +97,7 @@ class Detector:
 
     def fit(
         self,
-        images: Images | Index,
+        images: Images,
         *,
         model: Model | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -117,17 +116,19 @@ class Detector:
         """
         notify = notify or _say_nothing
         settings, trained = self.settings, model is not None
-        index = find_images(images).training()
-        spec = spec_for(index, settings.data)
+        source = training(open_source(images))
+        spec = spec_for(source, settings.data)
         cache = Cache.default() if self.cache else None
         with keeping(cache):
             model = build_model(settings, spec, self.seed) if model is None else check_suits(model, settings, spec)
         scorer = make_scorer(settings, model)
         device = place(model, self.device)
-        loaded = load_images(index, spec, cache, lambda done, total: notify("read", done, total, {}))
+        loaded = source.load(spec, cache, lambda done, total: notify("read", done, total, {}))
         cross = crosses(model, scorer, settings, loaded)
         split, rule = split_images(loaded, settings.decision, self.seed, none_held_back=cross and is_fixed(model))
-        loaded.value_range = range_of(loaded, split.train, spec)  # held-out images must not choose the scale either
+        spec = replace(
+            spec, value_range=value_range_of(loaded, split.train, spec)
+        )  # nor do held-out images choose the scale
         numbers, parts = part_categories(loaded, split, scorer, cross=cross)
         pieces = Pieces.of(loaded, split, spec, settings.data.tiling(spec), numbers)
         state = None
@@ -140,6 +141,7 @@ class Detector:
                 pieces.images,
                 pieces.split,
                 settings.training,
+                value_range=spec.value_range,
                 augmentation=settings.augment,
                 corruption=settings.corruption,
                 seed=self.seed,
@@ -159,17 +161,16 @@ class Detector:
             model,
             scorer,
             spec,
-            loaded.value_range,
             decision,
             digests=np.unique(loaded.digests),
             history=history,
-            source=index.source,
+            source=source.name,
             counts=count_images(loaded, split),
             unreadable=loaded.unreadable,
         )
         return self
 
-    def score(self, images: Images | Index, *, maps: bool = False) -> Scores:
+    def score(self, images: Images, *, maps: bool = False) -> Scores:
         """How unusual each image is; with `maps`, also where, at the size the detector works at.
 
         Keeps one number an image; `stream` keeps nothing, for sets that do not fit, and `original_maps` gives maps in
@@ -185,10 +186,10 @@ class Detector:
         image = np.concatenate([batch.image for batch in batches])
         return Scores(ids, image, np.concatenate([b.maps for b in batches]) if maps else None, unreadable)
 
-    def stream(self, images: Images | Index, batch_size: int | None = None) -> Iterator[ScoredBatch]:
+    def stream(self, images: Images, batch_size: int | None = None) -> Iterator[ScoredBatch]:
         """Score images a batch at a time, in order: memory does not grow with their number."""
         fitted = self._place()
-        for batch in self._stream(find_images(images), batch_size):
+        for batch in self._stream(open_source(images), batch_size):
             maps, scores = NOTHING
             if len(batch.samples):
                 maps, scores = self._score_pixels(fitted, batch.pixels)
@@ -196,7 +197,7 @@ class Detector:
             scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable)
             yield scored if np.isfinite(scores).all() else _set_aside(scored)
 
-    def judge(self, images: Images | Index, *, regions: bool = True) -> list[Verdict]:
+    def judge(self, images: Images, *, regions: bool = True) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.
 
         An image is anomalous when its score is above the threshold of its category, or else above `threshold_`. The
@@ -229,7 +230,7 @@ class Detector:
             verdicts.append(Verdict(sample.id, score, line.threshold, float(chances[position]), odd, found))
         return verdicts
 
-    def original_maps(self, images: Images | Index) -> Iterator[tuple[str, Floats]]:
+    def original_maps(self, images: Images) -> Iterator[tuple[str, Floats]]:
         """The id and the map (H, W) of each image in turn, in the image's own pixels."""
         spec = self._need().spec
         for batch in self.stream(images):
@@ -243,33 +244,35 @@ class Detector:
         """
         return self._need().decision.p_values(scores, categories)
 
-    def explain(self, images: Images | Index, samples: Sequence[Sample]) -> list[Explanation]:
+    def explain(self, images: Images, samples: Sequence[Sample]) -> list[Explanation]:
         """Chosen samples of a source with what the detector sees, rebuilds and finds strange in each."""
         fitted = self._place()
         explanations = []
-        for batch in self._stream(replace(find_images(images), samples=list(samples))):
+        for batch in self._stream(open_source(images).with_samples(list(samples))):
             if not len(batch.samples):
                 continue
             maps, scores = self._score_pixels(fitted, batch.pixels)
-            rebuilt = rebuild_pixels(batch.pixels, fitted.value_range, fitted.model, self._tiling)
+            rebuilt = rebuild_pixels(batch.pixels, fitted.spec.value_range, fitted.model, self._tiling)
             images_back = [None] * len(scores) if rebuilt is None else list(rebuilt)
             rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, strict=True)
             explanations += [Explanation(*row) for row in rows]
         return explanations
 
-    def encode(self, images: Images | Index) -> Codes:
+    def encode(self, images: Images) -> Codes:
         """The codes of images, (N, D, h, w): where they lie in the space in which the model sees them.
 
         A ConfigError where it sees them in tiles.
         """
         self._refuse_tiles()
         fitted = self._place()
-        read = list(stream(find_images(images), fitted.spec))
+        read = list(open_source(images).stream(fitted.spec))
         unreadable = tuple(item for batch in read for item in batch.unreadable)
         samples = [sample for batch in read for sample in batch.samples]
         if not samples:
             raise none_usable("no image", "read", unreadable)
-        grids = [encode_pixels(batch.pixels, fitted.value_range, fitted.model) for batch in read if len(batch.samples)]
+        grids = [
+            encode_pixels(batch.pixels, fitted.spec.value_range, fitted.model) for batch in read if len(batch.samples)
+        ]
         return Codes(samples, np.concatenate(grids), unreadable)
 
     def decode(self, grids: Floats) -> Pixels:
@@ -277,7 +280,7 @@ class Detector:
         self._refuse_tiles()
         fitted = self._place()
         kind = np.dtype(np.float32 if fitted.spec.floating else np.uint8)
-        return decode_codes(grids, fitted.value_range, fitted.model, kind)
+        return decode_codes(grids, fitted.spec.value_range, fitted.model, kind)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Every setting, and what was learned, by section: what `detector.toml` says."""
@@ -377,7 +380,7 @@ class Detector:
     @property
     def value_range_(self) -> tuple[float, float]:
         """The values of floating-point images that stand for black and white."""
-        return self._need().value_range
+        return self._need().spec.value_range
 
     @property
     def history_(self) -> History:
@@ -407,13 +410,15 @@ class Detector:
         return fitted
 
     def _score_pixels(self, fitted: Fitted, pixels: Pixels) -> tuple[Floats, Floats]:
-        return score_pixels(pixels, fitted.value_range, fitted.model, fitted.scorer, self.settings.map, self._tiling)
+        return score_pixels(
+            pixels, fitted.spec.value_range, fitted.model, fitted.scorer, self.settings.map, self._tiling
+        )
 
-    def _stream(self, index: Index, batch_size: int | None = None) -> Iterator[Batch]:
+    def _stream(self, source: Source, batch_size: int | None = None) -> Iterator[Batch]:
         """Images in the detector's spec, fewer at a time where they are large enough for tiles."""
         if batch_size is None and (tiling := self._tiling):
             batch_size = tiling.images_at_once
-        return stream(index, self.spec_, batch_size)
+        return source.stream(self.spec_, batch_size)
 
     def _refuse_tiles(self) -> None:
         if tiling := self._tiling:

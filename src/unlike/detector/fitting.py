@@ -16,11 +16,10 @@ from unlike.calibration.cross_conformal import score_views, view_left_out, view_
 from unlike.calibration.decision import ALL, Decision, draw_lines
 from unlike.calibration.precomputed import Recalling, Remembered, Remembering
 from unlike.calibration.thresholds import THRESHOLDS, QuantileThreshold
-from unlike.data.batches import ImageSet, block_rows, choose_spec
-from unlike.data.images import InputSpec
-from unlike.data.index import Index
-from unlike.data.loading import iterate
+from unlike.data.batches import ImageSet, block_rows, iterate
+from unlike.data.input_spec import InputSpec
 from unlike.data.randomness import isolated_randomness
+from unlike.data.source import Source, choose_spec
 from unlike.data.split import (
     Split,
     calibration_size,
@@ -89,10 +88,10 @@ def place(model: Model, device: str) -> torch.device:
     return chosen
 
 
-def spec_for(index: Index, data: DataConfig) -> InputSpec:
+def spec_for(source: Source, data: DataConfig) -> InputSpec:
     """The form in which all these images will be seen."""
     channels = None if data.channels == "auto" else data.channels
-    return choose_spec(index, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
+    return choose_spec(source, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
 
 
 def build_model(settings: Settings, spec: InputSpec, seed: int) -> Model:
@@ -286,7 +285,7 @@ def calibrate(
     scores, peaks = [], []
     for start in range(0, len(rows), size):
         pixels = images.take(rows[start : start + size])
-        maps, found = score_pixels(pixels, images.value_range, model, scorer, settings.map, tiling)
+        maps, found = score_pixels(pixels, spec.value_range, model, scorer, settings.map, tiling)
         scores.append(found)
         peaks.append(maps.max(axis=(1, 2)))
     categories = categories_of([images.samples[row] for row in rows])
@@ -413,4 +412,4 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Tensor]:
         for batch in iterate(self.pieces.images, self.rows, self.pieces.spec):
-            yield to_tensor(batch.pixels, self.pieces.images.value_range, self.device)
+            yield to_tensor(batch.pixels, self.pieces.spec.value_range, self.device)

@@ -9,7 +9,7 @@ import platform
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
 from unlike.backbones.network_cache import keeping
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision, Line
-from unlike.config import from_mapping
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.detector.settings import SECTIONS, Settings
 from unlike.errors import ArtifactError, ConfigError
 from unlike.models import MODELS, Model
@@ -52,7 +51,6 @@ class Fitted:
     model: Model
     scorer: Scorer
     spec: InputSpec
-    value_range: tuple[float, float]  # the values of black and white
     decision: Decision  # where normal ends, and what that rests on
     digests: npt.NDArray[np.uint64]  # (N,) of all images it was fitted on
     history: History
@@ -63,13 +61,13 @@ class Fitted:
     def __post_init__(self) -> None:
         lines = [number for line in self.decision.lines.values() for number in astuple(line)]
         scores = self.decision.scores
-        if not (np.isfinite((*self.value_range, *lines)).all() and np.isfinite(scores).all() and len(scores)):
+        if not (np.isfinite((*self.spec.value_range, *lines)).all() and np.isfinite(scores).all() and len(scores)):
             raise ValueError("a threshold or a held-out score is not a finite number")
 
     def describe(self) -> dict[str, Any]:
         """The facts that are neither weights nor arrays, in values that TOML holds."""
-        facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), "spec": asdict(self.spec)}
-        facts |= {"black": self.value_range[0], "white": self.value_range[1]}
+        facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts)}
+        facts |= self.spec.describe()
         lines = {name: _describe_line(line) for name, line in self.decision.lines.items()}
         facts |= lines.pop(ALL)
         if lines:
@@ -191,7 +189,7 @@ def without_pretrained(config: Any) -> Any:
 
 def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
     known = facts["fitted"]
-    spec = from_mapping(InputSpec, known["spec"], "fitted.spec")
+    spec = InputSpec.restore(known)
     model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, spec))
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     arrays = unpack_arrays(contents[ARRAYS])
@@ -203,7 +201,6 @@ def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str
         model.eval(),
         scorer,
         spec,
-        (float(known["black"]), float(known["white"])),
         _rebuild_decision(known, arrays),
         arrays["digests"],
         [dict(row) for row in facts.get("history", [])],

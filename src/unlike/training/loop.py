@@ -45,6 +45,7 @@ def train(
     split: Split,
     config: TrainingConfig,
     *,
+    value_range: tuple[float, float],
     labels: Labels | None = None,
     augmentation: AugmentConfig | None = None,
     corruption: CorruptionConfig | None = None,
@@ -58,6 +59,7 @@ def train(
 
     Returns one row an epoch: epoch, train and validation loss, learning_rate. With a checkpoint, the state is kept on
     disk after each epoch, and `resume` goes on from there to the same result as a training that was never stopped.
+    `value_range` has the values of black and white of images of floats.
     `labels`, one for each of `images` (not only of those that train), go to the loss of a model that learns from labels.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -77,10 +79,10 @@ def train(
             batches = shuffled_batches(split.train, batch_size, seed, epoch)
             # 1 + rank: numpy pads seeds with zeros, and [seed, epoch] orders the batches
             random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])
-            spoiler = _Spoiler(augmentation, corruption, images.value_range, random)
+            spoiler = _Spoiler(augmentation, corruption, value_range, random)
             train_loss = run.learn(images, batches, spoiler)
             # the same defects after each epoch, and no noise: what is validated is what the model is for
-            damager = _Spoiler(None, _only_defects(corruption), images.value_range, np.random.default_rng([seed, 0, 1]))
+            damager = _Spoiler(None, _only_defects(corruption), value_range, np.random.default_rng([seed, 0, 1]))
             validation_loss = run.validate(images, split.validation, batch_size, damager)
             row = run.remember(epoch, train_loss, validation_loss)
             if checkpoint is not None and fabric.is_global_zero:
