@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.errors import ConfigError
 from unlike.evaluation.metrics import measure_images
 from unlike.records import Codes, Evaluation, Explanation, Sample, ScoredBatch, Scores, Unreadable

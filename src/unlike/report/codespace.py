@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unlike.data.index import Index
+from unlike.data.source import Source
 from unlike.errors import ConfigError, UnlikeError
 from unlike.evaluation.metrics import measure_images
 from unlike.records import Evaluation, Metrics
@@ -58,7 +58,7 @@ def look(
     Nothing where a detector or images have no codes.
     """
     source = evaluation.source
-    if not (isinstance(detector, Encoder) and isinstance(source, Index)):
+    if not (isinstance(detector, Encoder) and isinstance(source, Source)):
         return [], ()
     seen, reasons = [Seen(THIS, detector, source, evaluation.samples, evaluation.scores.image)], []
     everything = seen[0].images

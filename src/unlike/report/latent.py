@@ -12,9 +12,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from unlike.data.batches import stream
-from unlike.data.images import InputSpec
-from unlike.data.index import Index
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import Source
 from unlike.errors import DataError, none_usable
 from unlike.records import Codes, Explanation, Floats, Pixels, Rows, Sample, ScoredBatch, Unreadable
 
@@ -34,10 +33,10 @@ class Encoder(Protocol):
     @property
     def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
     def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
-    def encode(self, images: Index) -> Codes: ...
+    def encode(self, images: Source) -> Codes: ...
     def decode(self, grids: Floats) -> Pixels: ...
-    def stream(self, images: Index) -> Iterator[ScoredBatch]: ...
-    def explain(self, images: Index, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
+    def stream(self, images: Source) -> Iterator[ScoredBatch]: ...
+    def explain(self, images: Source, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +45,7 @@ class Seen:
 
     name: str  # of the detector, where there are several
     detector: Encoder
-    index: Index  # where the images come from
+    index: Source  # where the images come from
     samples: tuple[Sample, ...]  # N
     scores: Floats  # (N,)
     unreadable: tuple[Unreadable, ...] = ()
@@ -58,9 +57,9 @@ class Seen:
         return f"{described['model']['name']} by {described['scorer']['name']}"
 
     @property
-    def images(self) -> Index:
+    def images(self) -> Source:
         """The images themselves."""
-        return replace(self.index, samples=list(self.samples))
+        return self.index.with_samples(list(self.samples))
 
     @property
     def lines(self) -> Floats:
@@ -112,7 +111,7 @@ def draw_rows(count: int, most: int, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False)).astype(np.intp)
 
 
-def rate(detector: Encoder, name: str, index: Index, notify: Notify | None = None) -> Seen:
+def rate(detector: Encoder, name: str, index: Source, notify: Notify | None = None) -> Seen:
     """The score of every image that can be read; a DataError where there is none."""
     samples: list[Sample] = []
     scores: list[Floats] = []
@@ -124,7 +123,7 @@ def rate(detector: Encoder, name: str, index: Index, notify: Notify | None = Non
         if notify:
             notify(len(samples) + len(unreadable), len(index))
     if not samples:
-        raise none_usable(f"{index.source}: no image", "scored", unreadable)
+        raise none_usable(f"{index.name}: no image", "scored", unreadable)
     return Seen(name, detector, index, tuple(samples), np.concatenate(scores), tuple(unreadable))
 
 
@@ -132,7 +131,7 @@ def view_codes(seen: Seen) -> View:
     """Where the images lie in the space of the detector's codes."""
     starts = range(0, len(seen.samples), PART)
     parts = [
-        seen.detector.encode(replace(seen.index, samples=list(seen.samples[start : start + PART]))) for start in starts
+        seen.detector.encode(seen.index.with_samples(list(seen.samples[start : start + PART]))) for start in starts
     ]
     samples = tuple(sample for part in parts for sample in part.samples)  # one may have gone since it was scored
     points = np.concatenate([flatten(part.grids) for part in parts])
@@ -142,7 +141,7 @@ def view_codes(seen: Seen) -> View:
 def view_pixels(seen: Seen) -> View:
     """Where the images themselves lie, pixel by pixel, in the detector's `small_spec`."""
     spec = small_spec(seen.detector.spec_)
-    batches = [batch for batch in stream(seen.images, spec) if len(batch.samples)]
+    batches = [batch for batch in seen.images.stream(spec) if len(batch.samples)]
     samples = tuple(sample for batch in batches for sample in batch.samples)
     pixels = np.concatenate([batch.pixels for batch in batches])
     return View("images", samples, _scores_of(samples, seen), pixels.reshape(len(pixels), -1))

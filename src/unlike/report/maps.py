@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from unlike.artifacts import output_errors, write_file
-from unlike.data.images import restore_map
-from unlike.data.index import Index, read_original
+from unlike.data.input_spec import restore_map
+from unlike.data.source import Source
 from unlike.records import Pixels, ScoredBatch
 from unlike.report.gallery import displayable, overlay, shades
 
@@ -21,7 +21,7 @@ CALM = 0.1  # quantile of the highest values of held-out normal maps at which th
 STEEPEST = 0.8  # of the line: they begin no higher
 
 
-def write_maps(folder: Path, detector: Detector, index: Index, batch: ScoredBatch) -> None:
+def write_maps(folder: Path, detector: Detector, source: Source, batch: ScoredBatch) -> None:
     """For each image `<id>.map.tiff`, its float32 map, and `<id>.overlay.png`, the map over the image.
 
     The colours of all overlays have one scale. They begin where the map of the calmest normal images ends, one in ten, and
@@ -33,7 +33,7 @@ def write_maps(folder: Path, detector: Detector, index: Index, batch: ScoredBatc
         values = restore_map(map_, shape, detector.spec_)
         place = folder / safe_name(sample.id)
         _write_image(place.with_name(f"{place.name}.map.tiff"), ".tiff", values.astype(np.float32))
-        image = read_original(index, sample)
+        image = source.read(sample)
         picture = overlay(displayable(image, *shades([image])[:2]), values, 2 * line - start, start)
         _write_image(place.with_name(f"{place.name}.overlay.png"), ".png", picture[..., ::-1])
 

@@ -95,7 +95,7 @@ def render(
             cautions=list(wording.cautions(evaluation)),
             code_space=list(codespace.explore(seen)),
             compared=codespace.compare(seen, absent),
-            evaluated=str(getattr(evaluation.source, "source", "")),
+            evaluated=str(getattr(evaluation.source, "name", "")),
             curves=list(_curves(detector, evaluation)),
             evaluation=evaluation,
             gallery=pictures,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from unlike.data.index import Index
+from unlike.data.source import Source
 from unlike.records import Codes, Pixels, Sample, Unreadable
 from unlike.report.clusters import alpha_sweep
 from unlike.report.edits import Edit, ElementEdit, Strip, check_elements, edit_strips, principal_edits
@@ -104,7 +104,7 @@ def _frame_outermost(panels: Sequence[Panel], pixels: Pixels) -> dict[int, Pixel
 def show_edits(
     name: str,
     detector: Encoder,
-    index: Index,
+    index: Source,
     changes: Sequence[ElementEdit] = (),
     directions: int | None = None,
     *,
