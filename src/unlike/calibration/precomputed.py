@@ -22,7 +22,7 @@ class Remembered(Model):
         self._looks = looks
 
     @property
-    def looks(self) -> tuple[int, ...]:
+    def feature_groups(self) -> tuple[int, ...]:
         return self._looks
 
     def encode(self, images: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.artifacts import is_first_process
-from unlike.backbones.network_cache import keeping
-from unlike.backbones.runtimes import build_parts
+from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision
 from unlike.calibration.regions import find_regions
@@ -120,8 +119,10 @@ class Detector:
         index = find_images(images).training()
         spec = spec_for(index, settings.data)
         cache = Cache.default() if self.cache else None
-        with keeping(cache):
-            model = build_model(settings, spec, self.seed) if model is None else check_suits(model, settings, spec)
+        networks = None if cache is None else NetworkCache(cache)
+        model = (
+            build_model(settings, spec, self.seed, networks) if model is None else check_suits(model, settings, spec)
+        )
         scorer = make_scorer(settings, model)
         device = place(model, self.device)
         loaded = load_images(index, spec, cache, lambda done, total: notify("read", done, total, {}))
@@ -371,8 +372,8 @@ class Detector:
 
     @property
     def model_(self) -> Model:
-        """The trained model, with all its parts built."""
-        return build_parts(self._need().model)
+        """The trained model; its networks may be lazy (see `unlike.backbones.lazy_network.materialise`)."""
+        return self._need().model
 
     @property
     def value_range_(self) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlike.backbones.network_cache import NetworkCache
 from unlike.calibration.cross_conformal import score_views, view_left_out, view_out_of_fold
 from unlike.calibration.decision import ALL, Decision, draw_lines
 from unlike.calibration.precomputed import Recalling, Remembered, Remembering
@@ -95,12 +96,12 @@ def spec_for(index: Index, data: DataConfig) -> InputSpec:
     return choose_spec(index, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
 
 
-def build_model(settings: Settings, spec: InputSpec, seed: int) -> Model:
+def build_model(settings: Settings, spec: InputSpec, seed: int, networks: NetworkCache | None = None) -> Model:
     """A fresh model for images in that spec, or for their tiles."""
     shape = shape_of(settings, spec)
     with isolated_randomness(seed):
         try:
-            model = MODELS[settings.model_name](settings.model, shape)
+            model = MODELS[settings.model_name].build(settings.model, shape, networks)
         except (RuntimeError, MemoryError) as error:  # the allocator's, of a layer as large as a huge image
             first = str(error).splitlines()[0]
             raise ConfigError(
@@ -267,7 +268,7 @@ def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, seed: int, device: 
         return model.encode(images)
 
     codes = Recalling(lambda rows: map(encode, look(rows)), CROSS_BYTES)  # each image is looked at once, if it can be
-    learn(scorer, Remembered(model.looks), codes, known, others, pieces.numbers, seed)
+    learn(scorer, Remembered(model.feature_groups), codes, known, others, pieces.numbers, seed)
 
 
 def calibrate(
@@ -324,7 +325,7 @@ def fit_crosswise(
     with torch.inference_mode():
         codes = _collect((model.encode(batch) for batch in _Batches(pieces, device, rows)), len(rows))
     numbers, whole = pieces.numbers[rows], np.arange(len(rows))
-    known = Remembered(model.looks)
+    known = Remembered(model.feature_groups)
     learn_all = partial(learn, scorer, known, Remembering(codes), whole, whole[:0], numbers, seed)
     fewest = int(np.bincount(numbers)[np.unique(numbers)].min())
     if len(rows) <= LEFT_OUT_MOST and scorer.knows_left_out(fewest):

@@ -48,7 +48,7 @@ def rebuild_pixels(
     pixels: Pixels, value_range: tuple[float, float], model: Model, tiling: Tiling | None = None
 ) -> Pixels | None:
     """Pixels (B, H, W, C) as the model rebuilds them, or None where it rebuilds something else than images."""
-    if not isinstance(model, Autoencoder) or not model.rebuilds_images:
+    if not isinstance(model, Autoencoder) or not model.output_spec.images:
         return None
     blocks = _see(pixels, value_range, model.rebuild, device_of(model), tiling)
     return np.concatenate([to_pixels(block, value_range, pixels.dtype) for block in blocks])
@@ -70,7 +70,7 @@ def encode_pixels(pixels: Pixels, value_range: tuple[float, float], model: Model
 @torch.inference_mode()
 def decode_codes(grids: Floats, value_range: tuple[float, float], model: Model, kind: np.dtype[np.generic]) -> Pixels:
     """Codes (N, D, h, w) -> the images (N, H, W, C) of the type `kind` that a model makes of them."""
-    if not isinstance(model, Autoencoder) or not (model.rebuilds_images and model.decodes):
+    if not isinstance(model, Autoencoder) or not (model.output_spec.images and model.decodes):
         raise ConfigError(
             f"{type(model).__name__} has no decoder from codes to images; take a detector whose model has one, such as conv or vae"
         )

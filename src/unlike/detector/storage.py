@@ -24,7 +24,7 @@ from torch import nn
 
 import unlike
 from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
-from unlike.backbones.network_cache import keeping
+from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision, Line
 from unlike.config import from_mapping
@@ -121,8 +121,8 @@ def load_detector(folder: Path, cache: Cache | None = None) -> tuple[Settings, i
         if older and hasattr(settings.scorer, "per_category"):  # what those did
             sections["scorer"]["per_category"] = False
             settings = Settings.from_sections(sections)
-        with keeping(cache, weights_follow=True):
-            return settings, int(facts["seed"]), _rebuild(settings, facts, contents)
+        networks = None if cache is None else NetworkCache(cache, weights_follow=True)
+        return settings, int(facts["seed"]), _rebuild(settings, facts, contents, networks)
 
 
 def versions() -> dict[str, str]:
@@ -189,10 +189,12 @@ def without_pretrained(config: Any) -> Any:
     return dataclasses.replace(config, pretrained=False) if getattr(config, "pretrained", False) else config
 
 
-def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
+def _rebuild(
+    settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes], networks: NetworkCache | None
+) -> Fitted:
     known = facts["fitted"]
     spec = from_mapping(InputSpec, known["spec"], "fitted.spec")
-    model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, spec))
+    model = MODELS[settings.model_name].build(without_pretrained(settings.model), shape_of(settings, spec), networks)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     arrays = unpack_arrays(contents[ARRAYS])
     scorer = restore_scorer(

@@ -121,7 +121,10 @@ class EnsembleScorer(Scorer):
 
     def views(self, model: Model, images: Tensor) -> Tensor:
         wanted = [member.only_codes for member in self.members]
-        codes, known = model.encode(images) if any(wanted) else images, Remembered(model.looks)  # seen once for all
+        codes, known = (
+            model.encode(images) if any(wanted) else images,
+            Remembered(model.feature_groups),
+        )  # seen once for all
         maps = [
             member.maps(known, codes) if wants else member.maps(model, images)
             for member, wants in zip(self.members, wanted, strict=True)

@@ -77,7 +77,7 @@ class CodeScorer(Scorer):
         """(N, d) -> (N,), each >= 0; `self.learned` has what was learned."""
 
     def check(self, model: Model) -> None:
-        count = max(len(model.looks), 1)
+        count = max(len(model.feature_groups), 1)
         if self.config.look is not None and self.config.look >= count:
             known = f"0 to {count - 1}" if count > 1 else "0, for the model looks once (see model.fine of features)"
             raise ConfigError(f"scorer.look: expected {known}, or none, came {self.config.look}")
@@ -150,9 +150,9 @@ class CodeScorer(Scorer):
     def _look(self, model: Model, images: Tensor) -> Tensor:
         """(B, C, H, W) -> the code (B, D, h, w), or of several looks the one that is measured."""
         code = model.encode(images)
-        if self.config.look is None or not model.looks:
+        if self.config.look is None or not model.feature_groups:
             return code
-        look: Tensor = torch.split(code, list(model.looks), dim=1)[self.config.look]
+        look: Tensor = torch.split(code, list(model.feature_groups), dim=1)[self.config.look]
         return look
 
     def _rows(self, model: Model, images: Tensor) -> tuple[Tensor, tuple[int, int]]:

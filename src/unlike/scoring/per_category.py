@@ -82,10 +82,14 @@ class Apart(Scorer):
         return scores / scales, peaks / scales
 
     def maps(self, model: Model, images: Tensor) -> Tensor:
-        return self._by_part(model.encode(images), lambda member, codes: member.maps(Remembered(model.looks), codes))
+        return self._by_part(
+            model.encode(images), lambda member, codes: member.maps(Remembered(model.feature_groups), codes)
+        )
 
     def views(self, model: Model, images: Tensor) -> Tensor:
-        return self._by_part(model.encode(images), lambda member, codes: member.views(Remembered(model.looks), codes))
+        return self._by_part(
+            model.encode(images), lambda member, codes: member.views(Remembered(model.feature_groups), codes)
+        )
 
     @property
     def passes(self) -> int:
@@ -108,9 +112,9 @@ class Apart(Scorer):
             if own:
                 learned = torch.nonzero(owners == part)[:, 0]
                 places = torch.searchsorted(learned, chosen[rows])
-                found = member.left_out(Remembered(model.looks), codes[learned], places)
+                found = member.left_out(Remembered(model.feature_groups), codes[learned], places)
             else:
-                found = member.views(Remembered(model.looks), codes[chosen[rows]])
+                found = member.views(Remembered(model.feature_groups), codes[chosen[rows]])
             views = found.new_empty(len(chosen), *found.shape[1:]) if views is None else views
             views[rows] = found
         assert views is not None, "some images are chosen"
@@ -238,7 +242,7 @@ class _Noting(Remembered):
     """A model that notes what every image it sees looks like."""
 
     def __init__(self, model: Model) -> None:
-        super().__init__(model.looks)
+        super().__init__(model.feature_groups)
         self._encode = model.encode
         self.noted: list[Tensor] = []
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from unlike.errors import ConfigError, DataError, unknown
 from unlike.models import Autoencoder, Model
-from unlike.models.feature_autoencoder import FeatureAutoencoder
 from unlike.models.losses import LOSS_MAPS
 from unlike.records import Floats
 from unlike.scoring.base import Arrays, Scorer
@@ -73,7 +72,7 @@ class ResidualScorer(Scorer):
             raise ConfigError(
                 f"scorer 'residual' needs a model that rebuilds its target; {type(model).__name__} does not"
             )
-        if self.config.difference == "cosine" and model.rebuilds_images and model.shape.channels == 1:
+        if self.config.difference == "cosine" and model.output_spec.images and model.shape.channels == 1:
             raise ConfigError(
                 "scorer.difference = 'cosine' compares the directions of several channels, and these images have one; "
                 "take 'squared'"
@@ -150,9 +149,8 @@ def _need_others(name: str, value: str) -> DataError:
 def _compare(model: Model, images: Tensor) -> tuple[Tensor, Tensor]:
     """What a model rebuilds and what it should, (B, C, h, w) each."""
     assert isinstance(model, Autoencoder)
-    if isinstance(model, FeatureAutoencoder):  # both from one look
-        return model.compare(images)
-    return model.rebuild(images), model.target(images)
+    found = model.outputs(images, ("reconstruction", "target"))
+    return found["reconstruction"], found["target"]
 
 
 def _start(channels: int) -> Moments:
