@@ -115,7 +115,7 @@ def _make_stage(
 
     if loaded.settings.data.tile is not None:
         raise ConfigError(f"{folder}: sees images in tiles, whose residuals are not shown; take one without data.tile")
-    if not (isinstance(model, Autoencoder) and model.rebuilds_images):
+    if not (isinstance(model, Autoencoder) and model.output_spec.images):
         raise ConfigError(
             f"{folder}: its {type(model).__name__} has no decoder of images, so nothing can be compared with them; "
             "take a model that has one, such as conv or vae"

@@ -97,7 +97,7 @@ def _check_rebuilding(
     There are none of a model that rebuilds no images.
     """
     tuned = classifier.model_.model
-    if not isinstance(tuned, Autoencoder) or not tuned.rebuilds_images:
+    if not isinstance(tuned, Autoencoder) or not tuned.output_spec.images:
         return {}, {}
     models: dict[str, tuple[Model, Digests]] = {"finetuned": (tuned, classifier.digests_)}
     if task.options.start != "scratch":
