@@ -433,3 +433,7 @@ def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Ro
         return split.train, split.validation
     both = np.sort(np.concatenate([split.train, split.validation]))
     return both, both[:0]
+
+
+def say_nothing(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+    """Where nobody asked to be told how far the work is."""
