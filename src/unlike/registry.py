@@ -44,7 +44,7 @@ class Registry(Mapping[str, Kind_co]):
         except Exception as error:  # importing a stranger's module can fail in any way
             raise ConfigError(
                 f"{self.what} {name!r} of package {_package(plug_in)} cannot be imported from {plug_in.value} "
-                f"({type(error).__name__}: {error}); repair or remove that package, or choose another {self.what}"
+                f"({type(error).__name__}: {' '.join(str(error).split())}); repair or remove that package, or choose another {self.what}"
             ) from error
 
     def __iter__(self) -> Iterator[str]:
