@@ -2,6 +2,7 @@
 
     UnlikeError
     ├── ConfigError     a setting, name or combination of them is wrong       (also a ValueError)
+    │   └── UnknownSettingError  a section has no setting of that name
     ├── DataError       the images, labels or masks as a whole are not usable (also a ValueError)
     │   └── ImageError  one image cannot be read; the others can              (also a ValueError)
     ├── ArtifactError   a detector on disk is not what was written            (also a ValueError)
@@ -23,6 +24,25 @@ class UnlikeError(Exception):
 
 class ConfigError(UnlikeError, ValueError):
     """A setting, a name or a combination of them is wrong."""
+
+
+class UnknownSettingError(ConfigError):
+    """A section has no setting of that name.
+
+    >>> str(UnknownSettingError("model", "width", ["widths", "bottleneck"]))
+    "unknown setting 'model.width'; did you mean 'model.widths'? known: model.bottleneck, model.widths"
+    """
+
+    def __init__(self, section: str, name: str, known: Iterable[str], advice: str = "") -> None:
+        super().__init__(section, name, tuple(known), advice)
+        self.section = section
+        self.name = name
+        self.known = tuple(known)
+        self.advice = advice  # a way out that only the caller knows, after the rest
+
+    def __str__(self) -> str:
+        words = str(unknown("setting", f"{self.section}.{self.name}", [f"{self.section}.{one}" for one in self.known]))
+        return f"{words} ({self.advice})" if self.advice else words
 
 
 class DataError(UnlikeError, ValueError):

@@ -11,6 +11,7 @@ from unlike.calibration.conformal import smallest_promise
 from unlike.config import check_range
 from unlike.errors import DataError, NotFittedError
 from unlike.records import Bools, Floats
+from unlike.registry import Registry
 
 AUTO_FALSE_ALARMS = 0.01
 AUTO_WORST = 0.1  # a line for a category apart that could promise no more is not worth drawing
@@ -71,4 +72,6 @@ class QuantileThreshold:
         return np.asarray(scores > self.threshold_)
 
 
-THRESHOLDS = {"conformal": QuantileThreshold}
+THRESHOLDS: Registry[type[QuantileThreshold]] = Registry(
+    "threshold", "unlike.thresholds", {"conformal": "unlike.calibration.thresholds:QuantileThreshold"}
+)

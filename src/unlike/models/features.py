@@ -25,6 +25,7 @@ class Features(Model):
     """
 
     Config = FeaturesConfig
+    trains = False
 
     def __init__(self, config: FeaturesConfig, shape: ImageShape) -> None:
         super().__init__(config, shape)
