@@ -26,12 +26,13 @@ from unlike import Detector, evaluate
 from unlike.data.batches import choose_spec
 from unlike.data.defects import DefectConfig
 from unlike.data.index import Index
-from unlike.detector.settings import PRESETS, Sections
+from unlike.detector.presets import PRESETS
+from unlike.detector.settings import Sections
 from unlike.evaluation.synthetic import make_synthetic
 
 FILE = RESULTS / "choice.json"
-VIEWS = PRESETS["ensemble"]["scorer"]["settings"]
-KNOWN = VIEWS | {"gaussian": {"look": 0, "positions": "each", "shrinkage": 0.1}}  # PaDiM, of the same features
+VIEWS = PRESETS["ensemble"].sections["scorer"]["settings"]
+KNOWN = VIEWS | {"gaussian": {"feature_group": 0, "positions": "each", "shrinkage": 0.1}}  # PaDiM, of the same features
 DEFECTS = {
     "small": DefectConfig(),
     "large": DefectConfig(kinds=("blend", "texture", "stain", "paste"), size=(0.35, 0.95)),
@@ -45,8 +46,8 @@ def of_views(*names: str, without: str = "") -> Detector:
 
 def alone(name: str) -> Detector:
     scorer = name.removesuffix("_fine")
-    settings = {key: PRESETS["ensemble"][key] for key in ("map", "data")}
-    model = {key: value for key, value in PRESETS["ensemble"]["model"].items() if key != "name"}
+    settings = {key: PRESETS["ensemble"].sections[key] for key in ("map", "data")}
+    model = {key: value for key, value in PRESETS["ensemble"].sections["model"].items() if key != "name"}
     return Detector(model="features", scorer=scorer, settings=settings | {"model": model, "scorer": VIEWS[name]})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from unlike.errors import ConfigError, UnknownSettingError
+from unlike.errors import ConfigError, unknown_setting
 
 Config = TypeVar("Config")
 RENAMED = {  # setting as it was called -> as it is called, and its values that are called otherwise
@@ -43,7 +43,7 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], section: str) ->
     Sizes(widths=(8, 16))
     >>> from_mapping(Sizes, {"width": 8}, "model")
     Traceback (most recent call last):
-    unlike.errors.ConfigError: unknown setting 'model.width'; did you mean 'model.widths'? known: model.widths
+    unlike.errors.UnknownSettingError: unknown setting 'model.width'; did you mean 'model.widths'? known: model.widths
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{section}: expected settings by name, came {values!r}")
@@ -52,7 +52,7 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], section: str) ->
     for name in values:
         if name not in names:
             check_renamed(section, name, values[name], names)
-            raise UnknownSettingError(section, name, names)
+            raise unknown_setting(section, name, names)
     return kind(**{name: _convert(value, hints[name], f"{section}.{name}") for name, value in values.items()})
 
 

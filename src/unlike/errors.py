@@ -2,7 +2,7 @@
 
     UnlikeError
     ├── ConfigError     a setting, name or combination of them is wrong       (also a ValueError)
-    │   └── UnknownSettingError  a section has no setting of that name
+    │   └── UnknownSettingError  a section has no setting of that name        (also a ValueError)
     ├── DataError       the images, labels or masks as a whole are not usable (also a ValueError)
     │   └── ImageError  one image cannot be read; the others can              (also a ValueError)
     ├── ArtifactError   a detector on disk is not what was written            (also a ValueError)
@@ -27,22 +27,12 @@ class ConfigError(UnlikeError, ValueError):
 
 
 class UnknownSettingError(ConfigError):
-    """A section has no setting of that name.
+    """A section has no setting of that name."""
 
-    >>> str(UnknownSettingError("model", "width", ["widths", "bottleneck"]))
-    "unknown setting 'model.width'; did you mean 'model.widths'? known: model.bottleneck, model.widths"
-    """
-
-    def __init__(self, section: str, name: str, known: Iterable[str], advice: str = "") -> None:
-        super().__init__(section, name, tuple(known), advice)
+    def __init__(self, message: str, section: str = "", name: str = "") -> None:
+        super().__init__(message)
         self.section = section
         self.name = name
-        self.known = tuple(known)
-        self.advice = advice  # a way out that only the caller knows, after the rest
-
-    def __str__(self) -> str:
-        words = str(unknown("setting", f"{self.section}.{self.name}", [f"{self.section}.{one}" for one in self.known]))
-        return f"{words} ({self.advice})" if self.advice else words
 
 
 class DataError(UnlikeError, ValueError):
@@ -75,6 +65,16 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}? known: " if close else "; known: "
     return ConfigError(f"unknown {what} {name!r}{hint}{', '.join(names)}")
+
+
+def unknown_setting(section: str, name: str, known: Iterable[str]) -> UnknownSettingError:
+    """Say that a section has no setting `name`, and which was probably meant.
+
+    >>> str(unknown_setting("model", "width", ["widths", "bottleneck"]))
+    "unknown setting 'model.width'; did you mean 'model.widths'? known: model.bottleneck, model.widths"
+    """
+    words = unknown("setting", f"{section}.{name}", [f"{section}.{one}" for one in known])
+    return UnknownSettingError(str(words), section, name)
 
 
 def none_usable(which: str, use: str, unreadable: Sequence[object]) -> DataError:

@@ -250,11 +250,11 @@ def _check_trained(settings: Settings, chosen: Sections) -> None:
     names = [f"{section}.{name}" for section in TRAINED_SECTIONS for name in chosen.get(section, {})]
     idle = [name for name in names if name not in ALSO_UNTRAINED]
     if idle and not MODELS[settings.model_name].trains:
-        presets = [name for name, preset in PRESETS.items() if not preset.report and _trains(preset)]
+        *some, last = [name for name, preset in PRESETS.items() if not preset.report and _trains(preset)]
         raise ConfigError(
-            f"{', '.join(idle)}: expected a preset or model that is trained, came none, and the default, preset "
-            f"{DEFAULT_PRESET}, trains nothing; name what it is for, --preset {' or '.join(presets)}, or --model conv or "
-            "another of `unlike list models`, or leave it out"
+            f"{', '.join(idle)}: neither preset nor model is named, and the default, preset {DEFAULT_PRESET}, trains nothing; "
+            f"name what it is for, --preset {', '.join(some)} or {last}, or --model conv or another that is trained; or leave "
+            "it out"
         )
 
 
@@ -265,9 +265,9 @@ def _trains(preset: Preset) -> bool:
 def _blame_default(error: UnknownSettingError) -> UnknownSettingError:
     """The error with the models that do have the setting, for whoever named none."""
     having = [name for name in FAMILIES if error.name in MODELS[name].Config.__dataclass_fields__]
-    which = f"for model {' or '.join(having)} name it too" if having else "name the model that it is for"
-    advice = f"neither model nor preset is named, so this is about the default, preset {DEFAULT_PRESET}; {which}"
-    return UnknownSettingError(error.section, error.name, error.known, advice)
+    which = f"name the model that it is for, such as {having[0]}" if having else "no model has it"
+    advice = f"neither preset nor model is named, so this is about the default, preset {DEFAULT_PRESET}; {which}"
+    return UnknownSettingError(f"{error} ({advice})", error.section, error.name)
 
 
 FINETUNE_SECTIONS = {  # name -> kind, of what can be chosen for a classifier
