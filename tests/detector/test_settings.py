@@ -98,7 +98,7 @@ def test_a_setting_of_another_model_is_said_to_be_one():
     with pytest.raises(UnknownSettingError, match=r"preset ensemble; no model has it\)$"):
         Settings.resolve(overrides={"model": {"wonders": 6}})
     for chosen in ({"map": {"wonders": 1}}, {"scorer": {"wonders": 1}}):
-        with pytest.raises(UnknownSettingError, match=r"^unknown setting '\w+.wonders'; known: [^()]*$"):
+        with pytest.raises(UnknownSettingError, match=r"^unknown setting '\w+.wonders'; [^()]*$"):
             Settings.resolve(overrides=chosen)
     with pytest.raises(UnknownSettingError, match=r"^unknown setting 'model.bottleneck'; [^()]*$"):
         Settings.resolve(model="vae", overrides={"model": {"bottleneck": 6}})
