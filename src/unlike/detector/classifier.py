@@ -89,7 +89,7 @@ class Classifier:
 
     >>> images = np.random.default_rng(0).integers(100, 120, (40, 16, 16), dtype=np.uint8)
     >>> images[::2, 4:12] += 100
-    >>> detector = Detector(epochs=1, false_alarms=0.1).fit(images)
+    >>> detector = Detector(model="conv", epochs=1, false_alarms=0.1).fit(images)
     >>> words = ["striped", "plain"] * 20
     >>> classifier = Classifier.from_detector(detector, epochs=10).fit(images, words)
     >>> classifier.predict(images[:3]).names

@@ -405,7 +405,7 @@ def idle_settings(settings: Settings) -> list[str]:
 
     That is no error: all cells of a study may be given the same training, whatever their models.
     """
-    found, usual = settings.to_sections(), Settings.from_sections({}).to_sections()
+    found, usual = settings.to_sections(), Settings.resolve().to_sections()
     return [
         f"{section}.{name}"
         for section in ("training", "augment", "corruption")

@@ -23,7 +23,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-import unlike
+from unlike._version import __version__
 from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
 from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
@@ -124,7 +124,7 @@ def load_detector(folder: Path, cache: Cache | None = None) -> tuple[Settings, i
 def versions() -> dict[str, str]:
     """What made a detector, for whoever must make it again."""
     return {
-        "unlike": unlike.__version__,
+        "unlike": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -145,7 +145,7 @@ def read_facts(folder: Path, kind: Kind, newest: int, oldest: int = 1) -> dict[s
         made_with = facts.get("versions")
         made_by = made_with.get("unlike") if isinstance(made_with, dict) else "a newer version"
         raise ArtifactError(
-            f"{folder}: is in format {found}, written by unlike {made_by}; this is {unlike.__version__}, "
+            f"{folder}: is in format {found}, written by unlike {made_by}; this is {__version__}, "
             f"which reads up to format {newest}. Upgrade unlike."
         )
     if found < oldest:
@@ -163,7 +163,7 @@ def misfits_refused(folder: Path, kind: Kind) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ArtifactError(
-            f"{folder}: {kind.facts} does not suit this version of unlike ({unlike.__version__}): {error}"
+            f"{folder}: {kind.facts} does not suit this version of unlike ({__version__}): {error}"
         ) from None
     except (
         AttributeError,

@@ -18,7 +18,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-import unlike
+from unlike._version import __version__
 from unlike.artifacts import write_file
 from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample, above, kept_epoch, printable
 from unlike.report import codespace, figures, gallery, wording
@@ -140,7 +140,7 @@ def environment() -> jinja2.Environment:
 
 def signature() -> dict[str, str]:
     """When a page was written, and by what."""
-    return {"written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "version": unlike.__version__}
+    return {"written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "version": __version__}
 
 
 def _scope(evaluation: Evaluation) -> str:
