@@ -8,17 +8,16 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from unlike.calibration.cross_conformal import score_views, view_left_out, view_out_of_fold
+from unlike.calibration.precomputed import Remembered, Remembering
 
 from conftest import stripes, write_png
 from unlike import Detector
-from unlike.calibration.cross_conformal import score_views, view_left_out, view_out_of_fold
-from unlike.calibration.precomputed import Remembered, Remembering
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
 from unlike.detector.fitting import build_model, crosses, make_scorer
 from unlike.detector.presets import PRESETS
 from unlike.errors import ConfigError, DataError
-from unlike.scoring import SCORERS
 from unlike.scoring.clusters import KMeansScorer
 from unlike.scoring.ensemble import EnsembleConfig, EnsembleScorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer

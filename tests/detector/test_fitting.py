@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from unlike.calibration.precomputed import OVERHEAD
 
 from unlike import Detector
-from unlike.calibration.precomputed import OVERHEAD
 from unlike.detector.fitting import idle_settings
 from unlike.detector.settings import Settings
 from unlike.models import MODELS

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from unlike.calibration.precomputed import Remembered, Remembering
 
 from conftest import stripes
 from unlike import Detector
-from unlike.calibration.precomputed import Remembered, Remembering
 from unlike.config import from_mapping
 from unlike.data.arrays import ArraySource, ImageArray
 from unlike.detector.settings import DEFAULT_PRESET, PRESETS

@@ -150,7 +150,7 @@ def read_facts(folder: Path, kind: Kind, newest: int, oldest: int = 1) -> dict[s
         )
     if found < oldest:
         raise ArtifactError(
-            f"{folder}: is in format {found}, of an older version of unlike; this is {unlike.__version__}, which reads format "
+            f"{folder}: is in format {found}, of an older version of unlike; this is {__version__}, which reads format "
             f"{oldest} and newer. Fit again with the same settings: `{kind.command} --config {folder / kind.facts} -o {folder}`"
         )
     return facts
