@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from unlike.calibration.conformal import p_values
 from unlike.calibration.thresholds import QuantileThreshold
-from unlike.records import Floats
+from unlike.records import Bools, Floats, Thresholds
 
 ALL = ""  # what stands in the place of a category for images whose own has no line, or who have none
 Names = npt.NDArray[np.str_]
@@ -57,6 +57,15 @@ class Decision:
             others = self.scores if name == ALL else self.scores[self.categories == name]
             chances[own == name] = p_values(scores[own == name], others)
         return chances
+
+
+def is_anomalous(scores: Floats, thresholds: Thresholds) -> Bools:
+    """(N,) which images are called anomalous, in double precision: float32 would round the threshold.
+
+    >>> is_anomalous(np.array([0.1, 0.2], np.float32), 0.1)  # float32(0.1) is a little larger than 0.1
+    array([ True,  True])
+    """
+    return np.asarray(np.asarray(scores, np.float64) > thresholds)
 
 
 def draw_lines(

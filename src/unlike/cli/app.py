@@ -195,7 +195,7 @@ def score(
             if maps is not None:
                 from unlike.report.maps import write_maps  # which loads what draws, for seconds
 
-                write_maps(maps, loaded, index, batch)
+                write_maps(maps, loaded.fitted_, index, batch)
             unreadable += batch.unreadable
             notify("score", table.rows + len(unreadable), len(index), {})
     if not table.rows:
