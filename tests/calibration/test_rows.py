@@ -16,7 +16,7 @@ SAMPLE = Sample("a.png", anomalous=False, category="bolt", kind="good")
 
 def test_columns_and_their_order_are_what_programs_rely_on():
     assert SCORED == ("id", "score", "threshold", "p_value", "anomalous")
-    assert JUDGED == (*SCORED, "regions")
+    assert (*SCORED, "regions") == JUDGED
     assert EVALUATED == ("id", "category", "kind", "label", "score", "p_value", "anomalous")
     for columns in (SCORED, JUDGED, EVALUATED):
         assert tuple(verdict_row(VERDICT, SAMPLE, columns)) == columns

@@ -73,7 +73,12 @@ def test_a_setting_that_is_a_table_itself(tmp_path):
 def test_a_plan_is_every_combination_in_order(path):
     plan = read_plan(path, full=True)
     plan.check()
-    assert [configuration.label for configuration in plan.configurations] == ["wide, 0.1", "wide, 0.01", "deep, 0.1", "deep, 0.01"]
+    assert [configuration.label for configuration in plan.configurations] == [
+        "wide, 0.1",
+        "wide, 0.01",
+        "deep, 0.1",
+        "deep, 0.01",
+    ]
     assert (plan.configuration_count, plan.runs) == (4, 16)
     wide, *_, deep = plan.configurations
     assert wide.choices == {

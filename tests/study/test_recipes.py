@@ -37,7 +37,11 @@ def test_every_setting_of_every_cell_is_known(name, full):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_cells_that_do_not_vary_the_model_have_the_same_one(name):
     """A cell that says nothing of the model gets the default preset, and one that sets a training does not."""
-    configurations = [configuration for configuration in read_plan(find_plan(name), full=True).configurations if not {"model", "preset"} & set(configuration.choices)]
+    configurations = [
+        configuration
+        for configuration in read_plan(find_plan(name), full=True).configurations
+        if not {"model", "preset"} & set(configuration.choices)
+    ]
     assert len({Choices.arrange(configuration.choices).resolve().model_name for configuration in configurations}) <= 1
 
 

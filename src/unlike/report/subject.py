@@ -51,7 +51,12 @@ def subject_of(detector: Reportable) -> Subject:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Subject:
-    detector: Any  # a Detector; its type would bring torch along
+    """Asks the functions that know detectors: the one step from the report to code that needs torch.
+
+    They are imported when they are asked, and whoever has a detector has loaded them already.
+    """
+
+    detector: Any  # a Detector, whose type would bring torch along
 
     @property
     def fitted_(self) -> FittedHistory:
@@ -59,24 +64,25 @@ class _Subject:
         return fitted
 
     def describe(self) -> Described:
-        return _functions().describe(self.detector)
+        from unlike.detector.explain import describe
+
+        return describe(self.detector)
 
     def stream(self, images: Index) -> Iterator[ScoredBatch]:
         batches: Iterator[ScoredBatch] = self.detector.stream(images)
         return batches
 
     def explain(self, images: Index, samples: Sequence[Sample]) -> Sequence[Explanation]:
-        return _functions().explain(self.detector, images, samples)
+        from unlike.detector.explain import explain
+
+        return explain(self.detector, images, samples)
 
     def encode(self, images: Index) -> Codes:
-        return _functions().encode(self.detector, images)
+        from unlike.detector.explain import encode
+
+        return encode(self.detector, images)
 
     def decode(self, grids: Floats) -> Pixels:
-        return _functions().decode(self.detector, grids)
+        from unlike.detector.explain import decode
 
-
-def _functions() -> Any:
-    """The one step from the report to code that needs torch; whoever has a detector has loaded that already."""
-    from unlike.detector import explain
-
-    return explain
+        return decode(self.detector, grids)

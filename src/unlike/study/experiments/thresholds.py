@@ -40,7 +40,8 @@ def choose_and_check(task: Task) -> Outcome:
     known = _half(anomalous, task.seed)
     if task.options.rule == "conformal":
         thresholds, shares = thresholds_of(detector.fitted_.decision, samples)
-        promised = {"false_alarm_rate": float(shares[~known & ~anomalous].mean())}
+        share = float(shares[~known & ~anomalous].mean())
+        promised = {} if np.isnan(share) else {"false_alarm_rate": share}
     else:
         thresholds = np.full(len(scores), choose_threshold(task.options.rule, scores[known], anomalous[known]))
         promised = _measure(scores[known], anomalous[known], thresholds[known])
