@@ -60,7 +60,10 @@ def table(name: str, columns: dict[str, tuple[str, str | None]]) -> str:
     """A row for each cell; a column is a figure on one set of images, or the mean over all sets."""
     results = results_of(name)
     found = {head: summary(results, metric, data) for head, (metric, data) in columns.items()}
-    rows = [[configuration, *(written(found[head].get(configuration)) for head in columns)] for configuration in configuration_labels(results)]
+    rows = [
+        [configuration, *(written(found[head].get(configuration)) for head in columns)]
+        for configuration in configuration_labels(results)
+    ]
     lines = [["", *columns], ["---"] * (len(columns) + 1), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -22,6 +22,8 @@ from torch import nn
 from conftest import stripes
 from unlike import Detector
 from unlike.artifacts import CHECKSUMS, write_folder
+from unlike.backbones import frozen_features as features
+from unlike.backbones import runtimes
 from unlike.backbones.frozen_features import FeaturesConfig, make_features
 from unlike.backbones.lazy_network import Unbuilt, build
 from unlike.backbones.network_cache import KeptNetwork, keeping
@@ -33,8 +35,6 @@ from unlike.data.loading import load_images
 from unlike.data.split import Split
 from unlike.detector.storage import pack_weights
 from unlike.errors import ArtifactError, ConfigError
-from unlike.backbones import frozen_features as features
-from unlike.backbones import runtimes
 from unlike.models import MODELS
 from unlike.models import keeping as keeping_module
 from unlike.models.feature_linear import FeatureLinearConfig

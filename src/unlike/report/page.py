@@ -134,7 +134,10 @@ def environment() -> jinja2.Environment:
 
 def signature() -> dict[str, str]:
     """When a page was written, and by what."""
-    return {"written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "version": dict(_versions(["unlike"])).get("unlike", "(not installed)")}
+    return {
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": dict(_versions(["unlike"])).get("unlike", "(not installed)"),
+    }
 
 
 def _scope(evaluation: Evaluation) -> str:
