@@ -66,7 +66,7 @@ class Sizes:
 
     widths: tuple[int, ...]  # channels of each stage
     grid: tuple[int, int]  # cells down and across
-    looks: tuple[int, ...]  # of the numbers of a place, how many each look has; () where there is one
+    feature_groups: tuple[int, ...]  # of the numbers of a place, how many each look has; () where there is one
     width: int  # numbers of a place, all in all
 
 

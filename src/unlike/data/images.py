@@ -52,6 +52,7 @@ class InputSpec:
     floating: bool = False  # values are floats, not full-scale integers
     aspect: Aspect = "stretch"  # or "pad": keep the proportions, fill up with the border's colours
     convert: bool = False  # turn grey to colour, colour to grey, drop alpha; otherwise such an image is an error
+    value_range: tuple[float, float] = (0.0, 1.0)  # of floats, the values of black and white
 
     @property
     def size(self) -> tuple[int, int]:

@@ -254,7 +254,7 @@ def iterate(images: ImageSet, rows: Rows, spec: InputSpec) -> Iterator[Batch]:
         yield Batch([images.samples[row] for row in chosen], images.take(chosen), [spec.size] * len(chosen))
 
 
-def range_of(images: ImageSet, rows: Rows, spec: InputSpec) -> tuple[float, float]:
+def value_range_of(images: ImageSet, rows: Rows, spec: InputSpec) -> tuple[float, float]:
     """The values of black and white for chosen images alone; integers have their type's, whatever the images."""
     if not spec.floating:
         return images.value_range

@@ -212,7 +212,7 @@ def _of_members(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping
 def _within(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """What is chosen, tables of tables merged: `scorer.settings` of one scorer leaves those of the others as they were.
 
-    >>> _within({"settings": {"a": {"x": 1, "y": 2}, "b": {}}}, {"settings": {"a": {"x": 3}}, "scale": "line"})
+    >>> _within({"settings": {"a": {"x": 1, "y": 2}, "b": {}}}, {"settings": {"a": {"x": 3}}, "normalisation": "median"})
     {'settings': {'a': {'x': 3, 'y': 2}, 'b': {}}, 'scale': 'line'}
     """
     found = dict(values)
@@ -355,16 +355,16 @@ PRESETS: dict[str, Sections] = {
             "fine": [3],
         },
         "scorer": {
-            "name": "fusion",
+            "name": "ensemble",
             "scorers": ["pca", "neighbours", "neighbours_fine", "pca_fine"],
             "settings": {
-                "pca": {"look": 0, "code": "vector", "components": 0.99, "distance": "whitened"},
-                "neighbours": {"look": 0, "least": 4000},
-                "neighbours_fine": {"look": 1, "least": 4000},
-                "pca_fine": {"look": 1, "code": "vector", "components": 0.99, "distance": "euclidean"},
+                "pca": {"feature_group": 0, "code": "vector", "components": 0.99, "distance": "whitened"},
+                "neighbours": {"feature_group": 0, "least": 4000},
+                "neighbours_fine": {"feature_group": 1, "least": 4000},
+                "pca_fine": {"feature_group": 1, "code": "vector", "components": 0.99, "distance": "euclidean"},
             },
             "combine": "geometric",
-            "scale": "line",
+            "normalisation": "median",
         },
         "map": {"reduction": "max"},
         "data": {"size": 256},
@@ -406,13 +406,13 @@ PRESETS: dict[str, Sections] = {
     "repair": {
         "model": {"name": "repair"},
         "scorer": {
-            "name": "fusion",
+            "name": "ensemble",
             "scorers": ["neighbours", "neighbours_gaps"],
             "settings": {
                 "neighbours": {"scale": "standardise", "least": 4000},
                 "neighbours_gaps": {"metric": "mahalanobis", "least": 4000},
             },
-            "scale": "line",
+            "normalisation": "median",
         },
         "map": {"reduction": "top", "top_share": 0.01},
         "data": {"size": 256},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -11,6 +12,19 @@ from torch import Tensor, nn
 from unlike.records import ImageShape
 
 Objective = Callable[[Tensor, Tensor], Tensor]  # (reconstruction, target) -> scalar
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What a model gives to whoever scores it."""
+
+    model: str  # its class, for messages
+    names: tuple[str, ...]  # among features, target, reconstruction, marks
+    feature_groups: tuple[int, ...] = ()  # how the D numbers of a feature part into groups; () where they are one
+    target_channels: int | None = None
+    images: bool = True  # whether the target is the image itself
+    decode: Callable[[Tensor], Tensor] | None = None  # a code alone -> a reconstruction; None where it takes more
+    skips: bool = False  # what a reconstruction takes beside the code goes round it
 
 
 class Model(nn.Module, ABC):
@@ -27,10 +41,21 @@ class Model(nn.Module, ABC):
         self.config = config
         self.shape = shape
 
+    trains: ClassVar[bool] = True  # False where nothing of it learns
+
     @property
-    def looks(self) -> tuple[int, ...]:
-        """How the D numbers of a code part into several looks at an image, one after the other; () where it is one."""
+    def feature_groups(self) -> tuple[int, ...]:
+        """How the D numbers of a code part into groups, one after the other; () where they are one."""
         return ()
+
+    @property
+    def output_spec(self) -> OutputSpec:
+        """What `outputs` can give."""
+        return OutputSpec(type(self).__name__, ("features",), self.feature_groups)
+
+    def outputs(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:  # (B, C, H, W)
+        """The named outputs, of one look at the images."""
+        return {name: self.encode(images) for name in names}
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -60,6 +85,29 @@ class Autoencoder(Model):
     @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
         """(B, D, h, w) -> a reconstruction of the target's shape"""
+
+    @property
+    def output_spec(self) -> OutputSpec:
+        return OutputSpec(
+            type(self).__name__,
+            ("features", "target", "reconstruction"),
+            target_channels=self.shape.channels if self.rebuilds_images else None,
+            images=self.rebuilds_images,
+            decode=self.decode if self.decodes else None,
+            skips=hasattr(self.config, "skips"),
+        )
+
+    def outputs(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        if self.decodes and "reconstruction" in names:
+            code = self.encode(images)
+            found = {"features": code, "reconstruction": self.decode(code)}
+        else:
+            found = {"features": self.encode(images)} if "features" in names else {}
+            if "reconstruction" in names:
+                found["reconstruction"] = self.rebuild(images)
+        if "target" in names:
+            found["target"] = self.target(images)
+        return {name: found[name] for name in names}
 
     def target(self, images: Tensor) -> Tensor:
         """What `decode` should return: (B, C, H, W)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -14,7 +15,7 @@ from unlike.backbones.feature_cache import Memory
 from unlike.backbones.frozen_features import FeaturesConfig, Sizes, make_features
 from unlike.config import check_range
 from unlike.errors import ConfigError
-from unlike.models.base import Autoencoder, Objective
+from unlike.models.base import Autoencoder, Objective, OutputSpec
 from unlike.records import ImageShape
 
 SHRINKING = 0.1  # share of the training over which easy places lose their gradients
@@ -69,6 +70,18 @@ class FeatureAutoencoder(Autoencoder):
         self.groups = _group(sizes, config.groups)  # channels of each
         self.memory = Memory()
         self.easy = 0.0  # share of the places that count as easy by now
+
+    @property
+    def output_spec(self) -> OutputSpec:
+        return replace(super().output_spec, target_channels=self.width)
+
+    def outputs(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        target = self.target(images)
+        code = self.squeeze(target)
+        found = {"features": code, "target": target}
+        if "reconstruction" in names:
+            found["reconstruction"] = self.decode(code)
+        return {name: found[name] for name in names}
 
     @abstractmethod
     def squeeze(self, features: Tensor) -> Tensor:

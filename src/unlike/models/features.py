@@ -25,14 +25,15 @@ class Features(Model):
     """
 
     Config = FeaturesConfig
+    trains = False
 
     def __init__(self, config: FeaturesConfig, shape: ImageShape) -> None:
         super().__init__(config, shape)
         self.extractor = make_features(config, shape)
 
     @property
-    def looks(self) -> tuple[int, ...]:
-        return self.extractor.sizes.looks
+    def feature_groups(self) -> tuple[int, ...]:
+        return self.extractor.sizes.feature_groups
 
     def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         return self.extractor(images)  # type: ignore[no-any-return]  # (B, D, h, w)

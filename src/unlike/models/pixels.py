@@ -31,6 +31,7 @@ class Pixels(Model):
     """
 
     Config = PixelsConfig
+    trains = False
 
     def __init__(self, config: PixelsConfig, shape: ImageShape) -> None:
         super().__init__(config, shape)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from unlike.config import check_range, check_widths
 from unlike.errors import ConfigError
-from unlike.models.base import Autoencoder, Objective
+from unlike.models.base import Autoencoder, Objective, OutputSpec
 from unlike.models.blocks import convolve
 from unlike.records import ImageShape
 
@@ -94,6 +95,15 @@ class RepairNetwork(Autoencoder):
     @property
     def decodes(self) -> bool:
         return False
+
+    @property
+    def output_spec(self) -> OutputSpec:
+        spec = super().output_spec
+        return replace(spec, names=(*spec.names, "marks"))
+
+    def outputs(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        found = super().outputs(images, [name for name in names if name != "marks"])
+        return {name: found[name] if name in found else self.mark(images) for name in names}
 
     def decode(self, code: Tensor) -> Tensor:  # noqa: ARG002
         raise ConfigError("model 'repair' repairs images, but cannot decode a code alone; take model 'conv' for that")

@@ -18,8 +18,8 @@ from unlike.scoring.reconstruction import ResidualScorer
 from unlike.scoring.segmentation import SegmentationScorer
 
 SCORERS: dict[str, type[Scorer]] = {
+    "ensemble": EnsembleScorer,
     "equilibrium": EquilibriumScorer,
-    "fusion": EnsembleScorer,
     "gaussian": GaussianScorer,
     "kmeans": KMeansScorer,
     "mixture": MixtureScorer,

@@ -45,6 +45,7 @@ def train(
     split: Split,
     config: TrainingConfig,
     *,
+    value_range: tuple[float, float],
     labels: Labels | None = None,
     augmentation: AugmentConfig | None = None,
     corruption: CorruptionConfig | None = None,
@@ -77,10 +78,10 @@ def train(
             batches = shuffled_batches(split.train, batch_size, seed, epoch)
             # 1 + rank: numpy pads seeds with zeros, and [seed, epoch] orders the batches
             random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])
-            spoiler = _Spoiler(augmentation, corruption, images.value_range, random)
+            spoiler = _Spoiler(augmentation, corruption, value_range, random)
             train_loss = run.learn(images, batches, spoiler)
             # the same defects after each epoch, and no noise: what is validated is what the model is for
-            damager = _Spoiler(None, _only_defects(corruption), images.value_range, np.random.default_rng([seed, 0, 1]))
+            damager = _Spoiler(None, _only_defects(corruption), value_range, np.random.default_rng([seed, 0, 1]))
             validation_loss = run.validate(images, split.validation, batch_size, damager)
             row = run.remember(epoch, train_loss, validation_loss)
             if checkpoint is not None and fabric.is_global_zero:
