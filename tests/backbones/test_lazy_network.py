@@ -29,9 +29,7 @@ from unlike.backbones.lazy_network import Unbuilt, build
 from unlike.backbones.network_cache import KeptNetwork, keeping
 from unlike.backbones.runtimes import Frozen
 from unlike.cache import Cache
-from unlike.data.batches import choose_spec
-from unlike.data.index import find_images
-from unlike.data.loading import load_images
+from unlike.data.source import choose_spec, open_source
 from unlike.data.split import Split
 from unlike.detector.storage import pack_weights
 from unlike.errors import ArtifactError, ConfigError
@@ -358,8 +356,8 @@ def test_compiled_training_builds_what_was_kept(cache, monkeypatch):
     assert isinstance(model.extractor.module, Unbuilt)
     seen = []
     monkeypatch.setattr(torch, "compile", lambda loss: (seen.append(type(model.extractor.module)), loss)[1])
-    pixels = find_images(stripes(6, 64))
-    images = load_images(pixels, choose_spec(pixels, (64, 64), 3, "stretch", fallback=(64, 64)), None)
+    pixels = open_source(stripes(6, 64))
+    images = pixels.load(choose_spec(pixels, (64, 64), 3, "stretch", fallback=(64, 64)), None)
     train(
         model,
         images,
