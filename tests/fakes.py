@@ -7,16 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 
 from unlike.calibration.decision import Decision, Threshold
+from unlike.calibration.thresholds import Promise
 
 
 def decision_of(thresholds, scores, categories=None, *, false_alarms=0.05, region=1.0):
     """A decision with these thresholds, by category and under "" for all others, and these scores of held-out images."""
-    scores = np.asarray(scores, np.float64)
+    scores, promise = np.asarray(scores, np.float64), Promise(false_alarms, "what a test promises")
     return Decision(
         scores=scores,
         peaks=scores,
         categories=np.full(len(scores), "") if categories is None else np.asarray(categories),
-        thresholds={name: Threshold(score, region, false_alarms) for name, score in thresholds.items()},
+        thresholds={name: Threshold(score, region, promise) for name, score in thresholds.items()},
     )
 
 

@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from unlike.detector.classifier import Classifier
 from unlike.detector.detector import Detector
-from unlike.detector.fitting import choose_device
-from unlike.detector.pipeline import rebuild_pixels, residual_maps
+from unlike.detector.fitting import place
+from unlike.detector.pipeline import Pipeline, score_pixels
 from unlike.errors import ConfigError
-from unlike.models import Autoencoder, Model
-from unlike.records import Pixels
+from unlike.models.base import Model
+from unlike.records import Floats, Pixels
 from unlike.report.residuals import Stage
+from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
 
 PRETRAINED, FINETUNED = "the pretrained model", "the fine-tuned model"
 
@@ -52,7 +53,7 @@ def note_of(classifier: Classifier, *, learns_to_reconstruct: bool) -> str:
 
 def reconstructs_images(model: Model) -> bool:
     """Whether a model makes images of its codes, which can be compared with what they were made of."""
-    return isinstance(model, Autoencoder) and model.rebuilds_images
+    return "reconstruction" in model.output_spec.names and model.output_spec.images
 
 
 def _make_stage(
@@ -66,13 +67,15 @@ def _make_stage(
             f"{name}: its {type(model).__name__} has no decoder of images, so nothing can be compared with them; "
             "take a model that has one, such as conv or vae"
         )
-    model.to(choose_device(detector.device)).eval()  # a batch norm that still learns would measure something else
+    residuals = Pipeline(model, ResidualScorer(ResidualConfig(), model.output_spec))
+    place(residuals.eval(), detector.device)  # a batch norm that still learns would measure something else
     values = detector.fitted_.spec.value_range
-    find_maps = partial(residual_maps, value_range=values, model=model)
-    return Stage(title, find_maps, partial(_reconstruct, value_range=values, model=model), digests, note)
+    return Stage(title, partial(_find_maps, residuals, values), partial(_reconstruct, residuals, values), digests, note)
 
 
-def _reconstruct(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Pixels:
-    images = rebuild_pixels(pixels, value_range, model)
-    assert images is not None, "it reconstructs images"
-    return images
+def _find_maps(residuals: Pipeline, value_range: tuple[float, float], pixels: Pixels) -> Floats:
+    return score_pixels(residuals, pixels, value_range)[0]
+
+
+def _reconstruct(residuals: Pipeline, value_range: tuple[float, float], pixels: Pixels) -> Pixels:
+    return reconstruct(residuals, pixels, value_range)

@@ -59,7 +59,7 @@ def thresholds_of(decision: Decision, samples: Sequence[Sample]) -> tuple[Floats
     Nothing is promised where a rule promises nothing: NaN.
     """
     found = [decision.threshold_of(sample.category) for sample in samples]
-    promises = [np.nan if threshold.promise is None else threshold.promise for threshold in found]
+    promises = [np.nan if threshold.false_alarms is None else threshold.false_alarms for threshold in found]
     return np.array([threshold.score for threshold in found]), np.array(promises)
 
 
