@@ -23,9 +23,8 @@ from common import RESULTS, cpu_seconds, write
 from detection import SETS, TARGETS
 
 from unlike import Detector, evaluate
-from unlike.data.batches import choose_spec
 from unlike.data.defects import DefectConfig
-from unlike.data.index import Index
+from unlike.data.source import Source, choose_spec, labelled, training
 from unlike.detector.settings import PRESETS, Sections
 from unlike.evaluation.synthetic import make_synthetic
 
@@ -69,16 +68,16 @@ CANDIDATES: dict[str, Callable[[], Detector]] = {
 }
 
 
-def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Index, Index]:
+def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Source, Source]:
     learn, _ = SETS[name](folder)
     order = np.random.default_rng(3).permutation(len(learn))
     kept, quarter = np.sort(order[len(learn) // 4 :]), np.sort(order[: len(learn) // 4])
     spec = choose_spec(learn, (256, 256), None, "stretch", (256, 256))
     found, _ = make_synthetic(learn.take(quarter), spec, 4, defects)
-    return learn.take(kept).training(), found.labelled()
+    return training(learn.take(kept)), labelled(found)
 
 
-DEVELOPMENT: dict[str, Callable[[Path], tuple[Index, Index]]] = {
+DEVELOPMENT: dict[str, Callable[[Path], tuple[Source, Source]]] = {
     name: SETS[name] for name in SETS if name not in TARGETS
 } | {
     f"{name}, {size} synthetic defects": lambda folder, name=name, defects=defects: damaged(name, defects, folder)

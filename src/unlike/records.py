@@ -231,7 +231,7 @@ class Evaluation:
     promised_false_alarms: float | None  # None where the rule promises nothing
     calibrated_on: int = 0  # held-out normal images on which the threshold rests
     leaked: tuple[str, ...] = ()  # test images that are identical to an image the detector was fitted on
-    source: Any = None  # the Index of the images, so that some can be looked at again
+    source: Any = None  # the Source of the images, so that some can be looked at again
     synthetic: bool = False  # the defects were made, not found: no promise for real ones
     thresholds: Mapping[str, float] = field(default_factory=dict)  # by category, of those that have their own
 

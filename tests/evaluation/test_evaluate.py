@@ -14,8 +14,9 @@ from sklearn.metrics import roc_auc_score
 from conftest import stripes, write_png
 from fakes import decision_of, fitted_of
 from unlike.calibration.conformal import p_values
-from unlike.data.batches import digest, stream
-from unlike.data.images import InputSpec, decode_mask, restore_map
+from unlike.data.batches import digest
+from unlike.data.input_spec import InputSpec, restore_map
+from unlike.data.readers import decode_mask
 from unlike.errors import DataError
 from unlike.evaluation import evaluate, to_json
 from unlike.evaluation.metrics import measure_images, newcombe
@@ -33,7 +34,7 @@ class ContrastDetector:
         self.fitted_ = fitted_of(decision, InputSpec(size, size, 3), digests=digests)
 
     def stream(self, index, batch_size=None):
-        for batch in stream(index, self.fitted_.spec, batch_size or 6):
+        for batch in index.stream(self.fitted_.spec, batch_size or 6):
             if not batch.samples:  # none of them can be read
                 empty = np.empty(0, np.float32)
                 yield ScoredBatch([], empty, empty.reshape(0, 1, 1), [], np.empty(0, np.uint64), batch.unreadable)
@@ -108,9 +109,9 @@ def test_pixel_figures_are_in_original_pixels(mvtec):
 
 
 def evaluation_index(folder):
-    from unlike.data.index import find_images
+    from unlike.data.source import labelled, open_source
 
-    return find_images(folder).labelled()
+    return labelled(open_source(folder))
 
 
 @pytest.fixture

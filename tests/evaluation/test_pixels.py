@@ -14,7 +14,7 @@ from scipy import ndimage
 from sklearn.metrics import auc, roc_auc_score
 
 from conftest import write_png
-from unlike.data.images import InputSpec, restore_map
+from unlike.data.input_spec import InputSpec, restore_map
 from unlike.errors import OutputError
 from unlike.evaluation import pixels
 from unlike.evaluation.pixels import POOL, PixelSpool, area_under_pro, choose_edges

@@ -10,7 +10,7 @@ import numpy as np
 
 from fakes import decision_of, fitted_of
 from unlike.calibration.decision import is_anomalous
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.errors import ConfigError
 from unlike.evaluation.metrics import measure_images
 from unlike.records import Codes, Evaluation, Explanation, Sample, ScoredBatch, Scores, Unreadable

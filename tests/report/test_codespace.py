@@ -11,8 +11,8 @@ from report_fakes import FakeDetector, FakeEncoder, evaluate_fake, evaluate_inde
 from sklearn.metrics import roc_auc_score
 
 from fakes import decision_of
-from unlike.data.images import InputSpec
-from unlike.data.index import find_images
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import open_source
 from unlike.report import codespace
 from unlike.report.codespace import DIRECTIONS, GROUPS, POSITIONS, compare, explore, rate_all
 from unlike.report.page import render, write_page
@@ -21,7 +21,7 @@ from unlike.report.page import render, write_page
 @pytest.fixture(scope="module")
 def index():
     images = np.random.default_rng(0).integers(0, 255, (40, 8, 8)).astype(np.uint8)
-    return find_images(images, np.arange(40) % 4 == 0)
+    return open_source(images, np.arange(40) % 4 == 0)
 
 
 @pytest.fixture(scope="module")

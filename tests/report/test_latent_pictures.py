@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from report_fakes import FakeEncoder
 
-from unlike.data.index import find_images
+from unlike.data.source import open_source
 from unlike.errors import DataError
 from unlike.records import Explanation, Sample
 from unlike.report import latent
@@ -19,7 +19,7 @@ from unlike.report.latent import View, draw_rows, flatten, keep_shared, rate, vi
 @pytest.fixture
 def index(rng):
     images = rng.integers(0, 255, (40, 8, 8)).astype(np.uint8)
-    return find_images(images, np.arange(40) % 4 == 0)
+    return open_source(images, np.arange(40) % 4 == 0)
 
 
 def test_rows_are_drawn_at_random_by_the_seed_and_kept_in_order():

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from fakes import decision_of, fitted_of
-from unlike.data.images import InputSpec
-from unlike.data.index import find_images
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import open_source
 from unlike.records import Sample, ScoredBatch
 from unlike.report.gallery import overlay
 from unlike.report.maps import write_maps
@@ -20,7 +20,7 @@ def write(tmp_path, level: float) -> np.ndarray:
     batch = ScoredBatch(
         [Sample("0", row=0)], np.zeros(1), np.full((1, 8, 8), level, np.float32), [(8, 8)], np.zeros(1, np.uint64), ()
     )
-    write_maps(tmp_path, fitted, find_images(image), batch)
+    write_maps(tmp_path, fitted, open_source(image), batch)
     assert cv2.imread(str(tmp_path / "0.map.tiff"), cv2.IMREAD_UNCHANGED)[0, 0] == np.float32(level)
     return cv2.imread(str(tmp_path / "0.overlay.png"))[..., ::-1][0, 0]
 

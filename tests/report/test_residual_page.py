@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from unlike.data.batches import digest
-from unlike.data.images import InputSpec
-from unlike.data.index import find_images
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import open_source
 from unlike.errors import DataError
 from unlike.records import Sample
 from unlike.report.figures import ANOMALOUS, NORMAL
@@ -42,7 +42,7 @@ def images():
 
 @pytest.fixture
 def index(images):
-    return find_images(images, np.arange(12) >= 8)
+    return open_source(images, np.arange(12) >= 8)
 
 
 def test_residuals_are_those_of_each_stage_in_the_order_of_the_images(index, monkeypatch):
@@ -75,7 +75,7 @@ def test_nothing_but_images_it_learned_from_is_refused(index, images, rows, word
 
 def test_one_sort_of_images_alone_is_refused(images):
     with pytest.raises(DataError, match=r"the array: no anomalous image to compare\. Give some that were held out"):
-        hold_out(find_images(images, np.zeros(12)), SPEC, [shift(1)])
+        hold_out(open_source(images, np.zeros(12)), SPEC, [shift(1)])
 
 
 def test_a_residual_that_is_no_number_is_named(index):
@@ -93,7 +93,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "bent").mkdir()
     (tmp_path / "bent/b.png").write_bytes(b"")
     with pytest.raises(DataError, match="no normal image to compare; 2 could not be used"):
-        hold_out(find_images(tmp_path), SPEC, [shift(1)])
+        hold_out(open_source(tmp_path), SPEC, [shift(1)])
 
 
 def test_examples_are_typical_of_their_group_by_the_first_stage():

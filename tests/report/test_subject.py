@@ -7,7 +7,7 @@ import pytest
 
 from conftest import stripes
 from unlike import Detector, write_report
-from unlike.data.index import find_images
+from unlike.data.source import open_source
 from unlike.evaluation import evaluate
 from unlike.report.subject import subject_of
 
@@ -18,7 +18,7 @@ def detector():
 
 
 def test_every_question_is_answered(detector):
-    subject, index = subject_of(detector), find_images(stripes(6))
+    subject, index = subject_of(detector), open_source(stripes(6))
     codes = subject.encode(index)
     assert subject.decode(codes.grids).shape == (6, 32, 32, 3)
     (batch,) = subject.stream(index)

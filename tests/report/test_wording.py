@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from report_fakes import evaluate_fake
 
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.evaluation.evaluate import ORACLE
 from unlike.evaluation.metrics import measure_images
 from unlike.evaluation.pixels import PixelSpool

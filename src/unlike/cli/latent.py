@@ -14,7 +14,7 @@ from unlike.cli.console import Console
 from unlike.errors import ConfigError
 
 if TYPE_CHECKING:
-    from unlike.data.index import Index
+    from unlike.data.source import Source
     from unlike.detector.detector import Detector
     from unlike.records import Sample
     from unlike.report.captioned import CaptionedFigure
@@ -125,8 +125,8 @@ def edit(
 
     check_picture(output)
     edits = [parse_edit(text) for text in changes or []]
-    subject, index = subject_of(Detector.load(detector, device)), _find(images)
-    _finish(show_edits(name_of(detector), subject, index, edits, directions, most=most, seed=seed), output)
+    subject, source = subject_of(Detector.load(detector, device)), _find(images)
+    _finish(show_edits(name_of(detector), subject, source, edits, directions, most=most, seed=seed), output)
 
 
 @latent.command()
@@ -196,13 +196,13 @@ def clusters(
     _finish(show_clusters(view_codes(seen[0]), count, seed), output, seen)
 
 
-def _find(images: Sequence[str], labels: Path | None = None) -> Index:
+def _find(images: Sequence[str], labels: Path | None = None) -> Source:
     """The images; of a set with splits those of the test split, for the others taught the detector."""
-    from unlike.data.index import find_images
+    from unlike.data.source import open_source
 
-    index = find_images(images if len(images) > 1 else images[0], labels)
-    split = index.array is None and any(sample.split == "test" for sample in index.samples)
-    return index.where(lambda sample: sample.split == "test") if split else index
+    source = open_source(images if len(images) > 1 else images[0], labels)
+    test = source.where(lambda sample: sample.split == "test")
+    return test if len(test) else source
 
 
 def _rate_all(
@@ -217,18 +217,18 @@ def _rate_all(
     from unlike.report.latent import draw_rows, keep_shared
 
     detectors = load_detectors(folders, device)
-    index = _find(images, labels)
+    source = _find(images, labels)
     if most is not None:
-        index = index.take(draw_rows(len(index), most, seed))
-    return keep_shared([_rate(loaded, name, index) for name, loaded in detectors.items()])
+        source = source.take(draw_rows(len(source), most, seed))
+    return keep_shared([_rate(loaded, name, source) for name, loaded in detectors.items()])
 
 
-def _rate(detector: Detector, name: str, index: Index) -> Seen:
+def _rate(detector: Detector, name: str, source: Source) -> Seen:
     from unlike.report.latent import rate
     from unlike.report.subject import subject_of
 
     with Console().progress() as notify:
-        return rate(subject_of(detector), name, index, lambda done, total: notify("score", done, total, {}))
+        return rate(subject_of(detector), name, source, lambda done, total: notify("score", done, total, {}))
 
 
 def _choose_colour(samples: Sequence[Sample], colour: Colour | None) -> str:

@@ -46,7 +46,8 @@ def residuals(
 
     Example: unlike latent residuals cells.unlike cells/ -o residuals.png --classifier cells.classifier
     """
-    from unlike.data.index import find_images
+    from unlike.data.source import labelled as choose_labelled
+    from unlike.data.source import open_source
     from unlike.detector.classifier import Classifier
     from unlike.detector.detector import Detector
     from unlike.report.pictures import check_picture, write_picture
@@ -59,12 +60,12 @@ def residuals(
     if classifier is not None:
         tuned = Classifier.load(classifier, loaded.device)
         stages.append(stage_after(loaded, tuned, name=str(classifier)))
-    index = find_images(labelled, labels).labelled()
+    source = choose_labelled(open_source(labelled, labels))
     console = Console()
     with console.progress() as notify:
-        held_out = hold_out(index, loaded.fitted_.spec, stages, lambda done, total: notify("score", done, total, {}))
+        held_out = hold_out(source, loaded.fitted_.spec, stages, lambda done, total: notify("score", done, total, {}))
     gaps = held_out.measure()
-    examples = show_examples(index, loaded.fitted_.spec, stages, choose_examples(held_out))
+    examples = show_examples(source, loaded.fitted_.spec, stages, choose_examples(held_out))
     anomalous = int(held_out.anomalous.sum())
     title = f"Residuals of {len(held_out.samples) - anomalous:,} normal and {anomalous:,} anomalous images"
     write_picture(residual_page(held_out, gaps, stages, examples, title), output, title, WORDS)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlike.data.batches import BLOCK_BYTES, ImageSet
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.data.split import Split
 from unlike.errors import ConfigError
 from unlike.records import Bools, Floats, Pixels, Rows, Sample, Unreadable
@@ -65,7 +65,7 @@ class Tiling:
         return farthest // ALIGNED * ALIGNED or farthest
 
     def spec_of(self, spec: InputSpec) -> InputSpec:
-        """The spec of a tile of images in that spec."""
+        """The input spec of the tiles of images in that one."""
         return replace(spec, height=self.tile, width=self.tile)
 
     def rows_of(self, rows: Rows) -> Rows:
@@ -133,7 +133,6 @@ class TiledImages:
         self.samples: Sequence[Sample] = _TileSamples(images.samples, len(tiling))
         self.unreadable: tuple[Unreadable, ...] = images.unreadable
         self.digests: npt.NDArray[np.uint64] = images.digests
-        self.value_range = images.value_range
         self._images, self._tiling = images, tiling
 
     def take(self, rows: Rows) -> Pixels:

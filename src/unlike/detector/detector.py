@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from unlike.cache import Cache
-from unlike.data.batches import digest, stream
-from unlike.data.images import restore_map
-from unlike.data.index import Images, Index, find_images
+from unlike.data.batches import digest
+from unlike.data.input_spec import restore_map
+from unlike.data.source import Images, open_source, training
 from unlike.detector.fitting import Notify, Task, check_seed, fit_detector, place
 from unlike.detector.pipeline import score_pixels
 from unlike.detector.settings import Settings, copy_sections
@@ -72,7 +72,7 @@ class Detector:
 
     def fit(
         self,
-        images: Images | Index,
+        images: Images,
         *,
         model: Model | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -91,10 +91,10 @@ class Detector:
         cache = Cache.default() if self.cache else None
         state = None if checkpoint is None else Path(checkpoint)
         task = Task(self.settings, self.seed, self.device, cache, state, resume, notify or _say_nothing)
-        self._fitted = fit_detector(task, find_images(images).training(), model)
+        self._fitted = fit_detector(task, training(open_source(images)), model)
         return self
 
-    def score(self, images: Images | Index, *, maps: bool = False) -> Scores:
+    def score(self, images: Images, *, maps: bool = False) -> Scores:
         """How unusual each image is; with `maps`, also where, at the size the detector works at.
 
         Keeps one number an image; `stream` keeps nothing, for sets that do not fit, and `original_maps` gives maps in
@@ -110,11 +110,11 @@ class Detector:
         image = np.concatenate([batch.image for batch in batches])
         return Scores(ids, image, np.concatenate([b.maps for b in batches]) if maps else None, unreadable)
 
-    def stream(self, images: Images | Index, batch_size: int | None = None) -> Iterator[ScoredBatch]:
+    def stream(self, images: Images, batch_size: int | None = None) -> Iterator[ScoredBatch]:
         """Score images a batch at a time, in order: memory does not grow with their number."""
         fitted = self.fitted_
         place(fitted.pipeline, self.device)
-        for batch in stream(find_images(images), fitted.spec, batch_size or fitted.batch_size):
+        for batch in open_source(images).stream(fitted.spec, batch_size or fitted.batch_size):
             maps, scores = NOTHING
             if len(batch.samples):
                 maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range)
@@ -122,7 +122,7 @@ class Detector:
             scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable)
             yield scored if np.isfinite(scores).all() else _set_aside(scored)
 
-    def judge(self, images: Images | Index, *, regions: bool = True) -> list[Verdict]:
+    def judge(self, images: Images, *, regions: bool = True) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.
 
         An image is anomalous when its score is above the threshold of its category, or else above the one for all. The

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from unlike.data.batches import stream
-from unlike.data.images import restore_map
-from unlike.data.index import Images, Index, find_images
+from unlike.data.input_spec import restore_map
+from unlike.data.source import Images, open_source
 from unlike.data.tensors import to_pixels, to_tensor
 from unlike.detector.detector import Detector
 from unlike.detector.fitting import place
@@ -21,14 +19,14 @@ from unlike.errors import ConfigError, none_usable
 from unlike.records import Codes, Explanation, Floats, Pixels, Sample
 
 
-def encode(detector: Detector, images: Images | Index) -> Codes:
+def encode(detector: Detector, images: Images) -> Codes:
     """The codes of images, (N, D, h, w): where they lie in the space in which the model sees them.
 
     A ConfigError where it sees them in tiles.
     """
     fitted = _placed(detector)
     _refuse_tiles(fitted.pipeline)
-    read = list(stream(find_images(images), fitted.spec))
+    read = list(open_source(images).stream(fitted.spec))
     unreadable = tuple(item for batch in read for item in batch.unreadable)
     samples = [sample for batch in read for sample in batch.samples]
     if not samples:
@@ -53,22 +51,22 @@ def decode(detector: Detector, grids: Floats) -> Pixels:
     return to_pixels(torch.cat(images), fitted.spec.value_range, kind)
 
 
-def explain(detector: Detector, images: Images | Index, samples: Sequence[Sample]) -> list[Explanation]:
+def explain(detector: Detector, images: Images, samples: Sequence[Sample]) -> list[Explanation]:
     """Chosen samples of a source with what the detector sees, rebuilds and finds strange in each."""
     fitted = _placed(detector)
     explanations = []
-    for batch in stream(replace(find_images(images), samples=list(samples)), fitted.spec, fitted.batch_size):
+    for batch in open_source(images).with_samples(list(samples)).stream(fitted.spec, fitted.batch_size):
         if not len(batch.samples):
             continue
         maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range)
-        rebuilt = reconstruct(fitted, batch.pixels)
+        rebuilt = reconstruct(fitted.pipeline, batch.pixels, fitted.spec.value_range)
         images_back = [None] * len(scores) if rebuilt is None else list(rebuilt)
         rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, strict=True)
         explanations += [Explanation(*row) for row in rows]
     return explanations
 
 
-def original_maps(detector: Detector, images: Images | Index) -> Iterator[tuple[str, Floats]]:
+def original_maps(detector: Detector, images: Images) -> Iterator[tuple[str, Floats]]:
     """The id and the map (H, W) of each image in turn, in the image's own pixels."""
     spec = detector.fitted_.spec
     for batch in detector.stream(images):
@@ -83,15 +81,15 @@ def describe(detector: Detector) -> dict[str, dict[str, Any]]:
 
 
 @torch.inference_mode()
-def reconstruct(fitted: Fitted, pixels: Pixels) -> Pixels | None:
+def reconstruct(pipeline: Pipeline, pixels: Pixels, value_range: tuple[float, float]) -> Pixels | None:
     """Pixels (B, H, W, C) as the model rebuilds them, or None where it rebuilds something else than images."""
-    pipeline, spec = fitted.pipeline, fitted.pipeline.model.output_spec
+    spec = pipeline.model.output_spec
     if "reconstruction" not in spec.names or not spec.images:
         return None
-    size, bounds = pipeline.images_at_once, fitted.spec.value_range
+    size = pipeline.images_at_once
     parts = (pixels[start : start + size] for start in range(0, len(pixels), size))
-    images = (pipeline.reconstruct(to_tensor(part, bounds, pipeline.device)) for part in parts)
-    return np.concatenate([to_pixels(block, bounds, pixels.dtype) for block in images])
+    images = (pipeline.reconstruct(to_tensor(part, value_range, pipeline.device)) for part in parts)
+    return np.concatenate([to_pixels(block, value_range, pixels.dtype) for block in images])
 
 
 @torch.inference_mode()

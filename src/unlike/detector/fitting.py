@@ -18,11 +18,10 @@ from unlike.cache import Cache
 from unlike.calibration.decision import ALL, WORST_OF_CATEGORY, calibrate
 from unlike.calibration.leave_one_out import fit_left_out
 from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule
-from unlike.data.batches import ImageSet, block_rows, choose_spec
-from unlike.data.images import InputSpec
-from unlike.data.index import Index
-from unlike.data.loading import iterate, load_images, value_range_of
+from unlike.data.batches import ImageSet, block_rows, iterate, value_range_of
+from unlike.data.input_spec import InputSpec
 from unlike.data.randomness import isolated_randomness
+from unlike.data.source import Source, choose_spec
 from unlike.data.split import (
     Split,
     calibration_size,
@@ -71,12 +70,12 @@ class Task:
     notify: Notify
 
 
-def fit_detector(task: Task, images: Index, trained: Model | None = None) -> Fitted:
+def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fitted:
     """Learn from normal images: train the model, or take one that is `trained`, fit the scorer, and calibrate."""
     settings, spec = task.settings, spec_for(images, task.settings.data)
     model = prepare_model(task, spec, trained)
     plain = make_scorer(settings, model.output_spec)  # or an error, before any image is read
-    loaded = load_images(images, spec, task.cache, lambda done, total: task.notify("read", done, total, {}))
+    loaded = images.load(spec, task.cache, lambda done, total: task.notify("read", done, total, {}))
     cross = leaves_out(model, plain, settings, loaded)
     split, rule = split_images(loaded, settings.decision, task.seed, none_held_back=cross and is_fixed(model))
     # held-out images must not choose the scale either
@@ -103,7 +102,7 @@ def fit_detector(task: Task, images: Index, trained: Model | None = None) -> Fit
         WORST_OF_CATEGORY if asked == "auto" else asked,
     )
     digests, counts = np.unique(loaded.digests), count_images(loaded, split)
-    return Fitted(pipeline, spec, decision, digests, history, images.source, counts, loaded.unreadable)
+    return Fitted(pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable)
 
 
 def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:
@@ -178,10 +177,10 @@ def place(module: nn.Module, device: str) -> torch.device:
     return chosen
 
 
-def spec_for(index: Index, data: DataConfig) -> InputSpec:
+def spec_for(source: Source, data: DataConfig) -> InputSpec:
     """The form in which all these images will be seen."""
     channels = None if data.channels == "auto" else data.channels
-    return choose_spec(index, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
+    return choose_spec(source, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
 
 
 def build_model(settings: Settings, spec: InputSpec, seed: int) -> Model:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from unlike.calibration.thresholds import THRESHOLDS
 from unlike.config import check_range, from_mapping, to_mapping
 from unlike.data.augment import AugmentConfig
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.data.tiles import Tiling
 from unlike.errors import ConfigError, unknown
 from unlike.models import MODELS, Autoencoder

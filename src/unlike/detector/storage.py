@@ -30,7 +30,7 @@ from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision, Threshold
 from unlike.calibration.thresholds import Promise
 from unlike.config import from_mapping, to_mapping
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.detector.pipeline import Pipeline
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import SECTIONS, Settings

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.calibration.decision import is_anomalous
-from unlike.data.arrays import RowSamples
-from unlike.data.index import Images, Index, find_images
+from unlike.data.source import Images, Source, labelled, open_source
 from unlike.errors import none_usable
 from unlike.evaluation.metrics import (
     REPLICATES,
@@ -44,7 +43,7 @@ NO_MASKS = "needs masks of the defects; no anomalous image has one"
 
 def evaluate(
     detector: FittedDetector,
-    images: Images | Index,
+    images: Images,
     labels: Any = None,
     *,
     synthetic: bool = False,
@@ -56,7 +55,7 @@ def evaluate(
     Each image is judged by the threshold of its category, where the detector has one; figures that need no threshold
     compare the scores as they are.
 
-    `images` and `labels` are as for `find_images`; of a set with splits, the test split is used. Where defects have
+    `images` and `labels` are as for `open_source`; of a set with splits, the test split is used. Where defects have
     masks, pixels are measured too, which keeps the maps in a temporary file. A figure that cannot be had is left out,
     with the reason; so is an image or a mask that cannot be read. `seed` is the bootstrap's; `notify` is called with the
     number of images done and of all. A DataError says that nothing could be read, or that nothing has a label.
@@ -64,16 +63,14 @@ def evaluate(
     With `synthetic`, for want of defective images: the normal ones alone are used, and defects are made on a copy of each
     (`make_synthetic`). The figures rank detectors and settings; they do not say how real defects will be found.
     """
-    fitted, index = detector.fitted_, find_images(images, labels)
-    index, lost = make_synthetic(index, fitted.spec, seed) if synthetic else (index.labelled(), ())
-    masked = not isinstance(index.samples, RowSamples) and any(
-        s.anomalous and s.mask is not None for s in index.samples
-    )
+    fitted, source = detector.fitted_, open_source(images, labels)
+    source, lost = make_synthetic(source, fitted.spec, seed) if synthetic else (labelled(source), ())
+    masked = any(sample.anomalous and sample.mask is not None for sample in source.samples)
     with ExitStack() as stack:
         spool = stack.enter_context(PixelSpool(fitted.spec, seed)) if masked else None
-        seen = _watch(detector, index, spool, notify)
+        seen = _watch(detector, source, spool, notify)
         seen.unreadable += lost
-        scores = seen.scores(index.source, spool)
+        scores = seen.scores(source.name, spool)
         pixels = spool.measure() if spool else {}
     samples, decision = tuple(seen.samples), fitted.decision
     categories = [sample.category for sample in samples]
@@ -93,7 +90,7 @@ def evaluate(
         promised_false_alarms=decision.false_alarms,
         calibrated_on=len(decision.scores),
         leaked=tuple(name for name, twin in zip(scores.ids, leaked, strict=True) if twin),
-        source=index,
+        source=source,
         synthetic=synthetic,
         thresholds={name: float(own.score) for name, own in decision.thresholds.items() if name},
     )
@@ -109,7 +106,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     whole = _metrics_json(evaluation.overall)
     whole["counts"]["unreadable"] = len(scores.unreadable)
     return whole | {
-        "source": str(getattr(evaluation.source, "source", "")),
+        "source": str(getattr(evaluation.source, "name", "")),
         "synthetic": evaluation.synthetic,
         "threshold": _number(evaluation.threshold),
         "thresholds": {name: _number(threshold) for name, threshold in evaluation.thresholds.items()},
@@ -133,22 +130,22 @@ class _Seen:
     digests: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
 
-    def scores(self, source: str, spool: PixelSpool | None) -> Scores:
+    def scores(self, name: str, spool: PixelSpool | None) -> Scores:
         if not self.samples:
-            raise none_usable(f"{source}: no labelled image", "read", self.unreadable)
+            raise none_usable(f"{name}: no labelled image", "read", self.unreadable)
         unreadable = (*self.unreadable, *(spool.unusable if spool else ()))
         return Scores(tuple(sample.id for sample in self.samples), np.concatenate(self.image), unreadable=unreadable)
 
 
 def _watch(
     detector: FittedDetector,
-    index: Index,
+    source: Source,
     spool: PixelSpool | None,
     notify: Callable[[int, int], None] | None,
 ) -> _Seen:
     """Score all images once, a batch at a time; maps go to the spool or are forgotten."""
     seen = _Seen()
-    for batch in detector.stream(index):
+    for batch in detector.stream(source):
         seen.samples += batch.samples
         seen.image.append(batch.image)
         seen.digests.append(batch.digests)
@@ -157,7 +154,7 @@ def _watch(
             for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
                 spool.add(sample, map_, shape)
         if notify:
-            notify(len(seen.samples) + len(seen.unreadable), len(index))
+            notify(len(seen.samples) + len(seen.unreadable), len(source))
     return seen
 
 

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.images import InputSpec, decode_mask, restore_map
+from unlike.data.input_spec import InputSpec, restore_map
+from unlike.data.readers import decode_mask
 from unlike.errors import DataError, ImageError, OutputError
 from unlike.evaluation.metrics import REPLICATES, area_under_roc, with_bounds
 from unlike.records import Bools, Estimate, Floats, Sample, Unreadable

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.calibration.decision import Decision
-from unlike.data.images import InputSpec
-from unlike.data.index import Index
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import Source
 from unlike.records import ScoredBatch
 
 Digests = npt.NDArray[np.uint64]  # (M,) of images, to know those again that a detector was fitted on
@@ -32,7 +32,7 @@ class FittedDetector(Protocol):
 
     @property
     def fitted_(self) -> Fitted: ...
-    def stream(self, images: Index, batch_size: int | None = None) -> Iterator[ScoredBatch]: ...
+    def stream(self, images: Source, batch_size: int | None = None) -> Iterator[ScoredBatch]: ...
 
 
 class FittedClassifier(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from unlike.data.index import Index
+from unlike.data.source import Source
 from unlike.records import Codes, Pixels, Sample, Unreadable
 from unlike.report.clusters import alpha_sweep
 from unlike.report.edits import Edit, ElementEdit, Strip, check_elements, edit_strips, principal_edits
@@ -105,7 +105,7 @@ def _frame_outermost(panels: Sequence[Panel], pixels: Pixels) -> dict[int, Pixel
 def show_edits(
     name: str,
     detector: Subject,
-    index: Index,
+    source: Source,
     changes: Sequence[ElementEdit] = (),
     directions: int | None = None,
     *,
@@ -118,7 +118,7 @@ def show_edits(
     `most` images are shown, drawn at random; directions are of the codes of at least as many, of `sample` if there are. Without
     changes, and unless told how many, there are two directions. A ConfigError where the model has no decoder of images.
     """
-    codes = detector.encode(index.take(draw_rows(len(index), most, seed)))
+    codes = detector.encode(source.take(draw_rows(len(source), most, seed)))
     numbers = codes.vectors.shape[1]
     check_elements(changes, numbers)
     check_finite(codes.vectors)
@@ -127,11 +127,11 @@ def show_edits(
     unreadable = codes.unreadable
     if directions or not changes:
         enough = min(sample, max(most, MOST_VALUES // numbers))
-        others = detector.encode(index.take(draw_rows(len(index), enough, seed)))
+        others = detector.encode(source.take(draw_rows(len(source), enough, seed)))
         edits += principal_edits(others.vectors, directions, seed)
         unreadable += others.unreadable
     strips = [Strip(edit.label, _decode_edited(detector, codes, edit), edit.group) for edit in edits]
-    originals = np.stack([item.image for item in detector.explain(index, codes.samples)])
+    originals = np.stack([item.image for item in detector.explain(source, codes.samples)])
     title = f"Edits of the code of {name}, which has {numbers:,} elements"
     return CaptionedFigure(
         edit_strips(codes.ids, originals, reconstructions, strips, title),
@@ -151,7 +151,7 @@ def show_extremes(seen: Sequence[Seen], most: int = 2) -> CaptionedFigure:
     blocks = []
     for one in seen:
         ends = [[one.samples[row] for row in rows] for rows in both_ends(one.scores, most)]
-        largest, smallest = (one.detector.explain(one.index, samples) for samples in ends)
+        largest, smallest = (one.detector.explain(one.source, samples) for samples in ends)
         blocks.append(Shown(one.name, largest, smallest, one.note))
     title = f"Largest and smallest scores of {count(len(seen[0].samples), 'image')}"
     return CaptionedFigure(score_extremes(blocks, title), title, EXTREME_CAPTION, photographs=True)

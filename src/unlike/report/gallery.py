@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 
-from unlike.data.images import to_uint8
+from unlike.data.pixels import to_uint8
 from unlike.records import Evaluation, Explanation, Floats, Pixels, Rows, Sample
 from unlike.report.wording import count, number
 

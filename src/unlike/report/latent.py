@@ -12,9 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from unlike.data.batches import stream
-from unlike.data.images import InputSpec
-from unlike.data.index import Index
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import Source
 from unlike.errors import DataError, none_usable
 from unlike.records import Floats, Rows, Sample, Unreadable
 from unlike.report.subject import Subject
@@ -32,7 +31,7 @@ class Seen:
 
     name: str  # of the detector, where there are several
     detector: Subject
-    index: Index  # where the images come from
+    source: Source  # where the images come from
     samples: tuple[Sample, ...]  # N
     scores: Floats  # (N,)
     unreadable: tuple[Unreadable, ...] = ()
@@ -44,9 +43,9 @@ class Seen:
         return f"{described['model']['name']} by {described['scorer']['name']}"
 
     @property
-    def images(self) -> Index:
+    def images(self) -> Source:
         """The images themselves."""
-        return replace(self.index, samples=list(self.samples))
+        return self.source.with_samples(list(self.samples))
 
     @property
     def thresholds(self) -> Floats:
@@ -98,27 +97,27 @@ def draw_rows(count: int, most: int, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False)).astype(np.intp)
 
 
-def rate(detector: Subject, name: str, index: Index, notify: Notify | None = None) -> Seen:
+def rate(detector: Subject, name: str, source: Source, notify: Notify | None = None) -> Seen:
     """The score of every image that can be read; a DataError where there is none."""
     samples: list[Sample] = []
     scores: list[Floats] = []
     unreadable: list[Unreadable] = []
-    for batch in detector.stream(index):
+    for batch in detector.stream(source):
         samples += batch.samples
         scores.append(batch.image)
         unreadable += batch.unreadable
         if notify:
-            notify(len(samples) + len(unreadable), len(index))
+            notify(len(samples) + len(unreadable), len(source))
     if not samples:
-        raise none_usable(f"{index.source}: no image", "scored", unreadable)
-    return Seen(name, detector, index, tuple(samples), np.concatenate(scores), tuple(unreadable))
+        raise none_usable(f"{source.name}: no image", "scored", unreadable)
+    return Seen(name, detector, source, tuple(samples), np.concatenate(scores), tuple(unreadable))
 
 
 def view_codes(seen: Seen) -> View:
     """Where the images lie in the space of the detector's codes."""
     starts = range(0, len(seen.samples), PART)
     parts = [
-        seen.detector.encode(replace(seen.index, samples=list(seen.samples[start : start + PART]))) for start in starts
+        seen.detector.encode(seen.source.with_samples(list(seen.samples[start : start + PART]))) for start in starts
     ]
     samples = tuple(sample for part in parts for sample in part.samples)  # one may have gone since it was scored
     points = np.concatenate([flatten(part.grids) for part in parts])
@@ -128,7 +127,7 @@ def view_codes(seen: Seen) -> View:
 def view_pixels(seen: Seen) -> View:
     """Where the images themselves lie, pixel by pixel, in the detector's `small_spec`."""
     spec = small_spec(seen.detector.fitted_.spec)
-    batches = [batch for batch in stream(seen.images, spec) if len(batch.samples)]
+    batches = [batch for batch in seen.images.stream(spec) if len(batch.samples)]
     samples = tuple(sample for batch in batches for sample in batch.samples)
     pixels = np.concatenate([batch.pixels for batch in batches])
     return View("images", samples, _scores_of(samples, seen), pixels.reshape(len(pixels), -1))

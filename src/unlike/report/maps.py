@@ -9,14 +9,14 @@ import numpy as np
 
 from unlike.artifacts import output_errors, write_file
 from unlike.calibration.overlay import overlay_range
-from unlike.data.images import restore_map
-from unlike.data.index import Index, read_original
+from unlike.data.input_spec import restore_map
+from unlike.data.source import Source
 from unlike.evaluation.protocols import Fitted
 from unlike.records import Pixels, ScoredBatch
 from unlike.report.gallery import displayable, overlay, shades
 
 
-def write_maps(folder: Path, fitted: Fitted, index: Index, batch: ScoredBatch) -> None:
+def write_maps(folder: Path, fitted: Fitted, source: Source, batch: ScoredBatch) -> None:
     """For each image `<id>.map.tiff`, its float32 map, and `<id>.overlay.png`, the map over the image.
 
     The colours of all overlays have one scale, that of `overlay_range`.
@@ -26,7 +26,7 @@ def write_maps(folder: Path, fitted: Fitted, index: Index, batch: ScoredBatch) -
         values = restore_map(map_, shape, fitted.spec)
         path = folder / safe_name(sample.id)
         _write_image(path.with_name(f"{path.name}.map.tiff"), ".tiff", values.astype(np.float32))
-        image = read_original(index, sample)
+        image = source.read(sample)
         picture = overlay(displayable(image, *shades([image])[:2]), values, limit, start)
         _write_image(path.with_name(f"{path.name}.overlay.png"), ".png", picture[..., ::-1])
 

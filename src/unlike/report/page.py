@@ -90,7 +90,7 @@ def render(
             cautions=list(wording.cautions(evaluation)),
             code_space=list(codespace.explore(seen)),
             compared=codespace.compare(seen, absent),
-            evaluated="" if evaluation.source is None else evaluation.source.source,
+            evaluated="" if evaluation.source is None else evaluation.source.name,
             curves=list(_curves(evaluation, fitted.history, described)),
             evaluation=evaluation,
             gallery=pictures,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unlike.data.batches import Batch, digest, stream
-from unlike.data.images import InputSpec
-from unlike.data.index import Index
+from unlike.data.batches import Batch, digest
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import Source
 from unlike.errors import DataError
 from unlike.evaluation.residuals import Gap, measure_gap
 from unlike.records import Bools, Estimate, Floats, Pixels, Sample, Unreadable
@@ -72,7 +72,7 @@ class Example:
     maps: Sequence[Floats]  # S residuals (h, w)
 
 
-def hold_out(index: Index, spec: InputSpec, stages: Sequence[Stage], notify: Notify | None = None) -> HeldOut:
+def hold_out(source: Source, spec: InputSpec, stages: Sequence[Stage], notify: Notify | None = None) -> HeldOut:
     """Measure the residuals of labelled images in each stage, of all but those from which one of them has learned.
 
     What a model was trained on it reconstructs better than what it will meet, so such images are left out and named. A
@@ -84,7 +84,7 @@ def hold_out(index: Index, spec: InputSpec, stages: Sequence[Stage], notify: Not
     left_out: list[str] = []
     unreadable: list[Unreadable] = []
     done = 0
-    for batch in stream(index, spec):
+    for batch in source.stream(spec):
         fresh, learned = _part(batch, known)
         found = np.stack([_mean_residuals(stage, fresh.pixels) for stage in stages])
         finite = np.isfinite(found).all(axis=0)
@@ -95,8 +95,8 @@ def hold_out(index: Index, spec: InputSpec, stages: Sequence[Stage], notify: Not
         unreadable += [*batch.unreadable, *lost]
         done += len(batch.samples) + len(batch.unreadable)
         if notify:
-            notify(done, len(index))
-    _check_both(index.source, samples, left_out, unreadable)
+            notify(done, len(source))
+    _check_both(source.name, samples, left_out, unreadable)
     return HeldOut(tuple(samples), np.concatenate(residuals, axis=1), tuple(left_out), tuple(unreadable))
 
 
@@ -118,10 +118,10 @@ def choose_examples(held_out: HeldOut) -> list[Sample]:
     return chosen
 
 
-def show_examples(index: Index, spec: InputSpec, stages: Sequence[Stage], samples: Sequence[Sample]) -> list[Example]:
-    """Reconstruct some samples of an index by each stage, to be looked at."""
+def show_examples(source: Source, spec: InputSpec, stages: Sequence[Stage], samples: Sequence[Sample]) -> list[Example]:
+    """Reconstruct some samples of a source by each stage, to be looked at."""
     examples = []
-    for batch in stream(replace(index, samples=list(samples)), spec):
+    for batch in source.with_samples(list(samples)).stream(spec):
         if not len(batch.samples):
             continue
         reconstructions = [stage.reconstruct(batch.pixels) for stage in stages]

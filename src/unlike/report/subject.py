@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from unlike.data.index import Index
+from unlike.data.source import Source
 from unlike.evaluation.protocols import Fitted, FittedDetector
 from unlike.records import Codes, Explanation, Floats, Pixels, Sample, ScoredBatch
 
@@ -38,9 +38,9 @@ class Subject(Protocol):
     @property
     def fitted_(self) -> FittedHistory: ...
     def describe(self) -> Described: ...
-    def stream(self, images: Index) -> Iterator[ScoredBatch]: ...
-    def explain(self, images: Index, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
-    def encode(self, images: Index) -> Codes: ...
+    def stream(self, images: Source) -> Iterator[ScoredBatch]: ...
+    def explain(self, images: Source, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
+    def encode(self, images: Source) -> Codes: ...
     def decode(self, grids: Floats) -> Pixels: ...
 
 
@@ -68,16 +68,16 @@ class _Subject:
 
         return describe(self.detector)
 
-    def stream(self, images: Index) -> Iterator[ScoredBatch]:
+    def stream(self, images: Source) -> Iterator[ScoredBatch]:
         batches: Iterator[ScoredBatch] = self.detector.stream(images)
         return batches
 
-    def explain(self, images: Index, samples: Sequence[Sample]) -> Sequence[Explanation]:
+    def explain(self, images: Source, samples: Sequence[Sample]) -> Sequence[Explanation]:
         from unlike.detector.explain import explain
 
         return explain(self.detector, images, samples)
 
-    def encode(self, images: Index) -> Codes:
+    def encode(self, images: Source) -> Codes:
         from unlike.detector.explain import encode
 
         return encode(self.detector, images)

@@ -46,7 +46,7 @@ class Scorer(nn.Module):
     def __init__(self, config: Any, spec: OutputSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.register_load_state_dict_pre_hook(_take_shapes)
+        self.register_load_state_dict_pre_hook(_take_shapes)  # type: ignore[no-untyped-call]
 
     @property
     def capabilities(self) -> Capabilities:

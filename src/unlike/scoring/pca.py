@@ -103,7 +103,7 @@ class PCAScorer(FeatureScorer):
         return replace(
             super().capabilities,
             passes=2 if whitened else 1,
-            position_dependent="distance = 'whitened'" if whitened else "",
+            position_dependent=f"distance = {config.distance!r}" if config.whole else "",
             leave_one_out=FEWEST_LEFT if fixed and something and not config.unit else None,
         )
 

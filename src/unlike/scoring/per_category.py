@@ -181,10 +181,7 @@ class PerCategoryScorer(Scorer):
         self.scales = torch.ones(len(joined))
         for place, parts in enumerate(joined):
             if len(parts) > 1:
-                both = (
-                    batches.take(np.flatnonzero(np.isin(batches.categories, parts))) for batches in (train, held_out)
-                )
-                self._learn_one(place, *both, seed)
+                self._learn_one(place, train.of_categories(parts), held_out.of_categories(parts), seed)
 
     def _check_size(self) -> None:
         """Raise ConfigError where what all members learn will be more than a detector can hold, once one has learned."""

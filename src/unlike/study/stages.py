@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from unlike.detector.classifier import Classifier
 from unlike.detector.detector import Detector
+from unlike.detector.explain import reconstruct
 from unlike.detector.fitting import place
 from unlike.detector.pipeline import Pipeline, score_pixels
 from unlike.errors import ConfigError
@@ -78,4 +79,6 @@ def _find_maps(residuals: Pipeline, value_range: tuple[float, float], pixels: Pi
 
 
 def _reconstruct(residuals: Pipeline, value_range: tuple[float, float], pixels: Pixels) -> Pixels:
-    return reconstruct(residuals, pixels, value_range)
+    images = reconstruct(residuals, pixels, value_range)
+    assert images is not None, "it reconstructs images"
+    return images

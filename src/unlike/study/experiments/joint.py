@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from unlike.data.index import Index
+from unlike.data.source import Source
 from unlike.errors import DataError
 from unlike.evaluation import evaluate
 from unlike.study.datasets import categories, of_category, open_images
@@ -34,7 +34,7 @@ def fit_jointly_or_separately(task: Task) -> Outcome:
     train, test = open_images(task.source)
     names = categories(train, test)
     if len(names) < 2:
-        raise DataError(f"{train.source}: expected two categories or more, each with train and test, came {len(names)}")
+        raise DataError(f"{train.name}: expected two categories or more, each with train and test, came {len(names)}")
     tests = {name: of_category(test, name) for name in names}
     found: dict[str, dict[str, float]] = {}
     histories: dict[str, History] = {}
@@ -50,7 +50,7 @@ def fit_jointly_or_separately(task: Task) -> Outcome:
     return Outcome(_average(found, tests), {name: history for name, history in histories.items() if history})
 
 
-def _average(found: dict[str, dict[str, float]], tests: dict[str, Index]) -> dict[str, float]:
+def _average(found: dict[str, dict[str, float]], tests: dict[str, Source]) -> dict[str, float]:
     """The figures of each category, and the plain and the weighted mean of those that all have."""
     metrics = {f"{metric}@{name}": value for name, figures in found.items() for metric, value in figures.items()}
     weights = [len(tests[name]) for name in found]

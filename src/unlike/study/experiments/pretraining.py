@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unlike.config import check_range
-from unlike.data.index import Index
+from unlike.data.source import Source
 from unlike.detector.classifier import Classifier
 from unlike.detector.detector import Detector
 from unlike.errors import DataError
@@ -76,17 +76,17 @@ def pretrain_and_finetune(task: Task) -> Outcome:
     return Outcome({**metrics, **checks}, histories, pictures=pictures)
 
 
-def without_labels(index: Index) -> Index:
+def without_labels(images: Source) -> Source:
     """The same images, of which nobody says anything."""
-    return replace(index, samples=[replace(s, anomalous=None, kind="", split="") for s in index.samples])
+    return images.with_samples([replace(s, anomalous=None, kind="", split="") for s in images.samples])
 
 
-def _without_split(index: Index) -> Index:
-    return replace(index, samples=[replace(s, anomalous=None, split="") for s in index.samples])
+def _without_split(images: Source) -> Source:
+    return images.with_samples([replace(s, anomalous=None, split="") for s in images.samples])
 
 
 def _check_residuals(
-    detector: Detector, classifier: Classifier, test: Index, task: Task
+    detector: Detector, classifier: Classifier, test: Source, task: Task
 ) -> tuple[dict[str, float], Mapping[str, str]]:
     """Residuals of test images and of damaged copies of them in each stage, in figures and in a picture.
 
@@ -98,31 +98,31 @@ def _check_residuals(
     if task.options.start != "scratch":
         stages = {"pretrained": stage_of(detector), **stages}
     spec, shown = detector.fitted_.spec, list(stages.values())
-    index, _ = make_synthetic(_without_split(test), spec, task.seed)
-    held_out = hold_out(index, spec, shown)
+    damaged, _ = make_synthetic(_without_split(test), spec, task.seed)
+    held_out = hold_out(damaged, spec, shown)
     gaps = held_out.measure()
     metrics = {}
     for name, gap in zip(stages, gaps, strict=True):
         metrics[f"{name}.residual_normal"] = gap.normal.value
         metrics[f"{name}.residual_anomalous"] = gap.anomalous.value
         metrics[f"{name}.auroc"] = gap.auroc.value
-    examples = show_examples(index, spec, shown, choose_examples(held_out))
+    examples = show_examples(damaged, spec, shown, choose_examples(held_out))
     figure = residual_page(held_out, gaps, shown, examples)
     return metrics, {
         "residuals of test images and of copies with synthetic defects, and typical examples": jpeg(figure)
     }
 
 
-def _draw_labelled(index: Index, each: int, seed: int) -> Index:
+def _draw_labelled(images: Source, each: int, seed: int) -> Source:
     """So many images of each class, drawn by the seed."""
     random = np.random.default_rng(seed)
-    kinds = np.array([sample.kind for sample in index.samples])
+    kinds = np.array([sample.kind for sample in images.samples])
     names, counts = np.unique(kinds, return_counts=True)
     if counts.min() < each:
         fewest = names[counts.argmin()]
-        raise DataError(f"{index.source}: {each} labelled images of each class are wanted; {fewest} has {counts.min()}")
+        raise DataError(f"{images.name}: {each} labelled images of each class are wanted; {fewest} has {counts.min()}")
     chosen = [random.permutation(np.flatnonzero(kinds == name))[:each] for name in names]
-    return _without_split(index.take(np.sort(np.concatenate(chosen))))
+    return _without_split(images.take(np.sort(np.concatenate(chosen))))
 
 
 PRETRAINING = Experiment(
