@@ -40,7 +40,7 @@ def main() -> None:
         normal = [int(row["ID"]) for row in csv.DictReader(file) if row["anomaly"] == "0"]
     faces = np.asarray(np.load(folder / "testingset.npy", mmap_mode="r")[normal[:8]])
     rows = [np.concatenate(list(faces), axis=1)]
-    drawn = [name for name, kind in MODELS.items() if issubclass(kind, Autoencoder) and kind.rebuilds_images]
+    drawn = [name for name, kind in MODELS.items() if issubclass(kind, Autoencoder) and not name.startswith("feature-")]
     for name in drawn:
         settings = {"training": {"batch_size": 16 if name in HEAVY else 32}}
         seen = images[:600] if name in HEAVY else images[:3000]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlike.backbones.network_cache import keeping
+from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, WORST_OF_CATEGORY, calibrate
 from unlike.calibration.leave_one_out import fit_left_out
@@ -107,12 +107,11 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
 
 def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:
     """A fresh model for images of that form, or the trained one where it suits, on the device that was asked for."""
-    with keeping(task.cache):
-        model = (
-            build_model(task.settings, spec, task.seed)
-            if trained is None
-            else check_suits(trained, task.settings, spec)
-        )
+    if trained is None:
+        networks = None if task.cache is None else NetworkCache(task.cache)
+        model = build_model(task.settings, spec, task.seed, networks)
+    else:
+        model = check_suits(trained, task.settings, spec)
     place(model, task.device)
     return model
 
@@ -183,12 +182,12 @@ def spec_for(source: Source, data: DataConfig) -> InputSpec:
     return choose_spec(source, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
 
 
-def build_model(settings: Settings, spec: InputSpec, seed: int) -> Model:
+def build_model(settings: Settings, spec: InputSpec, seed: int, networks: NetworkCache | None = None) -> Model:
     """A fresh model for images in that spec, or for their tiles."""
     shape = shape_of(settings, spec)
     with isolated_randomness(seed):
         try:
-            model = MODELS[settings.model_name](settings.model, shape)
+            model = MODELS[settings.model_name].build(settings.model, shape, networks)
         except (RuntimeError, MemoryError) as error:  # the allocator's, of a layer as large as a huge image
             first = str(error).splitlines()[0]
             raise ConfigError(

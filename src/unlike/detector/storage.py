@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import unlike
 from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
-from unlike.backbones.network_cache import keeping
+from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision, Threshold
 from unlike.calibration.thresholds import Promise
@@ -118,8 +118,8 @@ def load_detector(folder: Path, cache: Cache | None = None) -> tuple[Settings, i
     contents = read_folder(folder, (WEIGHTS, SCORER, ARRAYS))
     with misfits_refused(folder, DETECTOR):
         settings = Settings.from_sections({name: facts[name] for name in SECTIONS})
-        with keeping(cache, weights_follow=True):
-            return settings, int(facts["seed"]), _rebuild(settings, facts, contents)
+        networks = None if cache is None else NetworkCache(cache, weights_follow=True)
+        return settings, int(facts["seed"]), _rebuild(settings, facts, contents, networks)
 
 
 def versions() -> dict[str, str]:
@@ -191,10 +191,12 @@ def without_pretrained(config: Any) -> Any:
     return dataclasses.replace(config, pretrained=False) if getattr(config, "pretrained", False) else config
 
 
-def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
+def _rebuild(
+    settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes], networks: NetworkCache | None
+) -> Fitted:
     known = facts["fitted"]
     spec = from_mapping(InputSpec, known["input"], "fitted.input")
-    model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, spec))
+    model = MODELS[settings.model_name].build(without_pretrained(settings.model), shape_of(settings, spec), networks)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     scorer = make_scorer(settings, model.eval().output_spec, known.get("per_category", []))
     scorer.load_state_dict(unpack_weights(contents[SCORER]))

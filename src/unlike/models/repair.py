@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -87,23 +87,16 @@ class RepairNetwork(Autoencoder):
         self.look = nn.Sequential(*convolve(widths[0] + 2 * pixels, widths[0]), nn.Conv2d(widths[0], 1, 3, padding=1))
 
     def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
-        code = self._view(images).code
-        height, width = (side // POOL for side in code[-1].shape[2:])
-        grids = [_resize(values, height, width) for values in code]
-        return functional.avg_pool2d(torch.cat(grids, 1), 3, stride=1, padding=1)  # (B, D, H / 8, W / 8)
-
-    @property
-    def decodes(self) -> bool:
-        return False
+        return self._code(self._view(images))  # (B, D, H / 8, W / 8)
 
     @property
     def output_spec(self) -> OutputSpec:
         spec = super().output_spec
         return replace(spec, names=(*spec.names, "marks"))
 
-    def outputs(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        found = super().outputs(images, [name for name in names if name != "marks"])
-        return {name: found[name] if name in found else self.mark(images) for name in names}
+    @property
+    def decodes(self) -> bool:
+        return False
 
     def decode(self, code: Tensor) -> Tensor:  # noqa: ARG002
         raise ConfigError("model 'repair' repairs images, but cannot decode a code alone; take model 'conv' for that")
@@ -122,6 +115,21 @@ class RepairNetwork(Autoencoder):
         marked = functional.binary_cross_entropy_with_logits(view.marks, damaged)
         painted = objective(images + self._crop(view.change), clean)
         return painted + float(self.config.mark_weight) * marked
+
+    def _compute(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:  # noqa: ARG002
+        view = self._view(images)
+        return {
+            "features": self._code(view),
+            "target": self.target(images),
+            "reconstruction": images + self._crop(view.change),
+            "marks": view.marks[:, 0],
+        }
+
+    def _code(self, view: _View) -> Tensor:
+        code = view.code
+        height, width = (side // POOL for side in code[-1].shape[2:])
+        grids = [_resize(values, height, width) for values in code]
+        return functional.avg_pool2d(torch.cat(grids, 1), 3, stride=1, padding=1)
 
     def _view(self, images: Tensor) -> _View:
         mean = images.mean((1, 2, 3), keepdim=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unlike.allocation import kept_memory
-from unlike.backbones.runtimes import build_parts
+from unlike.backbones.lazy_network import materialise
 from unlike.data.augment import AugmentConfig, augment
 from unlike.data.batches import ImageSet
 from unlike.data.defects import add_defects
@@ -67,7 +67,7 @@ def train(
         return []
     epochs, batch_size = config.resolve(len(split.train))
     fabric = _start_fabric(config, device)
-    with isolated_randomness(seed):
+    with isolated_randomness(seed), model.during_training():
         run = _Run(model, config, fabric, epochs, -(-len(split.train) // batch_size), labels)
         if resume and checkpoint is not None and (saved := checkpoint.load()):
             run.restore(saved)
@@ -147,7 +147,7 @@ class _Run:
         self.wrapped, self.optimiser = fabric.setup(model.to(memory_format=torch.channels_last), optimiser)
         self.wrapped.mark_forward_method("loss")
         if config.compile:
-            build_parts(model)  # none can be while it is compiled
+            materialise(model)  # no network can be while it is compiled
         self.loss = torch.compile(self.wrapped.loss) if config.compile else self.wrapped.loss
         self.schedule = SCHEDULES[config.schedule](self.optimiser, config, epochs, steps)
         self.objective = LOSSES[config.objective]
