@@ -126,9 +126,8 @@ class Detector:
         loaded = source.load(spec, cache, lambda done, total: notify("read", done, total, {}))
         cross = crosses(model, scorer, settings, loaded)
         split, rule = split_images(loaded, settings.decision, self.seed, none_held_back=cross and is_fixed(model))
-        spec = replace(
-            spec, value_range=value_range_of(loaded, split.train, spec)
-        )  # nor do held-out images choose the scale
+        # held-out images must not choose the scale either
+        spec = replace(spec, value_range=value_range_of(loaded, split.train, spec))
         numbers, parts = part_categories(loaded, split, scorer, cross=cross)
         pieces = Pieces.of(loaded, split, spec, settings.data.tiling(spec), numbers)
         state = None
