@@ -196,6 +196,19 @@ def test_what_changes_is_decoded_anew(source, store, name):
     assert len(entries(store)) == 2
 
 
+def test_black_and_white_change_no_pixel_that_is_kept(source, store, decoded):
+    source.load(SPEC, store)
+    source.load(replace(SPEC, value_range=(0.0, 255.0)), store)
+    assert len(decoded) == 12
+    assert len(entries(store)) == 1
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(np.uint8, (0.0, 255.0)), (np.uint16, (0.0, 65535.0))])
+def test_black_and_white_of_integers_are_those_of_their_type(kind, expected):
+    images = open_source(IMAGES.astype(kind)).load(SPEC, None)
+    assert value_range_of(images, ALL[3:], SPEC) == expected
+
+
 def test_another_decoder_decodes_anew(source, store, decoded, monkeypatch):
     source.load(SPEC, store)
     monkeypatch.setattr("cv2.__version__", "99.0")
