@@ -21,16 +21,18 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, cpu_seconds, write
 from detection import SETS, TARGETS
+from unlike.data.index import Index
 
 from unlike import Detector, evaluate
+from unlike.data.batches import choose_spec
 from unlike.data.defects import DefectConfig
-from unlike.data.source import Source, choose_spec, labelled, training
-from unlike.detector.settings import PRESETS, Sections
+from unlike.detector.presets import PRESETS
+from unlike.detector.settings import Sections
 from unlike.evaluation.synthetic import make_synthetic
 
 FILE = RESULTS / "choice.json"
-VIEWS = PRESETS["ensemble"]["scorer"]["settings"]
-KNOWN = VIEWS | {"gaussian": {"look": 0, "positions": "each", "shrinkage": 0.1}}  # PaDiM, of the same features
+VIEWS = PRESETS["ensemble"].sections["scorer"]["settings"]
+KNOWN = VIEWS | {"gaussian": {"feature_group": 0, "positions": "each", "shrinkage": 0.1}}  # PaDiM, of the same features
 DEFECTS = {
     "small": DefectConfig(),
     "large": DefectConfig(kinds=("blend", "texture", "stain", "paste"), size=(0.35, 0.95)),
@@ -44,8 +46,8 @@ def of_views(*names: str, without: str = "") -> Detector:
 
 def alone(name: str) -> Detector:
     scorer = name.removesuffix("_fine")
-    settings = {key: PRESETS["ensemble"][key] for key in ("map", "data")}
-    model = {key: value for key, value in PRESETS["ensemble"]["model"].items() if key != "name"}
+    settings = {key: PRESETS["ensemble"].sections[key] for key in ("map", "data")}
+    model = {key: value for key, value in PRESETS["ensemble"].sections["model"].items() if key != "name"}
     return Detector(model="features", scorer=scorer, settings=settings | {"model": model, "scorer": VIEWS[name]})
 
 
@@ -68,16 +70,16 @@ CANDIDATES: dict[str, Callable[[], Detector]] = {
 }
 
 
-def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Source, Source]:
+def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Index, Index]:
     learn, _ = SETS[name](folder)
     order = np.random.default_rng(3).permutation(len(learn))
     kept, quarter = np.sort(order[len(learn) // 4 :]), np.sort(order[: len(learn) // 4])
     spec = choose_spec(learn, (256, 256), None, "stretch", (256, 256))
     found, _ = make_synthetic(learn.take(quarter), spec, 4, defects)
-    return training(learn.take(kept)), labelled(found)
+    return learn.take(kept).training(), found.labelled()
 
 
-DEVELOPMENT: dict[str, Callable[[Path], tuple[Source, Source]]] = {
+DEVELOPMENT: dict[str, Callable[[Path], tuple[Index, Index]]] = {
     name: SETS[name] for name in SETS if name not in TARGETS
 } | {
     f"{name}, {size} synthetic defects": lambda folder, name=name, defects=defects: damaged(name, defects, folder)

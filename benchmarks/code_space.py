@@ -57,7 +57,7 @@ COLUMNS = {  # name -> scorer, settings
     "neighbours, whitened, unit": ("neighbours", WHITE),
     "5 neighbours, whitened, unit": ("neighbours", {**WHITE, "neighbours": 5}),
     "mixture": ("mixture", {"shape": "diagonal"}),
-    "residual + kmeans": ("fusion", {"scorers": ["residual", "kmeans"]}),
+    "residual + kmeans": ("ensemble", {"scorers": ["residual", "kmeans"]}),
 }
 
 
@@ -116,8 +116,8 @@ def main() -> None:
                 if not isinstance(first.model_, Autoencoder):
                     remember(first.model_)
                 for column, (scorer, more) in COLUMNS.items():
-                    views = {"code": view} if scorer not in ("residual", "fusion") else {}
-                    if scorer == "fusion":
+                    views = {"code": view} if scorer not in ("residual", "ensemble") else {}
+                    if scorer == "ensemble":
                         views = {"settings": {"kmeans": {"code": view}}}
                     chosen = {**settings, "scorer": {**views, **more}}
                     try:

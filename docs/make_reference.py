@@ -12,8 +12,8 @@ from make_page import write_page
 
 import unlike
 from unlike import errors
-from unlike.cli.app import app
-from unlike.cli.catalogue import Setting, describe, list_entries, settings_table
+from unlike.cli.app import build_app
+from unlike.cli.catalogue import Setting, describe, list_entries, list_presets, settings_table
 from unlike.report.wording import TERMS
 
 PAGE = Path(__file__).parent / "reference.md"
@@ -24,7 +24,7 @@ COMMANDS += ("demo", "list")
 
 def command_section(name: str) -> str:
     """One command: what its help says, from its parameters rather than from a help text whose form may change."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(build_app())
     for word in name.split():
         command = command.commands[word]
     words = inspect.cleandoc(command.callback.__doc__ or "")
@@ -61,8 +61,8 @@ def part_rows(what: str) -> Iterator[tuple[str, str, str]]:
         yield from map(setting_row, entry.settings)
 
 
-def preset_rows() -> Iterator[tuple[str, str, str]]:
-    for entry in list_entries("presets"):
+def preset_rows(*, report: bool) -> Iterator[tuple[str, str, str]]:
+    for entry in list_presets(report=report):
         yield f"`{entry.name}`", entry.about, ", ".join(f"`{setting.assignment}`" for setting in entry.settings)
 
 
@@ -102,7 +102,9 @@ def page() -> str:
     parts += [table(("setting", "default", "what it is"), map(setting_row, settings_table()))]
     for what in ("models", "scorers"):
         parts += [f"### {what}", table((what.removesuffix("s"), "default", "what it is"), part_rows(what))]
-    parts += ["### presets", table(("preset", "what it is for", "settings"), preset_rows())]
+    columns = ("preset", "what it is for", "settings")
+    parts += ["### presets", table(columns, preset_rows(report=False))]
+    parts += ["### presets of published reports", table(columns, preset_rows(report=True))]
     parts += ["### thresholds", block("\n".join(describe("thresholds")))]
     parts += ["## Python", public_names()]
     oracle = " An oracle's: that threshold was chosen on the labels of the test."

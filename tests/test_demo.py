@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from conftest import scratched, stripes
 from unlike import demo
 from unlike.cli.console import Console
-from unlike.detector.settings import PRESETS
+from unlike.detector.presets import PRESETS
 
 
 def test_cells_are_split_as_promised(tmp_path):
@@ -48,12 +49,14 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
     probability = np.repeat([0.0, 1.0], [70, 20])
     monkeypatch.setattr(demo, "load_cells", lambda: (good, probability, np.full(90, "mono")))
     monkeypatch.setattr(demo, "TEST_NORMALS", 10)
-    monkeypatch.setitem(PRESETS, "autoencoder", {**PRESETS["autoencoder"], "training": {"epochs": 4}})
+    usual = PRESETS["autoencoder"]
+    quick = replace(usual, sections={**usual.sections, "training": {"epochs": 4}})
+    monkeypatch.setitem(PRESETS, "autoencoder", quick)
     demo.run_demo(tmp_path / "out", 0, Console())
     captured = capsys.readouterr()
     assert f"Report: {tmp_path / 'out/report.html'}" in captured.err
     assert (
-        "Fitted features by fusion of pca, neighbours, neighbours_fine and pca_fine at 256 x 256 x 1: 60 images, none held"
+        "Fitted features by ensemble of pca, neighbours, neighbours_fine and pca_fine at 256 x 256 x 1: 60 images, none held"
         in captured.err
     )
     assert "AUROC" in captured.out

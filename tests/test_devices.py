@@ -8,7 +8,8 @@ import torch
 
 from conftest import scratched, stripes
 from unlike import Classifier, Detector
-from unlike.detector.settings import PRESETS, Settings
+from unlike.detector.presets import PRESETS
+from unlike.detector.settings import Settings
 from unlike.models import MODELS
 
 pytestmark = pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator on this machine")

@@ -6,10 +6,20 @@ import re
 import pytest
 
 from unlike import errors
-from unlike.errors import ArtifactError, ConfigError, DataError, ImageError, NotFittedError, OutputError, UnlikeError
+from unlike.errors import (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    ImageError,
+    NotFittedError,
+    OutputError,
+    UnknownSettingError,
+    UnlikeError,
+)
 
 STANDARD = {
     ConfigError: ValueError,
+    UnknownSettingError: ValueError,
     DataError: ValueError,
     ImageError: ValueError,
     ArtifactError: ValueError,

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unlike._version import __version__ as __version__
     from unlike.cluster import EquilibriumKMeans as EquilibriumKMeans
     from unlike.detector.classifier import Classifier as Classifier
     from unlike.detector.detector import Detector as Detector
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 # before torch is loaded: threads that spin while they wait ran five times slower on a busy machine
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.1.0"
-
 _HOMES = {
+    "__version__": "unlike._version",
     "Classifier": "unlike.detector.classifier",
     "Detector": "unlike.detector.detector",
     "EquilibriumKMeans": "unlike.cluster",

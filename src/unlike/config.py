@@ -10,9 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from unlike.errors import ConfigError, unknown
+from unlike.errors import ConfigError, unknown_setting
 
 Config = TypeVar("Config")
+RENAMED = {  # setting as it was called -> as it is called, and its values that are called otherwise
+    "scorer.look": ("scorer.feature_group", {}),
+    "scorer.scale": ("scorer.normalisation", {"levels": "quantiles", "line": "median"}),  # of an ensemble
+}
+RENAMED_NAMES = {("scorer", "fusion"): "ensemble"}  # what a name stands for, and as it was called -> as it is called
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -38,7 +43,7 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], section: str) ->
     Sizes(widths=(8, 16))
     >>> from_mapping(Sizes, {"width": 8}, "model")
     Traceback (most recent call last):
-    unlike.errors.ConfigError: unknown setting 'model.width'; did you mean 'model.widths'? known: model.widths
+    unlike.errors.UnknownSettingError: unknown setting 'model.width'; did you mean 'model.widths'? known: model.widths
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{section}: expected settings by name, came {values!r}")
@@ -46,8 +51,35 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], section: str) ->
     names = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in values:
         if name not in names:
-            raise unknown("setting", f"{section}.{name}", [f"{section}.{known}" for known in names])
+            check_renamed(section, name, values[name], names)
+            raise unknown_setting(section, name, names)
     return kind(**{name: _convert(value, hints[name], f"{section}.{name}") for name, value in values.items()})
+
+
+def check_renamed(section: str, name: str, value: Any, known: Sequence[str]) -> None:
+    """Raise ConfigError where a setting is called otherwise now, if the new name is a `known` one.
+
+    >>> check_renamed("scorer", "scale", "line", ["scorers", "normalisation"])
+    Traceback (most recent call last):
+    unlike.errors.ConfigError: scorer.scale: is called scorer.normalisation now; expected scorer.normalisation = 'median'
+    """
+    part = section.partition(".")[0]  # of scorer.settings.pca too
+    new, values = RENAMED.get(f"{part}.{name}", ("", {}))
+    key = new.partition(".")[2]
+    if key in known:
+        same = values.get(value, value) if isinstance(value, str) else value
+        raise ConfigError(f"{section}.{name}: is called {section}.{key} now; expected {section}.{key} = {same!r}")
+
+
+def check_renamed_name(what: str, name: Any) -> None:
+    """Raise ConfigError where a model, scorer or the like is called otherwise now.
+
+    >>> check_renamed_name("scorer", "fusion")
+    Traceback (most recent call last):
+    unlike.errors.ConfigError: scorer 'fusion': is called 'ensemble' now
+    """
+    if isinstance(name, str) and (what, name) in RENAMED_NAMES:
+        raise ConfigError(f"{what} {name!r}: is called {RENAMED_NAMES[what, name]!r} now")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -14,8 +15,8 @@ from unlike.data.cells import load_cells
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unlike.cli.console import Console
-    from unlike.detector.detector import Detector
+    from unlike.detector.detector import Detector, Notify
+    from unlike.records import Evaluation
 
 TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test
 # name of its part of the output -> preset, promise of false alarms
@@ -25,7 +26,23 @@ DETECTORS: dict[str, tuple[str | None, float | Literal["auto"]]] = {
 }
 
 
-def run_demo(folder: Path, seed: int, console: Console) -> None:
+class Narrator(Protocol):
+    """Who tells people what happens: the command line's console."""
+
+    def say(self, text: str) -> None:
+        """A line."""
+
+    def progress(self) -> AbstractContextManager[Notify]:
+        """What to call as work goes on."""
+
+    def say_fit(self, detector: Detector, folder: Path) -> None:
+        """What was learned."""
+
+    def say_evaluation(self, evaluation: Evaluation, folder: Path) -> None:
+        """What was measured."""
+
+
+def run_demo(folder: Path, seed: int, console: Narrator) -> None:
     """Write the cells as images; fit on good ones, evaluate on the rest, and report, by two methods."""
     check_writable(folder / "report.html")
     images = write_cells(folder / "cells", seed)
@@ -42,7 +59,7 @@ def _show(
     preset: str | None,
     false_alarms: float | Literal["auto"],
     seed: int,
-    console: Console,
+    console: Narrator,
     beside: Mapping[Path, Detector],
 ) -> dict[Path, Detector]:
     """Fit one detector, evaluate it beside those there are, and say which commands would have done so."""

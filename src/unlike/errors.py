@@ -2,6 +2,7 @@
 
     UnlikeError
     ├── ConfigError     a setting, name or combination of them is wrong       (also a ValueError)
+    │   └── UnknownSettingError  a section has no setting of that name        (also a ValueError)
     ├── DataError       the images, labels or masks as a whole are not usable (also a ValueError)
     │   └── ImageError  one image cannot be read; the others can              (also a ValueError)
     ├── ArtifactError   a detector on disk is not what was written            (also a ValueError)
@@ -23,6 +24,15 @@ class UnlikeError(Exception):
 
 class ConfigError(UnlikeError, ValueError):
     """A setting, a name or a combination of them is wrong."""
+
+
+class UnknownSettingError(ConfigError):
+    """A section has no setting of that name."""
+
+    def __init__(self, message: str, section: str = "", name: str = "") -> None:
+        super().__init__(message)
+        self.section = section
+        self.name = name
 
 
 class DataError(UnlikeError, ValueError):
@@ -55,6 +65,16 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}? known: " if close else "; known: "
     return ConfigError(f"unknown {what} {name!r}{hint}{', '.join(names)}")
+
+
+def unknown_setting(section: str, name: str, known: Iterable[str]) -> UnknownSettingError:
+    """Say that a section has no setting `name`, and which was probably meant.
+
+    >>> str(unknown_setting("model", "width", ["widths", "bottleneck"]))
+    "unknown setting 'model.width'; did you mean 'model.widths'? known: model.bottleneck, model.widths"
+    """
+    words = unknown("setting", f"{section}.{name}", [f"{section}.{one}" for one in known])
+    return UnknownSettingError(str(words), section, name)
 
 
 def none_usable(which: str, use: str, unreadable: Sequence[object]) -> DataError:

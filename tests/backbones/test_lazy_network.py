@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from unlike.data.index import find_images
 
 from conftest import stripes
 from unlike import Detector
@@ -30,7 +31,6 @@ from unlike.backbones.network_cache import CachedNetwork, NetworkCache, layers_d
 from unlike.backbones.runtimes import Frozen
 from unlike.cache import Cache
 from unlike.data.batches import choose_spec
-from unlike.data.index import find_images
 from unlike.data.loading import load_images
 from unlike.data.split import Split
 from unlike.detector.storage import pack_weights

@@ -16,9 +16,8 @@ from unlike import Detector
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
 from unlike.detector.fitting import build_model, crosses, make_scorer
-from unlike.detector.settings import PRESETS
+from unlike.detector.presets import PRESETS
 from unlike.errors import ConfigError, DataError
-from unlike.scoring import SCORERS
 from unlike.scoring.clusters import KMeansScorer
 from unlike.scoring.ensemble import EnsembleConfig, EnsembleScorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
@@ -232,13 +231,17 @@ def test_of_several_categories_an_image_is_left_out_of_its_own():
     torch.testing.assert_close(views, torch.cat(expected))
 
 
-@pytest.mark.parametrize(("scorer", "count"), [("neighbours", 60), ("fusion", 40), ("fusion", 130), ("fusion", 200)])
+@pytest.mark.parametrize(
+    ("scorer", "count"), [("neighbours", 60), ("ensemble", 40), ("ensemble", 130), ("ensemble", 200)]
+)
 def test_the_promise_is_kept_on_average(scorer, count):
     """The scorers of a fusion must be on one scale in all folds and at the end, however many images there are."""
-    default = {key: value for key, value in PRESETS["ensemble"]["scorer"].items() if key != "name"}
-    alike = {name: {**part, "look": "none"} for name, part in default["settings"].items()}  # pixels are one look
+    default = {key: value for key, value in PRESETS["ensemble"].sections["scorer"].items() if key != "name"}
+    alike = {
+        name: {**part, "feature_group": "none"} for name, part in default["settings"].items()
+    }  # pixels are one look
     fused = {"scorer": {**default, "settings": alike}}
-    settings = {"model": {"side": 4}, **(fused if scorer == "fusion" else {})}
+    settings = {"model": {"side": 4}, **(fused if scorer == "ensemble" else {})}
     shares = []
     for seed in range(20):
         detector = Detector("pixels", scorer, false_alarms=0.1, seed=seed, settings=settings).fit(noise(count, seed))
@@ -304,7 +307,7 @@ def test_categories_of_which_none_is_held_out_are_learned_with_the_others(tmp_pa
     for row, image in enumerate(images):
         write_png(tmp_path / ("big" if row < 100 else f"rare{row // 2}") / "train/good" / f"{row}.png", image)
     settings = {"training": {"epochs": 1}, "scorer": {"scorers": ["neighbours", "kmeans"], "scale": "line"}}
-    detector = Detector("conv", "fusion", size=32, settings=settings).fit(tmp_path)
+    detector = Detector("conv", "ensemble", size=32, settings=settings).fit(tmp_path)
     assert "learned_apart" not in detector.describe()["fitted"]
 
 
@@ -372,7 +375,7 @@ def test_no_scorer_is_kept_while_another_learns(monkeypatch):
             learned.append(weakref.ref(self))
             return super().fit(*parts)
 
-    monkeypatch.setitem(SCORERS, "kmeans", Watched)
+    monkeypatch.setattr("unlike.scoring.clusters.KMeansScorer", Watched)
     Detector("pixels", "kmeans").fit(stripes(20))
     assert alive == [0] * 6
 
@@ -392,9 +395,8 @@ def test_one_model_serves_several_scorers():
 def test_a_scorer_is_chosen_to_suit_the_model():
     assert Detector(model="features").settings.scorer_name == "neighbours"
     assert Detector(model="conv").settings.scorer_name == "residual"
-    assert Detector(scorer="pca").settings.model_name == "conv"
-    assert Detector(epochs=3).settings.model_name == "conv"
-    assert Detector(size=64, false_alarms=0.1).settings.scorer_name == "fusion"
+    assert Detector(scorer="pca").settings.model_name == "features"
+    assert Detector(size=64, false_alarms=0.1).settings.scorer_name == "ensemble"
 
 
 def glaring(count: int, seed: int) -> np.ndarray:

@@ -7,8 +7,9 @@ from typing import Literal
 
 import pytest
 
-from unlike.cli.catalogue import SHARED, Setting, describe, list_entries, list_settings
-from unlike.detector.settings import PRESETS, PURPOSES, Settings
+from unlike.cli.catalogue import SHARED, Setting, describe, list_entries, list_presets, list_settings
+from unlike.detector.presets import PRESETS
+from unlike.detector.settings import Settings
 from unlike.models import MODELS
 from unlike.scoring import SCORERS
 from unlike.training import FinetuneConfig
@@ -64,15 +65,24 @@ def test_every_setting_is_described(config):
     assert not silent, "write a comment behind the field, or above it"
 
 
-def test_every_preset_says_what_it_is_for():
-    assert list(PURPOSES) == list(PRESETS)
+def test_presets_of_reports_are_listed_apart():
+    shown, all_ = list(describe("presets")), list(describe("presets", everything=True))
+    names = [line.split()[0] for line in shown if not line.startswith(" ")]
+    assert "autoencoder" in names
+    assert "ensemble" in names
+    assert "vae-faces" not in names
+    assert all_[0] == "for your images"
+    assert all_[1 : 1 + len(shown)] == shown
+    rest = all_[1 + len(shown) :]
+    assert rest[:2] == ["", "of published reports"]
+    assert {line.split()[0] for line in rest[2:] if not line.startswith(" ")} == PRESETS.keys() - set(names)
 
 
 @pytest.mark.parametrize("name", ["ensemble", "three-conv-exact", "vae-faces", "repair"])
 def test_what_is_listed_can_be_set(name):
-    from unlike.cli.app import read_choices
+    from unlike.cli.arguments import read_choices
 
-    (entry,) = (entry for entry in list_entries("presets") if entry.name == name)
+    (entry,) = (entry for kind in (True, False) for entry in list_presets(report=kind) if entry.name == name)
     sections, _ = read_choices(None, [setting.assignment for setting in entry.settings])
     assert Settings.resolve(overrides=sections) == Settings.resolve(preset=name)
 

@@ -27,7 +27,7 @@ SMALL = {  # settings that make a heavy model or scorer quick; tests/models has 
     "feature-linear": TINY_FEATURES | {"code": 16},
     "features": TINY_FEATURES,
     "equilibrium": {"clusters": 2},
-    "fusion": {"settings": {"kmeans": {"clusters": 2}}},
+    "ensemble": {"settings": {"kmeans": {"clusters": 2}}},
     "kmeans": {"clusters": 2},
     "mixture": {"components": 2},
     "pca": {"components": 1},  # more would rebuild four images without error

@@ -144,7 +144,7 @@ def test_a_folder_of_format_1_is_read_with_its_one_line(joint, tmp_path):
 
 def test_a_fusion_that_does_not_say_whether_it_learned_apart_did_not(tmp_path):
     settings = {"model": {"side": 6}, "scorer": {"scorers": ["gaussian", "neighbours"], "per_category": False}}
-    made = Detector("pixels", "fusion", settings=settings, device="cpu").fit(several({"calm": 30, "wild": 30}))
+    made = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(several({"calm": 30, "wild": 30}))
     made.save(tmp_path / "d")
     rewrite(tmp_path / "d", lambda facts: facts["scorer"].pop("per_category"), lambda arrays: None)
     assert not Detector.load(tmp_path / "d").settings.scorer.per_category

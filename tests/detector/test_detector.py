@@ -226,7 +226,7 @@ def test_use_before_fit(tmp_path):
 
 
 def test_repr_says_what_it_is(detector):
-    assert repr(Detector()) == "Detector(model='features', scorer='fusion'; not fitted)"
+    assert repr(Detector()) == "Detector(model='features', scorer='ensemble'; not fitted)"
     assert "fitted on the array" in repr(detector)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from unlike.calibration.precomputed import OVERHEAD
 
 from unlike import Detector
-from unlike.calibration.precomputed import OVERHEAD
 from unlike.detector.fitting import idle_settings
 from unlike.detector.settings import Settings
 from unlike.evaluation.history import kept_epoch
@@ -31,12 +31,12 @@ def test_many_images_are_looked_at_once_while_there_is_memory_for_what_is_seen(m
     images = np.random.default_rng(0).integers(0, 256, (520, 8, 8), np.uint8)
     parts = {"pca": {"code": "vector", "components": 0.9, "distance": "whitened"}}
     settings = {"model": {"side": 4}, "scorer": {"scorers": ["pca", "neighbours"], "settings": parts}}
-    plain = Detector("pixels", "fusion", settings=settings, device="cpu").fit(images)
+    plain = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(images)
     kind, seen = MODELS["pixels"], []
     encode = kind.encode
     monkeypatch.setattr(kind, "encode", lambda self, batch: seen.append(len(batch)) or encode(self, batch))
     monkeypatch.setattr("unlike.detector.fitting.CROSS_BYTES", most_bytes)
-    bounded = Detector("pixels", "fusion", settings=settings, device="cpu").fit(images)
+    bounded = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(images)
     assert bounded.threshold_ == pytest.approx(plain.threshold_, rel=1e-5)
     again = 2 * max(0, bounded.describe()["fitted"]["images"]["train"] - remembered)  # two more passes
     assert 520 + again <= sum(seen) <= 522 + again  # a look at how large a code is, besides

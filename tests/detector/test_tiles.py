@@ -155,7 +155,7 @@ def test_tiles_larger_than_the_images(normal, tmp_path, capsys):
     [
         ("gaussian", {"positions": "each"}),
         ("residual", {"positions": "each"}),
-        ("fusion", {"scorers": ["residual", "gaussian"], "settings": {"gaussian": {"positions": "each"}}}),
+        ("ensemble", {"scorers": ["residual", "gaussian"], "settings": {"gaussian": {"positions": "each"}}}),
         ("pca", {"code": "vector", "distance": "whitened"}),
     ],
 )

@@ -22,7 +22,8 @@ import unlike
 from conftest import scratched, stripes, write_png
 from unlike.cli import run
 
-FAST = ["--size", "32", "--epochs", "15", "--set", "model.widths=[8, 8]", "--set", "training.learning_rate=0.005"]
+FAST = ["--model", "conv", "--size", "32", "--epochs", "15"]
+FAST += ["--set", "model.widths=[8, 8]", "--set", "training.learning_rate=0.005"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
@@ -50,7 +51,6 @@ def images(stand):
 def test_fit_says_what_it_did_and_what_it_promises(stand, capsys):
     assert run(["fit", str(stand / "stripes"), "-o", str(stand / "other.unlike"), *FAST]) == 0
     said = capsys.readouterr().err
-    assert "what is chosen is about an autoencoder: conv by residual. The default, which trains nothing, is" in said
     assert "Fitted conv by residual at 32 x 32 x 3: 35 images to train, 4 to validate, 19 to calibrate." in said
     assert "Promise: at most 5 % of normal images are called anomalous (19 held-out normal images)" in said
     assert f"Detector: {stand / 'other.unlike'}" in said
@@ -259,7 +259,7 @@ def test_debug_shows_the_traceback(tmp_path):
 @pytest.mark.parametrize("what", ["models", "scorers", "presets", "thresholds", "recipes"])
 def test_list_names_everything_that_can_be_chosen(what, capsys):
     from unlike.calibration.thresholds import THRESHOLDS
-    from unlike.detector.settings import PRESETS
+    from unlike.detector.presets import PRESETS
     from unlike.models import MODELS
     from unlike.scoring import SCORERS
 
@@ -267,7 +267,8 @@ def test_list_names_everything_that_can_be_chosen(what, capsys):
     printed = capsys.readouterr().out
     recipes = [file.stem for file in sorted((Path(unlike.__file__).parent / "study" / "recipes").glob("*.toml"))]
     registries = {"models": MODELS, "scorers": SCORERS, "presets": PRESETS, "thresholds": THRESHOLDS}
-    names = {**registries, "recipes": recipes}[what]
+    shown = {name: preset for name, preset in PRESETS.items() if not preset.report}
+    names = {**registries, "presets": shown, "recipes": recipes}[what]
     assert [line.split()[0] for line in printed.splitlines() if not line.startswith(" ")] == list(names)
     if what == "models":
         assert "--set model.bottleneck=none" in printed
@@ -309,7 +310,6 @@ def test_config_file(images, tmp_path, capsys):
     )
     fit = ["fit", folder, "-o", str(tmp_path / "d"), "--config", str(config)]
     assert run([*fit, "--set", "model.bottleneck=5", "--false-alarms", "auto"]) == 0  # what stands there wins
-    assert "No model is named" not in capsys.readouterr().err
     facts = tomllib.loads((tmp_path / "d/detector.toml").read_text())
     assert (facts["seed"], facts["data"]["size"], facts["training"]["epochs"]) == (4, 32, 2)
     assert (facts["model"]["bottleneck"], facts["decision"]["false_alarms"]) == (5, "auto")
@@ -343,7 +343,7 @@ def wait_for(path: Path, seconds: float = 60) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_fit_goes_on_to_the_same_detector(images, tmp_path, how):
     folder, _ = images
-    arguments = ["fit", folder, "-o", str(tmp_path / "d.unlike"), "--size", "32", "--epochs", "150"]
+    arguments = ["fit", folder, "-o", str(tmp_path / "d.unlike"), "--model", "conv", "--size", "32", "--epochs", "150"]
     stopped = command(*arguments)
     wait_for(tmp_path / ".d.unlike.unfinished")
     time.sleep(0.3)
@@ -353,7 +353,10 @@ def test_a_stopped_fit_goes_on_to_the_same_detector(images, tmp_path, how):
     assert how == signal.SIGKILL or "same command with --resume goes on" in said
     assert not (tmp_path / "d.unlike").exists()
     assert run([*arguments, "--resume"]) == 0
-    assert run(["fit", folder, "-o", str(tmp_path / "whole.unlike"), "--size", "32", "--epochs", "150"]) == 0
+    assert (
+        run(["fit", folder, "-o", str(tmp_path / "whole.unlike"), "--model", "conv", "--size", "32", "--epochs", "150"])
+        == 0
+    )
     for name in ("weights.safetensors", "calibration.npz"):
         assert (tmp_path / "d.unlike" / name).read_bytes() == (tmp_path / "whole.unlike" / name).read_bytes()
 
@@ -407,7 +410,7 @@ def test_what_is_no_detector_is_not_replaced_and_nothing_is_trained_first(images
     (tmp_path / "holiday.png").write_bytes(b"dear")
     (tmp_path / "file").write_bytes(b"dear")
     for output in (".", str(tmp_path), "file"):
-        assert run(["fit", folder, "-o", output, "--epochs", "1000000"]) == 2
+        assert run(["fit", folder, "-o", output, "--model", "conv", "--epochs", "1000000"]) == 2
         assert "is there already and is no detector; choose another name" in capsys.readouterr().err
 
 
@@ -430,7 +433,7 @@ def test_names_that_are_no_utf8_come_out_as_they_are(images, tmp_path):
 def test_two_processes_train_the_same_model(images, tmp_path):
     """`torchrun` on CPUs: each takes half of every batch; the loss is that of one process, and only one speaks."""
     folder, _ = images
-    arguments = ["fit", folder, "--size", "32", "--epochs", "5", "--device", "cpu"]
+    arguments = ["fit", folder, "--model", "conv", "--size", "32", "--epochs", "5", "--device", "cpu"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "unlike"]
     command_line = [*launch, *arguments, "-o", str(tmp_path / "two.unlike")]
     found = subprocess.run(command_line, check=False, capture_output=True, text=True, env=ENVIRONMENT)

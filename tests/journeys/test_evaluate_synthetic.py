@@ -7,7 +7,7 @@ import json
 from conftest import stripes, write_png
 from unlike.cli import run
 
-FAST = ["--size", "32", "--epochs", "5", "--set", "model.widths=[8, 8]"]
+FAST = ["--model", "conv", "--size", "32", "--epochs", "5", "--set", "model.widths=[8, 8]"]
 
 
 def test_a_user_without_a_defective_image(tmp_path, capsys):

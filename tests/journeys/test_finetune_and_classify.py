@@ -31,7 +31,8 @@ def stand(tmp_path_factory):
         images, labels = digits(start, stop)
         np.save(root / f"{name}.npy", images)
         (root / f"{name}.csv").write_text("id,label\n" + "".join(f"{i},{label}\n" for i, label in enumerate(labels)))
-    small = ["--size", "16", "--epochs", "3", "--set", "model.widths=[8, 16]", "--false-alarms", "0.1"]
+    small = ["--model", "conv", "--size", "16", "--epochs", "3"]
+    small += ["--set", "model.widths=[8, 16]", "--false-alarms", "0.1"]
     assert run(["fit", str(root / "plain.npy"), "-o", str(root / "d.unlike"), *small]) == 0
     labelled = [str(root / "labelled.npy"), "--labels", str(root / "labelled.csv")]
     assert run(["finetune", str(root / "d.unlike"), *labelled, "-o", str(root / "c.unlike"), *FAST]) == 0

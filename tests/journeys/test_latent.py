@@ -33,7 +33,7 @@ def stand(tmp_path_factory):
     (root / "nothing").mkdir()
     (root / "nothing/broken.png").write_bytes(b"")
     models = {
-        "conv": ["--set", "model.widths=[4, 8]", "--set", "model.bottleneck=6"],
+        "conv": ["--model", "conv", "--set", "model.widths=[4, 8]", "--set", "model.bottleneck=6"],
         "fcn": ["--model", "fcn", "--set", "model.widths=[16, 5]"],
         "skips": ["--model", "residual-unet", "--epochs", "1", *SKIPS],
     }

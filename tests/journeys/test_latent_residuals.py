@@ -32,7 +32,8 @@ def stand(tmp_path_factory):
     np.save(root / "fitted.npy", np.concatenate([ones[:50], others[20:60]]))
     np.save(root / "fitted_y.npy", np.repeat([0, 1], [50, 40]))
     for name, seed in (("d", "0"), ("other", "1")):
-        settings = ["--set", f"model.widths=[8, {16 + int(seed)}]", "--set", "model.bottleneck=8", "--seed", seed]
+        settings = ["--model", "conv", "--set", f"model.widths=[8, {16 + int(seed)}]", "--seed", seed]
+        settings += ["--set", "model.bottleneck=8"]
         assert run(["fit", str(root / "plain.npy"), "-o", str(root / f"{name}.unlike"), *SMALL, *settings]) == 0
     thumbnails = ["--model", "pixels", "--scorer", "kmeans", "--set", "scorer.clusters=2"]
     assert run(["fit", str(root / "plain.npy"), "-o", str(root / "pixels.unlike"), *SMALL, *thumbnails]) == 0

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from unlike.calibration.precomputed import Remembered, Remembering
 
 from conftest import stripes
 from unlike import Detector
-from unlike.calibration.precomputed import Remembered, Remembering
 from unlike.config import from_mapping
 from unlike.data.arrays import ArraySource, ImageArray
 from unlike.detector.settings import DEFAULT_PRESET, PRESETS
@@ -142,11 +142,11 @@ def test_the_levels_of_a_detector_are_those_of_scores_out_of_fold():
     images[1::2] = images[1::2] // 2
     settings = {"model": {"side": 8}, "scorer": {"scorers": ["gaussian", "neighbours"], "scale": "line"}}
     mixed, sorted_ = (
-        Detector("pixels", "fusion", settings=settings).fit(found)._fitted.scorer.levels
+        Detector("pixels", "ensemble", settings=settings).fit(found)._fitted.scorer.levels
         for found in (images, np.concatenate([images[::2], images[1::2]]))
     )
     np.testing.assert_allclose(mixed, sorted_, rtol=0.25)
-    few = Detector("pixels", "fusion", settings=settings).fit(stripes(3))
+    few = Detector("pixels", "ensemble", settings=settings).fit(stripes(3))
     assert np.isfinite(few.score(stripes(2, seed=4)).image).all()
 
 
@@ -214,7 +214,7 @@ def parts_of(index: ArraySource, calibration: str = "auto", **scorer) -> list[li
         "scorer": {"scorers": ["gaussian", "neighbours"], "scale": "line", **scorer},
         "decision": {"calibration": calibration},
     }
-    detector = Detector("pixels", "fusion", settings=settings, device="cpu").fit(index)
+    detector = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(index)
     return detector.describe()["fitted"].get("learned_apart")
 
 
@@ -236,13 +236,13 @@ def test_a_fused_detector_is_calibrated_crosswise_saved_and_loaded(tmp_path):
         "decision": {"calibration": "cross", "false_alarms": 0.1},
     }
     images = stripes(40)
-    detector = Detector("pixels", "fusion", settings=settings, device="cpu").fit(images)
+    detector = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(images)
     np.testing.assert_allclose(detector.p_values(np.array([1e9])), 1 / 41)  # all have calibrated
     detector.save(tmp_path / "d")
     fresh = stripes(8, seed=5)
     np.testing.assert_array_equal(Detector.load(tmp_path / "d").score(fresh).image, detector.score(fresh).image)
     with pytest.raises(ConfigError, match=r"scorer\.scale: expected .*'line'"):
-        Detector("pixels", "fusion", settings={"scorer": {"scale": "lines"}})
+        Detector("pixels", "ensemble", settings={"scorer": {"scale": "lines"}})
 
 
 def test_remembering_no_rows_gives_no_batches():

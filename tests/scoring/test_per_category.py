@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from unlike.calibration.precomputed import Remembered, Remembering
 
 from unlike import Detector
-from unlike.calibration.precomputed import Remembered, Remembering
 from unlike.cli.console import Console
 from unlike.data.arrays import ArraySource, ImageArray
 from unlike.errors import ConfigError, DataError

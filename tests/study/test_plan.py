@@ -58,11 +58,11 @@ def path(tmp_path):
 def test_a_setting_that_is_a_table_itself(tmp_path):
     """Each scorer of a fusion has settings of its own, whichever way they are written."""
     settings = "{ kmeans = { clusters = 2 }, pca = { components = 1 } }"
-    dotted = f'[[cell]]\nname = "a"\nscorer = "fusion"\n"scorer.scorers" = ["kmeans", "pca"]\n"scorer.settings" = {settings}\n'
+    dotted = f'[[cell]]\nname = "a"\nscorer = "ensemble"\n"scorer.scorers" = ["kmeans", "pca"]\n"scorer.settings" = {settings}\n'
     table = (
-        f'[[cell]]\nname = "b"\n[cell.scorer]\nname = "fusion"\nscorers = ["kmeans", "pca"]\nsettings = {settings}\n'
+        f'[[cell]]\nname = "b"\n[cell.scorer]\nname = "ensemble"\nscorers = ["kmeans", "pca"]\nsettings = {settings}\n'
     )
-    (tmp_path / "plan.toml").write_text(dotted + table)
+    (tmp_path / "plan.toml").write_text('[settings]\nmodel = "pixels"\n' + dotted + table)
     plan = read_plan(tmp_path / "plan.toml")
     plan.check()
     found = [Choices.arrange(configuration.choices).resolve().scorer for configuration in plan.configurations]
@@ -129,7 +129,9 @@ def test_ranges_are_drawn_from():
         "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
         "training.epochs": {"low": 2, "high": 5},
     }
-    plan = make_plan({"sampler": "random", "budget": {"trials": 7}, "vary": vary}, Path())
+    plan = make_plan(
+        {"sampler": "random", "budget": {"trials": 7}, "settings": {"model": "conv"}, "vary": vary}, Path()
+    )
     plan.check()
     assert (plan.configuration_count, plan.runs, plan.space) == (7, 21, 0)
     few = make_plan(
@@ -145,9 +147,12 @@ def test_ranges_are_drawn_from():
 
 
 def test_bounds_of_ranges_are_checked_before_anything_runs():
-    vary = {"training.learning_rate": {"low": 1e-4, "high": 1e6}}
+    vary, sampled = (
+        {"training.learning_rate": {"low": 1e-4, "high": 1e6}},
+        {"sampler": "random", "budget": {"trials": 7}},
+    )
     plan = make_plan(
-        {"sampler": "random", "budget": {"trials": 7}, "vary": vary, "cell": [{"name": "a"}, {"name": "b"}]}, Path()
+        {**sampled, "vary": vary, "settings": {"model": "conv"}, "cell": [{"name": "a"}, {"name": "b"}]}, Path()
     )
     with pytest.raises(ConfigError, match=r"training.learning_rate: expected 1e-12 to 1000, came 1e\+06"):
         plan.check()

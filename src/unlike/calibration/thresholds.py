@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from unlike.calibration.conformal import smallest_promise
 from unlike.config import check_range
 from unlike.errors import DataError, NotFittedError
 from unlike.records import Floats
+from unlike.registry import Registry
 
 AUTO_FALSE_ALARMS = 0.01
 SLACK = 1e-9  # so that 0.05 x 20 counts as 1
@@ -124,4 +125,6 @@ def say_false_alarms(share: float) -> str:
     return f"at most {100 * share:.3g} % false alarms"
 
 
-THRESHOLDS = {"conformal": ConformalThreshold}
+THRESHOLDS: Registry[type[Any]] = Registry(  # of a ThresholdRule
+    "threshold", "unlike.thresholds", {"conformal": "unlike.calibration.thresholds:ConformalThreshold"}
+)

@@ -1,8 +1,10 @@
-"""The command line: its commands (app, classes, latent, residuals, study), what they print (console), write (tables) and list (catalogue)."""
+"""The command line: a module for each command, their shared arguments, what they print (console) and write (tables).
+
+`app.build_app` names the commands; adding one is writing its module, and naming it there.
+"""
 
 from __future__ import annotations
 
-from unlike.cli import classes, latent, residuals, study  # add their commands
 from unlike.cli.app import main, run
 
-__all__ = ["classes", "latent", "main", "residuals", "run", "study"]
+__all__ = ["main", "run"]

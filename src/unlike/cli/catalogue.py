@@ -20,9 +20,13 @@ from unlike.backbones.networks import offline_backbones
 from unlike.calibration.thresholds import THRESHOLDS
 from unlike.config import name_kind, to_mapping
 from unlike.data.augment import AugmentConfig
-from unlike.detector.settings import PRESETS, PURPOSES, DataConfig, DecisionConfig
+from unlike.detector.presets import PRESETS
+from unlike.detector.settings import DataConfig, DecisionConfig
+from unlike.errors import ConfigError
 from unlike.models import MODELS
-from unlike.scoring import SCORERS, MapConfig
+from unlike.registry import OURS, Registry
+from unlike.scoring import SCORERS
+from unlike.scoring.maps import MapConfig
 from unlike.study.recipes import describe_recipes
 from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
@@ -55,13 +59,29 @@ class Entry:
     settings: tuple[Setting, ...] = ()
 
 
-def describe(what: str, columns: int = UNBROKEN) -> Iterator[str]:
-    """The lines for one kind of name, broken to fit into so many columns."""
+def describe(what: str, columns: int = UNBROKEN, *, everything: bool = False) -> Iterator[str]:
+    """The lines for one kind of name, broken to fit into so many columns; `everything`: presets of reports too, after the others."""
     if what == "backbones":
         yield from (f"{name:28} {state}" for name, state in offline_backbones().items())
         yield "and any network of timm by its name, whose weights come from the hub unless pretrained is false"
         return
     entries = list(list_entries(what))
+    if everything and what == "presets":
+        yield from _describe_all(entries, columns)
+        return
+    yield from _describe_entries(what, entries, columns)
+
+
+def _describe_all(entries: Sequence[Entry], columns: int) -> Iterator[str]:
+    """Presets in two groups."""
+    yield "for your images"
+    yield from _describe_entries("presets", entries, columns)
+    yield ""
+    yield "of published reports"
+    yield from _describe_entries("presets", list(list_presets(report=True)), columns)
+
+
+def _describe_entries(what: str, entries: Sequence[Entry], columns: int) -> Iterator[str]:
     widest = max(len(entry.name) for entry in entries)
     for entry in entries:
         yield from _hang(f"{entry.name:{widest}}  ", entry.about, columns)
@@ -77,15 +97,32 @@ def list_entries(what: str) -> Iterator[Entry]:
     if what == "recipes":
         yield from (Entry(name, about) for name, about in describe_recipes())
     elif what == "presets":
-        for name, sections in PRESETS.items():
-            chosen = ((f"{part}.{key}", value) for part, values in sections.items() for key, value in values.items())
-            yield Entry(name, PURPOSES[name], tuple(Setting(full, _written(value)) for full, value in chosen))
+        yield from list_presets(report=False)
     else:
-        registries: dict[str, dict[str, Any]] = {"models": MODELS, "scorers": SCORERS, "thresholds": THRESHOLDS}
-        for name, kind in registries[what].items():
-            config = getattr(kind, "Config", None)
-            settings = () if config is None else tuple(list_settings(config, what.removesuffix("s")))
-            yield Entry(name, (kind.__doc__ or "").strip().splitlines()[0], settings)
+        registries: dict[str, Registry[Any]] = {"models": MODELS, "scorers": SCORERS, "thresholds": THRESHOLDS}
+        registry = registries[what]
+        yield from (_entry_of(registry, name, what.removesuffix("s")) for name in registry)
+
+
+def list_presets(*, report: bool) -> Iterator[Entry]:
+    """The presets of published reports, or all others."""
+    for name, preset in PRESETS.items():
+        if preset.report is report:
+            sections = preset.sections.items()
+            chosen = ((f"{part}.{key}", value) for part, values in sections for key, value in values.items())
+            yield Entry(name, preset.purpose, tuple(Setting(full, _written(value)) for full, value in chosen))
+
+
+def _entry_of(registry: Registry[Any], name: str, section: str) -> Entry:
+    """A class that can be chosen; of a plug-in also whose it is, or why it cannot be had."""
+    try:
+        kind, package = registry[name], registry.package(name)
+    except ConfigError as error:
+        return Entry(name, f"cannot be chosen: {error}")
+    lines = inspect.cleandoc(kind.__doc__ or "").splitlines() or ["-"]
+    config = getattr(kind, "Config", None)
+    settings = () if config is None else tuple(list_settings(config, section))
+    return Entry(name, lines[0] + (f" (of package {package})" if package != OURS else ""), settings)
 
 
 def settings_table() -> Iterator[Setting]:
@@ -114,7 +151,10 @@ def list_settings(config: type[Any], section: str) -> Iterator[Setting]:
 
 def _comments(config: type[Any]) -> dict[str, str]:
     """What the source says of each field: on its lines, or else right above them."""
-    source = textwrap.dedent(inspect.getsource(config))
+    try:
+        source = textwrap.dedent(inspect.getsource(config))
+    except OSError:  # a plug-in may come without
+        return {}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     said = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     lines = source.splitlines()

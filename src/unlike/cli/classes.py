@@ -1,4 +1,4 @@
-"""The commands that make a classifier of a detector, and use it."""
+"""`unlike finetune` and `unlike classify`: make a classifier of a detector, and use it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from unlike.cli.app import IMAGES_HELP, DetectorPath, Device, app, finish, read_choices, resumable
+from unlike.cli.arguments import IMAGES_HELP, DetectorPath, Device, finish, read_choices, resumable
 from unlike.cli.console import Console, plural
 from unlike.errors import ConfigError, none_usable
 
@@ -25,7 +25,6 @@ Labels = Annotated[
 ]
 
 
-@app.command()
 def finetune(
     detector: DetectorPath,
     labelled: Annotated[
@@ -87,7 +86,6 @@ def finetune(
     finish(console, classifier.unreadable_)
 
 
-@app.command()
 def classify(
     classifier: Annotated[
         Path, typer.Argument(metavar="CLASSIFIER", help="A classifier that `unlike finetune` wrote.")

@@ -43,16 +43,6 @@ class Console:
         else:
             yield _QuietLines(self.say)
 
-    def say_choice(self, detector: Detector) -> None:
-        """Where no model was named: that what was chosen is for another one than the default's."""
-        from unlike.detector.settings import DEFAULT_MODEL, DEFAULT_PRESET
-
-        if detector.settings.model_name == DEFAULT_MODEL:
-            self.say(
-                f"No model is named, and what is chosen is about an autoencoder: {DEFAULT_MODEL} by "
-                f"{_name_scorer(detector)}. The default, which trains nothing, is --preset {DEFAULT_PRESET}."
-            )
-
     def say_fit(self, detector: Detector, folder: Path) -> None:
         """What was learned, from what, and what is promised."""
         from unlike.evaluation.history import kept_epoch

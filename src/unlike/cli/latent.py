@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlike.cli.app import IMAGES_HELP, Beside, DetectorPath, Device, app, finish, load_detectors, name_of
+from unlike.cli.arguments import IMAGES_HELP, Beside, DetectorPath, Device, finish, load_detectors, name_of
 from unlike.cli.console import Console
 from unlike.errors import ConfigError
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from unlike.records import Sample
     from unlike.report.captioned import CaptionedFigure
     from unlike.report.latent import Seen
-
-latent = typer.Typer(
-    help="Pictures of the code space: where a detector sees images, and what its numbers stand for.",
-    rich_markup_mode=None,
-)
-app.add_typer(latent, name="latent")
 
 
 class Method(StrEnum):
@@ -51,14 +45,12 @@ Seed = Annotated[int, typer.Option(help="Of the images that are drawn, and of ev
 Most = Annotated[int, typer.Option(min=1, help="Of more images than this, as many are drawn at random.")]
 
 
-@latent.callback(invoke_without_command=True)
 def show_help(context: typer.Context) -> None:
     """Pictures of the code space: where a detector sees images, and what its numbers stand for."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
-@latent.command()
 def project(
     detector: DetectorPath,
     images: ImagesArgument,
@@ -90,7 +82,6 @@ def project(
     _finish(show_positions(seen[0], views, (chosen,), method.value, seed), output, seen)
 
 
-@latent.command()
 def edit(
     detector: DetectorPath,
     images: ImagesArgument,
@@ -129,7 +120,6 @@ def edit(
     _finish(show_edits(name_of(detector), subject, source, edits, directions, most=most, seed=seed), output)
 
 
-@latent.command()
 def gallery(
     detector: DetectorPath,
     images: ImagesArgument,
@@ -151,7 +141,6 @@ def gallery(
     _finish(show_extremes(seen, most), output, seen)
 
 
-@latent.command()
 def histograms(
     detector: DetectorPath,
     images: ImagesArgument,
@@ -172,7 +161,6 @@ def histograms(
     _finish(show_scores(seen), output, seen)
 
 
-@latent.command()
 def clusters(
     detector: DetectorPath,
     images: ImagesArgument,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlike.cli.app import DetectorPath, Device, finish
+from unlike.cli.arguments import DetectorPath, Device, finish
 from unlike.cli.console import Console, plural
-from unlike.cli.latent import Labels, Output, latent
+from unlike.cli.latent import Labels, Output
 
 if TYPE_CHECKING:
     from unlike.evaluation.residuals import Gap
@@ -23,7 +23,6 @@ WORDS = (
 )
 
 
-@latent.command()
 def residuals(
     detector: DetectorPath,
     labelled: Annotated[

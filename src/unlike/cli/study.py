@@ -1,4 +1,4 @@
-"""The command that runs a study."""
+"""`unlike study`: compare settings over many runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlike.cli.app import DONE_IN_PART, Device, app
+from unlike.cli.arguments import DONE_IN_PART, Device
 from unlike.cli.console import Console, plural
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 ERRORS_NAMED = 5  # failed runs that are listed; the page has all
 
 
-@app.command()
 def study(
     plan: Annotated[
         str, typer.Argument(metavar="FILE.toml|RECIPE", help="What to compare; recipes: `unlike list recipes`.")

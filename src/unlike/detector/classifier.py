@@ -1,4 +1,4 @@
-"""From a detector to a classifier: its encoder, fine-tuned on a few labelled images to name classes (D2)."""
+"""From a detector to a classifier: its encoder, fine-tuned on a few labelled images to name classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tomli_w
 from safetensors.torch import load as load_tensors
 
-from unlike.artifacts import CLASSIFIER, is_first_process, read_folder, write_folder
+from unlike.artifacts import CLASSIFIER, read_folder, write_folder
 from unlike.cache import Cache
 from unlike.data.batches import ImageSet, digest, iterate
 from unlike.data.classes import check_classes, choose_part, find_classes, number_classes, sort_classes
@@ -24,8 +24,8 @@ from unlike.data.randomness import isolated_randomness
 from unlike.data.source import Images, Source, open_source
 from unlike.data.split import Labels, Split, distinct_rows, split_classes
 from unlike.data.tensors import to_tensor
-from unlike.detector.detector import Detector, Notify
-from unlike.detector.fitting import check_seed, choose_device
+from unlike.detector.detector import Detector
+from unlike.detector.fitting import Notify, check_seed, choose_device, say_nothing
 from unlike.detector.settings import FINETUNE_SECTIONS, ClassifierSettings, Settings, copy_sections
 from unlike.detector.storage import (
     misfits_refused,
@@ -89,7 +89,7 @@ class Classifier:
 
     >>> images = np.random.default_rng(0).integers(100, 120, (40, 16, 16), dtype=np.uint8)
     >>> images[::2, 4:12] += 100
-    >>> detector = Detector(epochs=1, false_alarms=0.1).fit(images)
+    >>> detector = Detector(model="conv", epochs=1, false_alarms=0.1).fit(images)
     >>> words = ["striped", "plain"] * 20
     >>> classifier = Classifier.from_detector(detector, epochs=10).fit(images, words)
     >>> classifier.predict(images[:3]).names
@@ -133,8 +133,9 @@ class Classifier:
         if epochs is not None:
             overrides.setdefault("training", {})["epochs"] = epochs
         chosen = ClassifierSettings.resolve(detector.settings, overrides)
-        chosen.finetune.weigh_reconstruction(detector.model_)  # or an error, before any image is read
-        origin = Origin(detector.source_, detector.spec_, detector.model_)
+        fitted = detector.fitted_
+        chosen.finetune.weigh_reconstruction(fitted.pipeline.model)  # or an error, before any image is read
+        origin = Origin(fitted.source, fitted.spec, fitted.pipeline.model)
         return cls(chosen, origin, seed=seed, device=device, cache=cache)
 
     def fit(
@@ -155,7 +156,7 @@ class Classifier:
         if self._origin.model is None:
             raise ConfigError("a classifier that was loaded is not fitted again; start anew with from_detector")
         source = choose_part(find_classes(labelled, labels), "train")
-        images = self._load_images(source, notify or _say_nothing)
+        images = self._load_images(source, notify or say_nothing)
         classes, codes, split = self._deal(images, source.name)
         model = self._build(len(classes), codes[split.train])
         state = None if checkpoint is None else Checkpoint(Path(checkpoint), self._fingerprint(images, codes))
@@ -207,10 +208,8 @@ class Classifier:
         return sections if self._finetuned is None else {**sections, "fitted": self._finetuned.describe()}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the classifier as a folder, whole or not at all; of several processes the first one writes."""
+        """Write the classifier as a folder, whole or not at all."""
         learned = self._need()
-        if not is_first_process():
-            return
         facts: dict[str, Any] = {"format": FORMAT, "seed": self.seed, **self.settings.to_sections()}
         facts |= {"origin": self._origin.describe(), "fitted": learned.describe(), "versions": versions()}
         facts |= {"detector": self.settings.detector.to_sections(), "history": learned.history}
@@ -356,7 +355,3 @@ def _count(images: ImageSet, split: Split) -> dict[str, int]:
     train, validation, copies = len(split.train), len(split.validation), len(images.samples)
     copies -= train + validation
     return {"train": train, "validation": validation, "copies": copies, "unreadable": len(images.unreadable)}
-
-
-def _say_nothing(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-    """Where nobody asked to be told how far the work is."""

@@ -15,7 +15,7 @@ from unlike.cache import Cache
 from unlike.data.batches import digest
 from unlike.data.input_spec import restore_map
 from unlike.data.source import Images, open_source, training
-from unlike.detector.fitting import Notify, Task, check_seed, fit_detector, place
+from unlike.detector.fitting import Notify, Task, check_seed, fit_detector, place, say_nothing
 from unlike.detector.pipeline import score_pixels
 from unlike.detector.settings import Settings, copy_sections
 from unlike.detector.storage import Fitted, load_detector, save_detector
@@ -90,7 +90,7 @@ class Detector:
         """
         cache = Cache.default() if self.cache else None
         state = None if checkpoint is None else Path(checkpoint)
-        task = Task(self.settings, self.seed, self.device, cache, state, resume, notify or _say_nothing)
+        task = Task(self.settings, self.seed, self.device, cache, state, resume, notify or say_nothing)
         self._fitted = fit_detector(task, training(open_source(images)), model)
         return self
 
@@ -188,7 +188,3 @@ def _set_aside(batch: ScoredBatch) -> ScoredBatch:
         batch.digests[good],
         batch.unreadable + lost,
     )
-
-
-def _say_nothing(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-    """Where nobody asked to be told how far the work is."""

@@ -405,7 +405,7 @@ def idle_settings(settings: Settings) -> list[str]:
 
     That is no error: all cells of a study may be given the same training, whatever their models.
     """
-    found, usual = settings.to_sections(), Settings.from_sections({}).to_sections()
+    found, usual = settings.to_sections(), Settings.resolve().to_sections()
     return [
         f"{section}.{name}"
         for section in ("training", "augment", "corruption")
@@ -433,3 +433,7 @@ def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Ro
         return split.train, split.validation
     both = np.sort(np.concatenate([split.train, split.validation]))
     return both, both[:0]
+
+
+def say_nothing(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+    """Where nobody asked to be told how far the work is."""

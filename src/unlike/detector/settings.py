@@ -8,20 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unlike.calibration.thresholds import THRESHOLDS
-from unlike.config import check_range, from_mapping, to_mapping
+from unlike.config import check_range, check_renamed_name, from_mapping, to_mapping
 from unlike.data.augment import AugmentConfig
 from unlike.data.input_spec import InputSpec
 from unlike.data.tiles import Tiling
-from unlike.errors import ConfigError, unknown
-from unlike.models import MODELS, Autoencoder
-from unlike.scoring import SCORERS, MapConfig
+from unlike.detector.presets import DEFAULT_PRESET, PRESETS, Preset
+from unlike.errors import ConfigError, UnknownSettingError, unknown
+from unlike.models import FAMILIES, MODELS
+from unlike.models.base import Autoencoder
+from unlike.registry import Registry
+from unlike.scoring import SCORERS
+from unlike.scoring.maps import MapConfig
 from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
 SECTIONS = ("model", "scorer", "map", "data", "augment", "corruption", "training", "decision")
-DEFAULT_MODEL, DEFAULT_SCORER = "conv", "residual"
 Sections = dict[str, dict[str, Any]]
-DEFAULT_PRESET = "ensemble"  # the best on real defects that fits within two minutes, see docs/measured.md
-FREELY = frozenset({"data", "decision", "map"})  # sections that say nothing of model and scorer
+TRAINED_SECTIONS = ("training", "augment", "corruption")  # what changes nothing where nothing is trained
+ALSO_UNTRAINED = ("training.initialisation",)  # but for what acts on all that is not pretrained
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,7 @@ class Settings:
     ) -> Settings:
         """Defaults, then the preset, then what is chosen one by one; a ConfigError names what is unknown.
 
-        Where nothing is chosen but the form of the images and the promise, the preset is `DEFAULT_PRESET`; a choice
-        about a model or its training is one for an autoencoder.
+        Where neither a preset nor a model is named, the preset is `DEFAULT_PRESET`, whatever else is chosen.
         """
         if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
             raise unknown("preset", str(preset), PRESETS)
@@ -128,43 +130,30 @@ class Settings:
         for section, name in (("model", model), ("scorer", scorer)):
             if name is not None:
                 chosen.setdefault(section, {})["name"] = name
-        if preset is None and FREELY.issuperset(chosen):
-            preset = DEFAULT_PRESET
-        merged: Sections = {section: dict(values) for section, values in PRESETS.get(preset or "", {}).items()}
-        for section, values in chosen.items():
-            if "name" in values and values["name"] != merged.get(section, {}).get("name"):
-                merged[section] = {}  # the preset's settings of another model or scorer are not this one's
-            before = _of_members(merged.get(section, {}), values)
-            merged[section] = {**before, **_within(before, values)}
-        merged.setdefault("scorer", {}).setdefault("name", _scorer_for(merged.get("model", {}).get("name")))
+        if preset is not None or "name" in chosen.get("model", {}):
+            return cls.from_sections(_merge(PRESETS[preset].sections if preset else {}, chosen))
         try:
-            return cls.from_sections(merged)
-        except ConfigError as error:
-            named = preset is not None or "name" in merged.get("model", {})
-            if named or not str(error).startswith(("unknown setting 'model.", "unknown setting 'scorer.")):
+            settings = cls.from_sections(_merge(PRESETS[DEFAULT_PRESET].sections, chosen))
+        except UnknownSettingError as error:
+            if error.section != "model":
                 raise
-            raise ConfigError(
-                f"{error} (neither model nor preset is named, so this is {DEFAULT_MODEL} by {merged['scorer']['name']}; "
-                f"for the default's settings name preset {DEFAULT_PRESET} too)"
-            ) from None
+            raise _blame_default(error) from None
+        _check_trained(settings, chosen)
+        return settings
 
     @classmethod
     def from_sections(cls, sections: Mapping[str, Mapping[str, Any]]) -> Settings:
-        """From what `to_sections` gave, or a TOML file holds; what is left out has its default."""
+        """From what `to_sections` gave, or a TOML file holds, with a model and a scorer; what is left out has its default."""
         for section in sections:
             if section not in SECTIONS:
                 raise unknown("section", section, SECTIONS)
-        model = dict(sections.get("model", {}))
-        scorer = dict(sections.get("scorer", {}))
-        model_name, scorer_name = model.pop("name", DEFAULT_MODEL), scorer.pop("name", DEFAULT_SCORER)
-        for what, name, registry in (("model", model_name, MODELS), ("scorer", scorer_name, SCORERS)):
-            if not isinstance(name, str) or name not in registry:
-                raise unknown(what, str(name), registry)
+        model_name, model = _part("model", MODELS, sections)
+        scorer_name, scorer = _part("scorer", SCORERS, sections)
         return cls(
             model_name,
             scorer_name,
-            from_mapping(MODELS[model_name].Config, model, "model"),
-            from_mapping(SCORERS[scorer_name].Config, scorer, "scorer"),
+            model,
+            scorer,
             from_mapping(MapConfig, sections.get("map", {}), "map"),
             from_mapping(DataConfig, sections.get("data", {}), "data"),
             from_mapping(AugmentConfig, sections.get("augment", {}), "augment"),
@@ -212,8 +201,8 @@ def _of_members(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping
 def _within(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """What is chosen, tables of tables merged: `scorer.settings` of one scorer leaves those of the others as they were.
 
-    >>> _within({"settings": {"a": {"x": 1, "y": 2}, "b": {}}}, {"settings": {"a": {"x": 3}}, "normalisation": "median"})
-    {'settings': {'a': {'x': 3, 'y': 2}, 'b': {}}, 'scale': 'line'}
+    >>> _within({"settings": {"a": {"x": 1, "y": 2}, "b": {}}}, {"settings": {"a": {"x": 3}}, "combine": "max"})
+    {'settings': {'a': {'x': 3, 'y': 2}, 'b': {}}, 'combine': 'max'}
     """
     found = dict(values)
     for name, table in values.items():
@@ -226,10 +215,59 @@ def _over(old: Any, new: Any) -> Any:
     return {**old, **new} if isinstance(old, Mapping) and isinstance(new, Mapping) else new
 
 
+def _merge(preset: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Mapping[str, Any]]) -> Sections:
+    """What is chosen over what a preset says; with the scorer that is usual for a model, where none is named."""
+    merged = {section: dict(values) for section, values in preset.items()}
+    for section, values in chosen.items():
+        if "name" in values and values["name"] != merged.get(section, {}).get("name"):
+            merged[section] = {}  # the preset's settings of another model or scorer are not this one's
+        before = _of_members(merged.get(section, {}), values)
+        merged[section] = {**before, **_within(before, values)}
+    merged.setdefault("scorer", {}).setdefault("name", _scorer_for(merged["model"]["name"]))
+    return merged
+
+
+def _part(what: str, registry: Registry[Any], sections: Mapping[str, Mapping[str, Any]]) -> tuple[str, Any]:
+    """The name in section `what`, and the rest of the section as the Config of what has that name."""
+    values = dict(sections.get(what, {}))
+    if "name" not in values:
+        raise ConfigError(f"{what}.name: expected one of {', '.join(registry)}, came none")
+    name = values.pop("name")
+    check_renamed_name(what, name)
+    if not isinstance(name, str) or name not in registry:
+        raise unknown(what, str(name), registry)
+    return name, from_mapping(registry[name].Config, values, what)
+
+
 def _scorer_for(model: Any) -> str:
     """The scorer of a model for which none is named: its residual, if it rebuilds anything."""
     rebuilds = not isinstance(model, str) or model not in MODELS or issubclass(MODELS[model], Autoencoder)
-    return DEFAULT_SCORER if rebuilds else "neighbours"
+    return "residual" if rebuilds else "neighbours"
+
+
+def _check_trained(settings: Settings, chosen: Sections) -> None:
+    """Raise ConfigError where what is chosen is about training, and the default, for nothing is named, trains nothing."""
+    names = [f"{section}.{name}" for section in TRAINED_SECTIONS for name in chosen.get(section, {})]
+    idle = [name for name in names if name not in ALSO_UNTRAINED]
+    if idle and not MODELS[settings.model_name].trains:
+        *some, last = [name for name, preset in PRESETS.items() if not preset.report and _trains(preset)]
+        raise ConfigError(
+            f"{', '.join(idle)}: neither preset nor model is named, and the default, preset {DEFAULT_PRESET}, trains nothing; "
+            f"name what it is for, --preset {', '.join(some)} or {last}, or --model conv or another that is trained; or leave "
+            "it out"
+        )
+
+
+def _trains(preset: Preset) -> bool:
+    return MODELS[preset.sections["model"]["name"]].trains
+
+
+def _blame_default(error: UnknownSettingError) -> UnknownSettingError:
+    """The error with the models that do have the setting, for whoever named none."""
+    having = [name for name in FAMILIES if error.name in MODELS[name].Config.__dataclass_fields__]
+    which = f"name the model that it is for, such as {having[0]}" if having else "no model has it"
+    advice = f"neither preset nor model is named, so this is about the default, preset {DEFAULT_PRESET}; {which}"
+    return UnknownSettingError(f"{error} ({advice})", error.section, error.name)
 
 
 FINETUNE_SECTIONS = {  # name -> kind, of what can be chosen for a classifier
@@ -275,177 +313,3 @@ class ClassifierSettings:
     def to_sections(self) -> Sections:
         """Everything but the detector's, in plain values that TOML holds."""
         return {name: to_mapping(getattr(self, name)) for name in FINETUNE_SECTIONS}
-
-
-PURPOSES = {  # preset -> what it is for
-    "textbook": "An autoencoder with a linear bottleneck, by what it cannot rebuild; for small images.",
-    "autoencoder": "The same, against what is usual at each position; for small images that lie the same way.",
-    "three-fcn": "Three linear encoders and one linear decoder, as published for faces of 64 x 64.",
-    "three-conv": "Three convolutional encoders and one convolutional decoder, as published for faces of 64 x 64.",
-    "fcn-fcn-conv": "Two linear encoders, a convolutional one, and one linear decoder, as published for faces of 64 x 64.",
-    "three-conv-exact": "Three convolutional encoders and one decoder for faces of 64 x 64, as published layer by layer.",
-    "padim": "PaDiM: frozen features against those of the same place; for things that always lie the same way.",
-    "patchcore": "PatchCore: frozen features against the nearest normal ones, of any place; for all other things.",
-    "ensemble": "The default: the geometric mean of four views of frozen features, each best on other images.",
-    "dfr": "DFR: what the principal components of frozen features, place by place, cannot rebuild.",
-    "feature-pca": "What whole images do not have in common, in frozen features, against what is usual at each place.",
-    "feature-autoencoder": "Frozen features, rebuilt from 200 numbers an image: a linear autoencoder of what a network sees.",
-    "feature-attention": "Dinomaly's ideas on any backbone, smaller: frozen features, rebuilt by linear attention.",
-    "repair": "For where no pretrained weights may be used: learns by repairing and marking synthetic defects.",
-    "conv-dense-objects": "The autoencoder of objects of 32 x 32, with its training of 2,000 epochs.",
-    "vae-faces": "A variational autoencoder for faces of 64 x 64, whose code is a grid.",
-    "vae-products": "A variational autoencoder for photographs of products, with the training that was best on bottles.",
-}
-PRESETS: dict[str, Sections] = {
-    # the sizes did best on faces of 64 x 64
-    "textbook": {"model": {"name": "conv", "bottleneck": 128}, "scorer": {"name": "residual"}, "data": {"size": 64}},
-    "autoencoder": {
-        "model": {"name": "conv", "bottleneck": 128},
-        "scorer": {"name": "residual", "positions": "each"},
-        "map": {"reduction": "max", "blur_pixels": 1.5},
-        "data": {"size": 64},
-    },
-    "three-fcn": {
-        "model": {"name": "multi-encoder", "encoders": ["fcn", "fcn", "fcn"], "decoder": "fcn"},
-        "data": {"size": 64},
-    },
-    "three-conv": {
-        "model": {"name": "multi-encoder", "encoders": ["conv", "conv", "conv"], "decoder": "conv"},
-        "data": {"size": 64},
-    },
-    "fcn-fcn-conv": {
-        "model": {"name": "multi-encoder", "encoders": ["fcn", "fcn", "conv"], "decoder": "fcn"},
-        "data": {"size": 64},
-    },
-    "three-conv-exact": {
-        "model": {
-            "name": "multi-encoder",
-            "encoders": ["conv", "conv", "conv"],
-            "decoder": "conv",
-            "conv_widths": [[12, 24, 48], [8, 24, 48], [8, 24, 48]],
-            "kernels": [4, 4, 3],
-            "batch_norm": True,
-            "bounded": False,
-        },
-        "data": {"size": 64},
-    },
-    # stages, cell and shrinkage were chosen on magnetic tiles without defects, by synthetic ones
-    "padim": {
-        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200},
-        "scorer": {"name": "gaussian", "positions": "each", "shrinkage": 0.1},
-        "map": {"reduction": "max"},
-        "data": {"size": 256},
-    },
-    "patchcore": {
-        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16},
-        "scorer": {"name": "neighbours"},
-        "map": {"reduction": "max"},
-        "data": {"size": 256},
-    },
-    # four views of two looks: what whole images seldom do, against what is usual at its place; PatchCore; PatchCore of what
-    # is small; and what whole images seldom do there. Each is best on other images; the geometric mean of their maps is near
-    # the best or above it on all, see docs/why.md
-    "ensemble": {
-        "model": {
-            "name": "features",
-            "stages": [2, 3, 4],
-            "cell": 16,
-            "scale": "unit",
-            "dimensions": 300,
-            "fine": [3],
-        },
-        "scorer": {
-            "name": "ensemble",
-            "scorers": ["pca", "neighbours", "neighbours_fine", "pca_fine"],
-            "settings": {
-                "pca": {"feature_group": 0, "code": "vector", "components": 0.99, "distance": "whitened"},
-                "neighbours": {"feature_group": 0, "least": 4000},
-                "neighbours_fine": {"feature_group": 1, "least": 4000},
-                "pca_fine": {"feature_group": 1, "code": "vector", "components": 0.99, "distance": "euclidean"},
-            },
-            "combine": "geometric",
-            "normalisation": "median",
-        },
-        "map": {"reduction": "max"},
-        "data": {"size": 256},
-    },
-    "dfr": {
-        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16},
-        "scorer": {"name": "pca", "components": 0.9},
-        "map": {"reduction": "max"},
-        "data": {"size": 256},
-    },
-    # a linear denoising autoencoder of features at its best, computed and not trained: what whole images do not have in
-    # common, held against what is usually left at each place. Chosen by synthetic defects of three sets, and by the labels of
-    # polycrystalline cells, turned transistors, and some faces and vehicles
-    "feature-pca": {
-        "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "scale": "unit", "dimensions": 300},
-        "scorer": {"name": "pca", "code": "vector", "components": 0.99, "distance": "whitened"},
-        "map": {"reduction": "max"},
-        "data": {"size": 256},
-    },
-    # averaging, scale, code and training were chosen as for padim; the stages by synthetic defects of three sets and by
-    # real ones of polycrystalline solar cells
-    "feature-autoencoder": {
-        "model": {"name": "feature-linear", "stages": [2, 3, 4], "cell": 16, "code": 200},
-        "scorer": {"name": "residual"},
-        "map": {"reduction": "max"},
-        "data": {"size": 256},
-        "training": {"epochs": 40, "learning_rate": 1e-3},
-    },
-    # that nothing is averaged, and the cosine, Dinomaly's own loss, were best on synthetic defects of magnetic tiles
-    "feature-attention": {
-        "model": {"name": "feature-attention", "stages": [2, 3, 4], "cell": 16},
-        "scorer": {"name": "residual", "difference": "cosine"},
-        "map": {"reduction": "max"},
-        "data": {"size": 256},
-        "training": {"objective": "cosine"},
-    },
-    # both measures of distance were chosen on turned transistors and polycrystalline cells, and in the end with a look at
-    # tiles
-    "repair": {
-        "model": {"name": "repair"},
-        "scorer": {
-            "name": "ensemble",
-            "scorers": ["neighbours", "neighbours_gaps"],
-            "settings": {
-                "neighbours": {"scale": "standardise", "least": 4000},
-                "neighbours_gaps": {"metric": "mahalanobis", "least": 4000},
-            },
-            "normalisation": "median",
-        },
-        "map": {"reduction": "top", "top_share": 0.01},
-        "data": {"size": 256},
-        "augment": {"horizontal_flip": 0.5},
-        "corruption": {"defect_share": 0.75},
-        "training": {"batch_size": 8, "learning_rate": 2e-3, "objective": "absolute", "keep": "last"},
-    },
-    "conv-dense-objects": {
-        "model": {"name": "conv-dense"},
-        "data": {"size": 32},
-        "training": {
-            "epochs": 2000,
-            "optimiser": "sgd",
-            "learning_rate": 1e-3,
-            "momentum": 0.8,
-            "schedule": "constant",
-            "keep": "train",
-        },
-    },
-    "vae-faces": {
-        "model": {"name": "vae", "widths": [12, 24, 48], "latent": "none", "norm": False, "activation": "relu"},
-        "data": {"size": 64},
-    },
-    "vae-products": {
-        "model": {"name": "vae"},
-        "data": {"size": 128},
-        "training": {
-            "epochs": 500,
-            "batch_size": 64,
-            "learning_rate": 5e-4,
-            "schedule": "cosine",
-            "t_max": 100,
-            "initialisation": "kaiming-xavier",
-        },
-    },
-}

@@ -23,13 +23,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-import unlike
+from unlike._version import __version__
 from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
 from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision, Threshold
 from unlike.calibration.thresholds import Promise
-from unlike.config import from_mapping, to_mapping
 from unlike.data.input_spec import InputSpec
 from unlike.detector.pipeline import Pipeline
 from unlike.detector.scorers import make_scorer
@@ -69,7 +68,7 @@ class Fitted:
 
     def describe(self) -> dict[str, Any]:
         """The facts that are neither weights nor arrays, in values that TOML holds."""
-        facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), "input": to_mapping(self.spec)}
+        facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), **self.spec.describe()}
         thresholds = {name: _describe(threshold) for name, threshold in self.decision.thresholds.items()}
         facts |= thresholds.pop(ALL)
         if thresholds:
@@ -104,7 +103,7 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
     if decision.categories.astype(bool).any():
         arrays["categories"] = decision.categories
     pipeline = fitted.pipeline
-    files = {WEIGHTS: pack_weights(pipeline.model), SCORER: pack_weights(pipeline.scorer), ARRAYS: pack_arrays(arrays)}
+    files = {WEIGHTS: pack_weights(pipeline.model), SCORER: pack_scorer(pipeline.scorer), ARRAYS: pack_arrays(arrays)}
     text = tomli_w.dumps(facts).encode(errors="surrogateescape")  # folders that name categories need be no UTF-8
     write_folder(folder, {DETECTOR.facts: text, **files})
 
@@ -125,7 +124,7 @@ def load_detector(folder: Path, cache: Cache | None = None) -> tuple[Settings, i
 def versions() -> dict[str, str]:
     """What made a detector, for whoever must make it again."""
     return {
-        "unlike": unlike.__version__,
+        "unlike": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -146,12 +145,12 @@ def read_facts(folder: Path, kind: Kind, newest: int, oldest: int = 1) -> dict[s
         made_with = facts.get("versions")
         made_by = made_with.get("unlike") if isinstance(made_with, dict) else "a newer version"
         raise ArtifactError(
-            f"{folder}: is in format {found}, written by unlike {made_by}; this is {unlike.__version__}, "
+            f"{folder}: is in format {found}, written by unlike {made_by}; this is {__version__}, "
             f"which reads up to format {newest}. Upgrade unlike."
         )
     if found < oldest:
         raise ArtifactError(
-            f"{folder}: is in format {found}, of an older version of unlike; this is {unlike.__version__}, which reads format "
+            f"{folder}: is in format {found}, of an older version of unlike; this is {__version__}, which reads format "
             f"{oldest} and newer. Fit again with the same settings: `{kind.command} --config {folder / kind.facts} -o {folder}`"
         )
     return facts
@@ -164,7 +163,7 @@ def misfits_refused(folder: Path, kind: Kind) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ArtifactError(
-            f"{folder}: {kind.facts} does not suit this version of unlike ({unlike.__version__}): {error}"
+            f"{folder}: {kind.facts} does not suit this version of unlike ({__version__}): {error}"
         ) from None
     except (
         AttributeError,
@@ -195,11 +194,11 @@ def _rebuild(
     settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes], networks: NetworkCache | None
 ) -> Fitted:
     known = facts["fitted"]
-    spec = from_mapping(InputSpec, known["input"], "fitted.input")
+    spec = InputSpec.restore(known)
     model = MODELS[settings.model_name].build(without_pretrained(settings.model), shape_of(settings, spec), networks)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     scorer = make_scorer(settings, model.eval().output_spec, known.get("per_category", []))
-    scorer.load_state_dict(unpack_weights(contents[SCORER]))
+    scorer.load_state_dict(unpack_scorer(contents[SCORER]))
     arrays = unpack_arrays(contents[ARRAYS])
     return Fitted(
         Pipeline(model, scorer, settings.map, settings.data.tiling(spec)).eval(),
@@ -225,30 +224,35 @@ def _rebuild_threshold(known: Mapping[str, Any]) -> Threshold:
 
 
 def pack_weights(module: nn.Module) -> bytes:
-    """A module's weights as safetensors; of square matrices (P, D, D) that are triangular their upper halves."""
+    """A module's weights as safetensors."""
+    return save_tensors({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()})
+
+
+def pack_scorer(scorer: nn.Module) -> bytes:
+    """What a scorer has learned as safetensors; of square matrices (P, D, D) that are triangular their upper halves."""
     kept: dict[str, Tensor] = {}
-    for name, value in module.state_dict().items():
-        weights = value.detach().cpu().contiguous()
-        if weights.ndim == 3 and weights.shape[1] == weights.shape[2] > 1 and not weights.tril(-1).any():
-            rows, columns = torch.triu_indices(weights.shape[1], weights.shape[1])
-            kept[name + UPPER] = weights[:, rows, columns].contiguous()  # (P, D (D + 1) / 2)
+    for name, value in scorer.state_dict().items():
+        learned = value.detach().cpu().contiguous()
+        if learned.ndim == 3 and learned.shape[1] == learned.shape[2] > 1 and not learned.tril(-1).any():
+            rows, columns = torch.triu_indices(learned.shape[1], learned.shape[1])
+            kept[name + UPPER] = learned[:, rows, columns].contiguous()  # (P, D (D + 1) / 2)
         else:
-            kept[name] = weights
+            kept[name] = learned
     return save_tensors(kept)
 
 
-def unpack_weights(content: bytes) -> dict[str, Tensor]:
-    """What `pack_weights` packed."""
-    weights = load_tensors(content)
-    for name in [name for name in weights if name.endswith(UPPER)]:
-        half = weights.pop(name)
+def unpack_scorer(content: bytes) -> dict[str, Tensor]:
+    """What `pack_scorer` packed."""
+    learned = load_tensors(content)
+    for name in [name for name in learned if name.endswith(UPPER)]:
+        half = learned.pop(name)
         if half.ndim != 2:
             raise ValueError(f"upper halves of matrices are rows, one for each matrix; came {tuple(half.shape)}")
         width = math.isqrt(2 * half.shape[1])
         rows, columns = torch.triu_indices(width, width)
-        weights[name.removesuffix(UPPER)] = whole = half.new_zeros(len(half), width, width)
+        learned[name.removesuffix(UPPER)] = whole = half.new_zeros(len(half), width, width)
         whole[:, rows, columns] = half
-    return weights
+    return learned
 
 
 def pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:

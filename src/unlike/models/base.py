@@ -57,6 +57,7 @@ class Model(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Any]]
+    trains: ClassVar[bool] = True  # False where there is nothing to train
 
     def __init__(self, config: Any, shape: ImageShape) -> None:
         super().__init__()

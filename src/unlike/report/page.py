@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from unlike._version import __version__
 from unlike.artifacts import printable, write_file
 from unlike.calibration.decision import Decision, is_anomalous
 from unlike.evaluation.history import kept_epoch
@@ -134,10 +135,7 @@ def environment() -> jinja2.Environment:
 
 def signature() -> dict[str, str]:
     """When a page was written, and by what."""
-    return {
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "version": dict(_versions(["unlike"])).get("unlike", "(not installed)"),
-    }
+    return {"written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "version": __version__}
 
 
 def _scope(evaluation: Evaluation) -> str:

@@ -71,7 +71,7 @@ class RealFakeScorer(Scorer):
             spread = codes.std(dim=0, keepdim=True, correction=0).clamp_min(1e-6)
         with isolated_randomness(seed), torch.enable_grad(), torch.inference_mode(mode=False):
             codes, spread = codes.clone(), spread.clone()
-            classifier = _make_classifier(self.classifier[0].in_channels, config.widths).to(codes.device)
+            classifier = _make_classifier(self.spec.target_channels or 1, config.widths).to(codes.device)
             optimiser = torch.optim.AdamW(classifier.parameters(), lr=config.learning_rate)
             half = config.batch_size // 2
             for _ in range(config.steps):

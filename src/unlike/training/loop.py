@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unlike.allocation import kept_memory
+from unlike.artifacts import TRAINING_PROCESSES
 from unlike.backbones.lazy_network import materialise
 from unlike.data.augment import AugmentConfig, augment
 from unlike.data.batches import ImageSet
@@ -267,6 +268,8 @@ def _start_fabric(config: TrainingConfig, device: str) -> Fabric:
     devices: Any = [int(number)] if number else config.processes
     if "WORLD_SIZE" in os.environ and not number:  # started by torchrun
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    if config.processes > 1:
+        os.environ[TRAINING_PROCESSES] = str(config.processes)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it gives advice on GPUs that is not for our users
     try:
         fabric = Fabric(accelerator=name, devices=devices, precision=precision)

@@ -1,0 +1,119 @@
+"""`unlike fit`: learn what normal images look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unlike.cli.arguments import IMAGES_HELP, Device, finish, read_choices, resumable
+from unlike.cli.console import Console
+from unlike.errors import ConfigError
+
+
+def fit(
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help=f"Normal images. {IMAGES_HELP}")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="DETECTOR", help="The folder to write; an older detector there is replaced."
+        ),
+    ],
+    preset: Annotated[
+        str | None, typer.Option(help="A proven pair of model and scorer: `unlike list presets`.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="What turns images to a code: `unlike list models`.")] = None,
+    scorer: Annotated[str | None, typer.Option(help="What measures the distance from normal.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixels a side, or HEIGHTxWIDTH, or auto: arrays as they are, files 256. The default and most presets: 256."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the images, for a --model or --preset that is trained; usually some 1,500 steps."
+        ),
+    ] = None,
+    false_alarms: Annotated[
+        str | None,
+        typer.Option(
+            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or the least possible."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice; 0 unless given.")] = None,
+    device: Device = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings by section.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was stopped.")] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep decoded images and compiled networks in the cache folder.")
+    ] = True,
+) -> None:
+    """Learn what normal images look like, and write a detector.
+
+    Example: unlike fit bottle/train/good -o bottle.unlike --model conv --size 64 --set training.schedule=cosine
+    """
+    from unlike.artifacts import check_replaceable
+    from unlike.detector.detector import Detector
+    from unlike.detector.fitting import idle_settings
+
+    overrides, choices = read_choices(config, settings or [])
+    if size is not None:
+        overrides.setdefault("data", {})["size"] = parse_size(size)
+    detector = Detector(
+        model,
+        scorer,
+        preset=preset or choices.get("preset"),
+        epochs=epochs,
+        false_alarms=None if false_alarms is None else parse_share(false_alarms),
+        seed=seed if seed is not None else choices.get("seed", 0),
+        device=device,
+        cache=cache,
+        settings=overrides,
+    )
+    check_replaceable(output)
+    console = Console()
+    with resumable(output, resume, console) as unfinished:
+        with console.progress() as notify:
+            detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
+        detector.save(output)
+    console.say_fit(detector, output)
+    if not detector.history_ and (idle := idle_settings(detector.settings)):
+        console.say(f"Without effect, because {detector.settings.model_name} is not trained: {', '.join(idle)}.")
+    finish(console, detector.unreadable_)
+
+
+def parse_size(text: str) -> int | tuple[int, int] | Literal["auto"]:
+    """The side, or height and width, in pixels; auto leaves it to the images.
+
+    >>> parse_size("256"), parse_size("240x320"), parse_size("auto")
+    (256, (240, 320), 'auto')
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise ConfigError(f"--size: expected pixels a side, HEIGHTxWIDTH, or auto, came {text!r}")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def parse_share(text: str) -> float | Literal["auto"]:
+    """A share of one, or auto.
+
+    >>> parse_share("0.05"), parse_share("5%"), parse_share("auto")
+    (0.05, 0.05, 'auto')
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(f"--false-alarms: expected auto or a share such as 0.01, came {text!r}") from None

@@ -1,0 +1,75 @@
+"""`unlike score`: how unusual is each image?"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unlike.cli.arguments import IMAGES_HELP, DetectorPath, Device, finish
+from unlike.cli.console import Console
+from unlike.errors import none_usable
+
+if TYPE_CHECKING:
+    from unlike.records import Unreadable
+
+
+class Format(StrEnum):
+    """How `score` writes its results."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSONL = "jsonl"
+    SUBMISSION = "submission"
+
+
+def score(
+    detector: DetectorPath,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES...", help=IMAGES_HELP)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to the terminal.")
+    ] = None,
+    form: Annotated[Format | None, typer.Option("--format", help="table on a terminal, csv otherwise.")] = None,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write each image's map, in its own pixels.")
+    ] = None,
+    id_column: Annotated[str, typer.Option(help="For --format submission: what the column of ids is called.")] = "ID",
+    score_column: Annotated[
+        str, typer.Option(help="For --format submission: what that of scores is called.")
+    ] = "score",
+    first_id: Annotated[int, typer.Option(help="For --format submission: the number of an array's first row.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Say how unusual each image is: its score, its p-value, and whether it is anomalous.
+
+    Example: unlike score bottle.unlike new/ -o scores.csv --maps maps/
+    """
+    from unlike.cli.tables import Submission, open_table
+    from unlike.data.index import find_images
+    from unlike.detector.detector import Detector
+
+    loaded = Detector.load(detector, device)
+    index = find_images(images if len(images) > 1 else images[0])
+    console = Console()
+    form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
+    unreadable: list[Unreadable] = []
+    with (
+        open_table(output, form.value, Submission(id_column, score_column, first_id)) as table,
+        console.progress() as notify,
+    ):
+        for batch in loaded.stream(index):
+            verdicts = loaded.judge_batch(batch, regions=form is Format.JSONL)
+            table.write(batch.samples, verdicts)
+            if maps is not None:
+                from unlike.report.maps import write_maps  # which loads what draws, for seconds
+
+                write_maps(maps, loaded.fitted_, index, batch)
+            unreadable += batch.unreadable
+            notify("score", table.rows + len(unreadable), len(index), {})
+    if not table.rows:
+        raise none_usable(f"{index.source}: no image", "scored", unreadable)
+    console.say_scores(loaded, table.rows, table.anomalous, output)
+    finish(console, unreadable)

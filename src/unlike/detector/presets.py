@@ -1,0 +1,235 @@
+"""Proven choices of model, scorer and their settings, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Choices that go together.
+
+    >>> PRESETS["patchcore"].sections["scorer"]["name"]
+    'neighbours'
+    """
+
+    purpose: str  # what it is for, in a sentence
+    sections: Mapping[str, Mapping[str, Any]]  # as a TOML file has them
+    report: bool = False  # a model of a published report, for who wants to have that again; no choice for new images
+
+
+DEFAULT_PRESET = "ensemble"  # the best on real defects that fits within two minutes, see docs/measured.md
+PRESETS: dict[str, Preset] = {
+    # the sizes did best on faces of 64 x 64
+    "autoencoder": Preset(
+        "An autoencoder with a linear bottleneck, against what it usually cannot rebuild at each position; for small images that lie the same way.",
+        {
+            "model": {"name": "conv", "bottleneck": 128},
+            "scorer": {"name": "residual", "positions": "each"},
+            "map": {"reduction": "max", "blur_pixels": 1.5},
+            "data": {"size": 64},
+        },
+    ),
+    # stages, cell and shrinkage were chosen on magnetic tiles without defects, by synthetic ones
+    "padim": Preset(
+        "PaDiM: frozen features against those of the same position; for things that always lie the same way.",
+        {
+            "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200},
+            "scorer": {"name": "gaussian", "positions": "each", "shrinkage": 0.1},
+            "map": {"reduction": "max"},
+            "data": {"size": 256},
+        },
+    ),
+    "patchcore": Preset(
+        "PatchCore: frozen features against the nearest normal ones, of any position; for all other things.",
+        {
+            "model": {"name": "features", "stages": [2, 3, 4], "cell": 16},
+            "scorer": {"name": "neighbours"},
+            "map": {"reduction": "max"},
+            "data": {"size": 256},
+        },
+    ),
+    # four scorers of two feature groups: what whole images seldom do, against what is usual at its position; PatchCore;
+    # PatchCore of what is small; and what whole images seldom do there. Each is best on other images; the geometric mean of
+    # their maps is near the best or above it on all, see docs/why.md
+    "ensemble": Preset(
+        "The default: the geometric mean of four maps of frozen features, each best on other images.",
+        {
+            "model": {
+                "name": "features",
+                "stages": [2, 3, 4],
+                "cell": 16,
+                "scale": "unit",
+                "dimensions": 300,
+                "fine": [3],
+            },
+            "scorer": {
+                "name": "ensemble",
+                "scorers": ["pca", "neighbours", "neighbours_fine", "pca_fine"],
+                "settings": {
+                    "pca": {"feature_group": 0, "code": "vector", "components": 0.99, "distance": "whitened"},
+                    "neighbours": {"feature_group": 0, "least": 4000},
+                    "neighbours_fine": {"feature_group": 1, "least": 4000},
+                    "pca_fine": {"feature_group": 1, "code": "vector", "components": 0.99, "distance": "euclidean"},
+                },
+                "combine": "geometric",
+                "normalisation": "median",
+            },
+            "map": {"reduction": "max"},
+            "data": {"size": 256},
+        },
+    ),
+    "dfr": Preset(
+        "DFR: what the principal components of frozen features, position by position, cannot rebuild.",
+        {
+            "model": {"name": "features", "stages": [2, 3, 4], "cell": 16},
+            "scorer": {"name": "pca", "components": 0.9},
+            "map": {"reduction": "max"},
+            "data": {"size": 256},
+        },
+    ),
+    # a linear denoising autoencoder of features at its best, computed and not trained: what whole images do not have in
+    # common, held against what is usually left at each position. Chosen by synthetic defects of three sets, and by the labels of
+    # polycrystalline cells, turned transistors, and some faces and vehicles
+    "feature-pca": Preset(
+        "What whole images do not have in common, in frozen features, against what is usual at each position.",
+        {
+            "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "scale": "unit", "dimensions": 300},
+            "scorer": {"name": "pca", "code": "vector", "components": 0.99, "distance": "whitened"},
+            "map": {"reduction": "max"},
+            "data": {"size": 256},
+        },
+    ),
+    # averaging, scale, code and training were chosen as for padim; the stages by synthetic defects of three sets and by
+    # real ones of polycrystalline solar cells
+    "feature-autoencoder": Preset(
+        "Frozen features, rebuilt from 200 numbers an image: a linear autoencoder of what a network sees.",
+        {
+            "model": {"name": "feature-linear", "stages": [2, 3, 4], "cell": 16, "code": 200},
+            "scorer": {"name": "residual"},
+            "map": {"reduction": "max"},
+            "data": {"size": 256},
+            "training": {"epochs": 40, "learning_rate": 1e-3},
+        },
+    ),
+    # that nothing is averaged, and the cosine, Dinomaly's own loss, were best on synthetic defects of magnetic tiles
+    "feature-attention": Preset(
+        "Dinomaly's ideas on any backbone, smaller: frozen features, rebuilt by linear attention.",
+        {
+            "model": {"name": "feature-attention", "stages": [2, 3, 4], "cell": 16},
+            "scorer": {"name": "residual", "difference": "cosine"},
+            "map": {"reduction": "max"},
+            "data": {"size": 256},
+            "training": {"objective": "cosine"},
+        },
+    ),
+    # both measures of distance were chosen on turned transistors and polycrystalline cells, and in the end with a look at
+    # tiles
+    "repair": Preset(
+        "For where no pretrained weights may be used: learns by repairing and marking synthetic defects.",
+        {
+            "model": {"name": "repair"},
+            "scorer": {
+                "name": "ensemble",
+                "scorers": ["neighbours", "neighbours_gaps"],
+                "settings": {
+                    "neighbours": {"scale": "standardise", "least": 4000},
+                    "neighbours_gaps": {"metric": "mahalanobis", "least": 4000},
+                },
+                "normalisation": "median",
+            },
+            "map": {"reduction": "top", "top_share": 0.01},
+            "data": {"size": 256},
+            "augment": {"horizontal_flip": 0.5},
+            "corruption": {"defect_share": 0.75},
+            "training": {"batch_size": 8, "learning_rate": 2e-3, "objective": "absolute", "keep": "last"},
+        },
+    ),
+    "textbook": Preset(
+        "An autoencoder with a linear bottleneck, by what it cannot rebuild; for small images.",
+        {"model": {"name": "conv", "bottleneck": 128}, "scorer": {"name": "residual"}, "data": {"size": 64}},
+        report=True,
+    ),
+    "three-fcn": Preset(
+        "Three linear encoders and one linear decoder, as published for faces of 64 x 64.",
+        {
+            "model": {"name": "multi-encoder", "encoders": ["fcn", "fcn", "fcn"], "decoder": "fcn"},
+            "data": {"size": 64},
+        },
+        report=True,
+    ),
+    "three-conv": Preset(
+        "Three convolutional encoders and one convolutional decoder, as published for faces of 64 x 64.",
+        {
+            "model": {"name": "multi-encoder", "encoders": ["conv", "conv", "conv"], "decoder": "conv"},
+            "data": {"size": 64},
+        },
+        report=True,
+    ),
+    "fcn-fcn-conv": Preset(
+        "Two linear encoders, a convolutional one, and one linear decoder, as published for faces of 64 x 64.",
+        {
+            "model": {"name": "multi-encoder", "encoders": ["fcn", "fcn", "conv"], "decoder": "fcn"},
+            "data": {"size": 64},
+        },
+        report=True,
+    ),
+    "three-conv-exact": Preset(
+        "Three convolutional encoders and one decoder for faces of 64 x 64, as published layer by layer.",
+        {
+            "model": {
+                "name": "multi-encoder",
+                "encoders": ["conv", "conv", "conv"],
+                "decoder": "conv",
+                "conv_widths": [[12, 24, 48], [8, 24, 48], [8, 24, 48]],
+                "kernels": [4, 4, 3],
+                "batch_norm": True,
+                "bounded": False,
+            },
+            "data": {"size": 64},
+        },
+        report=True,
+    ),
+    "conv-dense-objects": Preset(
+        "The autoencoder of objects of 32 x 32, with its training of 2,000 epochs.",
+        {
+            "model": {"name": "conv-dense"},
+            "data": {"size": 32},
+            "training": {
+                "epochs": 2000,
+                "optimiser": "sgd",
+                "learning_rate": 1e-3,
+                "momentum": 0.8,
+                "schedule": "constant",
+                "keep": "train",
+            },
+        },
+        report=True,
+    ),
+    "vae-faces": Preset(
+        "A variational autoencoder for faces of 64 x 64, whose code is a grid.",
+        {
+            "model": {"name": "vae", "widths": [12, 24, 48], "latent": "none", "norm": False, "activation": "relu"},
+            "data": {"size": 64},
+        },
+        report=True,
+    ),
+    "vae-products": Preset(
+        "A variational autoencoder for photographs of products, with the training that was best on bottles.",
+        {
+            "model": {"name": "vae"},
+            "data": {"size": 128},
+            "training": {
+                "epochs": 500,
+                "batch_size": 64,
+                "learning_rate": 5e-4,
+                "schedule": "cosine",
+                "t_max": 100,
+                "initialisation": "kaiming-xavier",
+            },
+        },
+        report=True,
+    ),
+}
