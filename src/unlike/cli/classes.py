@@ -78,7 +78,8 @@ def finetune(
     with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
             classifier.fit(labelled, labels, checkpoint=unfinished, resume=resume, notify=notify)
-        classifier.save(output)
+        if is_first_process():
+            classifier.save(output)
     found = validate_classifier(classifier)
     if report is not None and is_first_process():
         write_classes(classifier, found, report)

@@ -8,7 +8,8 @@ from typing import Any
 
 from unlike.config import from_mapping
 from unlike.detector.detector import Detector
-from unlike.detector.settings import DEFAULT_PRESET, Sections, Settings
+from unlike.detector.presets import DEFAULT_PRESET
+from unlike.detector.settings import Sections, Settings
 from unlike.errors import ConfigError, unknown
 from unlike.evaluation.history import kept_epoch
 from unlike.records import Evaluation, Metrics
