@@ -7,13 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from unlike.calibration.precomputed import Remembered, Remembering
 
 from conftest import stripes
 from unlike import Detector
-from unlike.calibration.precomputed import Remembered, Remembering
 from unlike.config import from_mapping
-from unlike.data.arrays import ImageArray
-from unlike.data.index import Index
+from unlike.data.arrays import ArraySource, ImageArray
 from unlike.detector.settings import DEFAULT_PRESET, PRESETS
 from unlike.errors import ConfigError, DataError
 from unlike.records import Sample
@@ -202,14 +201,14 @@ def test_a_scorer_comes_again_with_other_settings_and_is_restored():
         EnsembleScorer(EnsembleConfig(scorers=("pca", "neighbour_fine")))
 
 
-def two_categories(dark: int, bright: int) -> Index:
+def two_categories(dark: int, bright: int) -> ArraySource:
     random = np.random.default_rng(0)
     images = np.concatenate([random.normal(level, 5, (n, 8, 8, 1)) for level, n in ((60, dark), (200, bright))])
     samples = [Sample(str(row), row=row, category="ab"[row >= dark]) for row in range(dark + bright)]
-    return Index("made", samples, ImageArray(images.clip(0, 255).astype(np.uint8)))
+    return ArraySource("made", samples, ImageArray(images.clip(0, 255).astype(np.uint8)))
 
 
-def parts_of(index: Index, calibration: str = "auto", **scorer) -> list[list[str]] | None:
+def parts_of(index: ArraySource, calibration: str = "auto", **scorer) -> list[list[str]] | None:
     settings = {
         "model": {"side": 4},
         "scorer": {"scorers": ["gaussian", "neighbours"], "scale": "line", **scorer},

@@ -18,7 +18,7 @@ from unlike.study.experiments.equilibrium import EquilibriumOptions
 from unlike.study.experiments.pretraining import PretrainingOptions
 from unlike.study.experiments.thresholds import _half, choose_threshold, lines_of, ternary_search
 
-FAST = {"training.epochs": 1, "decision.false_alarms": 0.2}
+FAST = {"model": "conv", "training.epochs": 1, "decision.false_alarms": 0.2}
 
 
 def run(name, source=None, seed=0, **choices):

@@ -142,7 +142,10 @@ def test_ranges_are_drawn_from():
 
 
 def test_bounds_of_ranges_are_checked_before_anything_runs():
-    vary, sampled = {"training.learning_rate": {"low": 1e-4, "high": 1e6}}, {"sampler": "random", "budget": {"trials": 7}}
+    vary, sampled = (
+        {"training.learning_rate": {"low": 1e-4, "high": 1e6}},
+        {"sampler": "random", "budget": {"trials": 7}},
+    )
     plan = make_plan(
         {**sampled, "vary": vary, "settings": {"model": "conv"}, "cell": [{"name": "a"}, {"name": "b"}]}, Path()
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unlike.detector.classifier import Classifier
     from unlike.detector.detector import Detector
     from unlike.evaluation.residuals import Gap
-    from unlike.models import Model
+    from unlike.models.base import Model
     from unlike.records import Floats, Pixels
     from unlike.report.residuals import HeldOut, Stage
 
@@ -108,7 +108,7 @@ def _make_stage(
     """How a model rebuilds images as its detector sees them; a ConfigError where it makes no images."""
     from unlike.detector.fitting import choose_device
     from unlike.detector.pipeline import rebuild_pixels, residual_maps
-    from unlike.models import Autoencoder
+    from unlike.models.base import Autoencoder
     from unlike.report.residuals import Stage
 
     if loaded.settings.data.tile is not None:
