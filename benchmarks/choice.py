@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, cpu_seconds, write
 from detection import SETS, TARGETS
+from unlike.data.index import Index
 
 from unlike import Detector, evaluate
 from unlike.data.batches import choose_spec
 from unlike.data.defects import DefectConfig
-from unlike.data.index import Index
 from unlike.detector.presets import PRESETS
 from unlike.detector.settings import Sections
 from unlike.evaluation.synthetic import make_synthetic

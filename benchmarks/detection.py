@@ -21,7 +21,7 @@ from common import DATA, RESULTS, cpu_seconds, need, peak_megabytes, spread, wri
 
 from unlike import Detector, evaluate
 from unlike.data.cells import load_cells
-from unlike.data.index import Index, find_images
+from unlike.data.source import Source, labelled, open_source, training
 from unlike.demo import write_cells
 
 FILE = RESULTS / "detection.json"
@@ -58,17 +58,17 @@ def write_turned(folder: Path) -> Path:
     return folder
 
 
-def open_folder(path: Path) -> tuple[Index, Index]:
-    index = find_images(path)
-    return index.training(), index.labelled()
+def open_folder(path: Path) -> tuple[Source, Source]:
+    whole = open_source(path)
+    return training(whole), labelled(whole)
 
 
-def open_arrays(name: str) -> tuple[Index, Index]:
+def open_arrays(name: str) -> tuple[Source, Source]:
     """The first of a folder's arrays, enlarged as a file would be."""
     folder = need(DATA / name)
     train, test, labels = (min(folder.glob(pattern)) for pattern in ("train*.npy", "test*.npy", "*label*.csv"))
-    learn, found = find_images(train), find_images(test, labels)
-    return learn.take(np.arange(400)).training(), found.take(np.arange(600)).labelled()
+    learn, found = open_source(train), open_source(test, labels)
+    return training(learn.take(np.arange(400))), labelled(found.take(np.arange(600)))
 
 
 SETS = {

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from scipy.integrate import trapezoid
 
 from unlike import Detector, demo
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.evaluation import evaluate
 from unlike.evaluation.metrics import (
     Sweep,

@@ -36,13 +36,13 @@ def measure_ours(preset: str, folder: Path, use: str) -> dict:
     from unlike import Detector
     from unlike.backbones.runtimes import import_openvino
     from unlike.cache import Cache
-    from unlike.data.index import find_images
+    from unlike.data.source import labelled, open_source
     from unlike.evaluation.metrics import auroc, sweep
 
     import_openvino()
     for entry in Cache.default().folder.glob("decoded-*"):
         shutil.rmtree(entry)
-    tests = find_images(folder).labelled()
+    tests = labelled(open_source(folder))
     detector = Detector(preset=preset, device="cpu")
     fit = cpu_seconds(lambda: detector.fit(folder))
     start = time.process_time()

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from unlike import Detector
-from unlike.data.index import find_images
+from unlike.data.source import open_source
 from unlike.models import MODELS, Autoencoder
 
 HEAVY = ("residual-unet", "resnet")  # of which a laptop trains a few images a second
@@ -40,13 +40,13 @@ def main() -> None:
         normal = [int(row["ID"]) for row in csv.DictReader(file) if row["anomaly"] == "0"]
     faces = np.asarray(np.load(folder / "testingset.npy", mmap_mode="r")[normal[:8]])
     rows = [np.concatenate(list(faces), axis=1)]
-    drawn = [name for name, kind in MODELS.items() if issubclass(kind, Autoencoder) and kind.rebuilds_images]
+    drawn = [name for name, kind in MODELS.items() if issubclass(kind, Autoencoder) and not name.startswith("feature-")]
     for name in drawn:
         settings = {"training": {"batch_size": 16 if name in HEAVY else 32}}
         seen = images[:600] if name in HEAVY else images[:3000]
         epochs = max(1, round(options.seconds / (epoch_seconds(name, images[:300], settings) * len(seen) / 300)))
         detector = Detector(model=name, scorer="residual", epochs=epochs, settings=settings, device="cpu").fit(seen)
-        found = detector.explain(faces, find_images(faces).samples)
+        found = detector.explain(faces, open_source(faces).samples)
         rows.append(np.concatenate([item.rebuilt for item in found], axis=1))
         print(name, epochs, "epochs of", len(seen), flush=True)
     picture = np.concatenate(rows)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from unlike import Detector
-from unlike.data.index import find_images
+from unlike.data.source import open_source
 from unlike.report.gallery import colour_limit, colour_start, overlay
 
 PICTURE = Path(__file__).parent / "pictures" / "cells.jpg"
@@ -23,12 +23,12 @@ def tile(image: np.ndarray) -> np.ndarray:
 
 def main(folder: Path) -> None:
     detector = Detector.load(folder / "cells.unlike")
-    index = find_images(folder.parent / "cells" / "test" / "defective")
+    index = open_source(folder.parent / "cells" / "test" / "defective")
     scores = detector.score(index).image
     chosen = [index.samples[row] for row in np.argsort(-scores)[:4]]
     found = detector.explain(index, chosen)
     limit = colour_limit([item.map for item in found])
-    good = find_images(folder.parent / "cells" / "test" / "good")
+    good = open_source(folder.parent / "cells" / "test" / "good")
     start = colour_start([item.map for item in detector.explain(good, list(good.samples[:20]))], limit)
     columns = []
     for item in found:

@@ -264,9 +264,15 @@ def test_the_sums_are_of_the_contents(folder):
     assert lines == [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in FILES.items()]
 
 
-def test_first_process_is_the_one_that_writes(monkeypatch):
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
+@pytest.mark.parametrize("starter", ["TORCHELASTIC_RUN_ID", artifacts.TRAINING_PROCESSES])
+def test_first_process_is_the_one_that_writes(starter, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID", artifacts.TRAINING_PROCESSES):
+        monkeypatch.delenv(name, raising=False)
+    assert artifacts.is_first_process()
+    monkeypatch.setenv("RANK", "1")
+    assert artifacts.is_first_process(), "Ray has given it that rank, not a training of ours"
+    monkeypatch.delenv("RANK")
+    monkeypatch.setenv(starter, "2")
     assert artifacts.is_first_process()
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert not artifacts.is_first_process()

@@ -1,4 +1,4 @@
-"""Folders and files on disk that are whole or absent: checksums, and written beside, then renamed."""
+"""Folders and files on disk that are whole or absent: checksums, and written beside, then renamed; names that can be shown."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from unlike.errors import ArtifactError, OutputError
 
+TRAINING_PROCESSES = "UNLIKE_TRAINING_PROCESSES"  # set where a training starts more processes, which inherit it
 CHECKSUMS = "checksums.sha256"  # in the format of `sha256sum -c`
 
 
@@ -161,5 +162,20 @@ def _replace_folder(fresh: Path, folder: Path, kind: Kind) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this process, of those that train together, is the one that writes and prints."""
+    """Whether this process, of those that train together, is the one that writes and prints.
+
+    Others start processes with a RANK too, Ray for one: it counts only where torchrun, or a training of ours with
+    `training.processes`, started this one.
+    """
+    if not ("TORCHELASTIC_RUN_ID" in os.environ or TRAINING_PROCESSES in os.environ):
+        return True
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+def printable(text: str) -> str:
+    r"""Text without what no font shows: control characters, broken letters, marks that turn the direction of writing.
+
+    >>> printable("a\x00b\u202egnp.exe") == "a\ufffdb\ufffdgnp.exe"
+    True
+    """
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

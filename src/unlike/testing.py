@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unlike.calibration.decision import calibrate, is_anomalous
+from unlike.calibration.thresholds import Promise, ThresholdRule
 from unlike.data.randomness import isolated_randomness
 from unlike.data.tensors import to_tensor
 from unlike.models import Autoencoder, Model
 from unlike.models.losses import LOSSES
-from unlike.records import Bools, Floats
-from unlike.scoring import Scorer
+from unlike.records import Floats, Rows
+from unlike.scoring.base import Capabilities, Scorer
+from unlike.scoring.batches import Batches
 
 TOLERANCE = 1e-5  # relative: alone or in a batch, saved or not
+LEAST_LEFT_OUT, MOST_LEFT_OUT = 0.8, 1.5  # strangeness of what is left out, of that to a scorer that never saw it
 
 
 def check_model(model: Model) -> None:
@@ -46,49 +50,155 @@ def check_model(model: Model) -> None:
             assert shapes[0] == shapes[1], f"rebuilt {tuple(shapes[0])}, but the target is {tuple(shapes[1])}"
 
 
-def check_scorer(scorer: Scorer, model: Model) -> None:
-    """Raise AssertionError unless `scorer`, on `model`, keeps every promise of `unlike.scoring.Scorer`.
+def check_scorer(scorer: Scorer, model: Model, images: Tensor | None = None, categories: Rows | None = None) -> None:
+    """Raise AssertionError unless `scorer`, made for what `model` gives, keeps every promise of `unlike.scoring.base.Scorer`.
 
-    Maps are (B, h, w), finite and >= 0; an image's map depends on that image alone; what was learned survives
-    `state` and `restore`; fitting gives back the scorer.
+    Every member is used: it takes the `inputs` that it names and goes through them as often as its `capabilities` say; maps
+    are (B, h, w), finite and >= 0, of each image alone, and seen again the same; component maps, the two scales and `forward` agree; what was learned
+    is all in `state_dict`; positions count only where that is declared; an image that is left out looks as strange as to a
+    `fresh` scorer of the others. `images` (N, C, H, W), random ones unless some are given, are half to learn from; `categories` (N,) numbers theirs.
+
+    >>> from unlike.models.pixels import Pixels, PixelsConfig
+    >>> from unlike.records import ImageShape
+    >>> from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
+    >>> model = Pixels(PixelsConfig(side=4), ImageShape(3, 16, 16))
+    >>> check_scorer(NeighboursScorer(NeighboursConfig(), model.output_spec), model)
     """
-    images = example_images(model)
+    seen = example_images(model, 16) if images is None else images
     model.eval()
     with torch.no_grad():
-        assert scorer.fit(model, [images], [example_images(model, seed=1)], 0) is scorer, "fit must return the scorer"
-        maps = scorer.maps(model, images)
-        assert maps.ndim == 3, f"maps must be (B, h, w), came {tuple(maps.shape)}"
-        assert len(maps) == len(images), f"{len(images)} images gave {len(maps)} maps"
-        assert bool(torch.isfinite(maps).all()), "a map holds values that are not finite"
-        assert float(maps.min()) >= 0, f"maps must be >= 0, came {float(maps.min())}"
-        alone = torch.cat([scorer.maps(model, image[None]) for image in images])
-        assert_close(alone, maps, "an image alone has another map than in a batch")
-        copy = type(scorer)(scorer.config)
-        copy.restore({name: np.array(value) for name, value in scorer.state().items()})
-        assert_close(copy.maps(model, images), maps, "a restored scorer gives other maps")
+        outputs = model.outputs(seen, scorer.inputs)
+        assert tuple(outputs) == tuple(scorer.inputs), (
+            f"inputs names {scorer.inputs}, and the model gave {tuple(outputs)}"
+        )
+        inputs = tuple(outputs[name] for name in scorer.inputs)
+        half = len(seen) // 2
+        numbers = np.zeros(len(seen), np.intp) if categories is None else categories
+        new = tuple(values[half:] for values in inputs)
+        _check_config(scorer)
+        _check_fit(scorer, inputs, numbers, half)
+        maps = _check_forward(scorer, new)
+        _check_state(scorer, new, maps)
+        _check_positions(scorer, new, maps)
+        _check_scales(scorer, new, numbers[half:])
+        if scorer.inputs == ("features",):
+            _check_leave_one_out(scorer, inputs[0][:half], numbers[:half])
 
 
-def check_threshold(make: Callable[[float], Any]) -> None:
-    """Raise AssertionError unless `make(false_alarms)` gives a rule that holds its promise on fresh normal scores.
+def _check_config(scorer: Scorer) -> None:
+    kind = type(scorer)
+    assert dataclasses.is_dataclass(scorer.config), "config must be a dataclass, so that TOML can hold it"
+    assert isinstance(scorer.config, kind.Config), f"config must be a {kind.Config.__name__}, came {scorer.config!r}"
+    assert isinstance(scorer.capabilities, Capabilities), "capabilities must be Capabilities"
+    fresh = scorer.fresh()
+    assert type(fresh) is kind, f"fresh must give a {kind.__name__}, came {type(fresh).__name__}"
+    assert fresh is not scorer, "fresh must give another scorer"
+    assert fresh.config == scorer.config, "a fresh scorer has another config"
 
-    The rule has `fit(normal scores)`, which sets `threshold_`, and `predict(scores)`; higher scores are stranger.
 
-    >>> from unlike.calibration.thresholds import QuantileThreshold
-    >>> check_threshold(QuantileThreshold)
+def _check_fit(scorer: Scorer, inputs: tuple[Tensor, ...], categories: Rows, half: int) -> None:
+    passed = [0]
+
+    def count(batch: tuple[Tensor, ...]) -> Tensor:
+        passed[0] += len(batch[0])
+        return torch.empty(0)
+
+    every = Batches.of_tensors(*inputs, categories=categories, size=4)
+    train, held_out = every.take(np.arange(half)), every.take(np.arange(half, len(inputs[0])))
+    assert scorer.fit(train.noting(count, []), held_out, 0) is scorer, "fit must return the scorer"
+    most = scorer.capabilities.passes * half
+    assert passed[0] <= most, f"fit went through {passed[0]} images, where capabilities.passes allows {most}"
+
+
+def _check_forward(scorer: Scorer, inputs: tuple[Tensor, ...]) -> Tensor:
+    before = {name: value.clone() for name, value in scorer.state_dict().items()}
+    maps: Tensor = scorer(*inputs)
+    assert maps.ndim == 3, f"maps must be (B, h, w), came {tuple(maps.shape)}"
+    assert len(maps) == len(inputs[0]), f"{len(inputs[0])} images gave {len(maps)} maps"
+    assert bool(torch.isfinite(maps).all()), "a map holds values that are not finite"
+    assert float(maps.min()) >= 0, f"maps must be >= 0, came {float(maps.min())}"
+    assert_close(scorer(*inputs), maps, "a second look gives another map")
+    alone = torch.cat([scorer(*(values[row : row + 1] for values in inputs)) for row in range(len(maps))])
+    assert_close(alone, maps, "an image alone has another map than in a batch")
+    after = scorer.state_dict()
+    same = list(before) == list(after) and all(torch.equal(before[name], after[name]) for name in before)
+    assert same, "forward changed what was learned"
+    return maps
+
+
+def _check_state(scorer: Scorer, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
+    copy = scorer.fresh()
+    copy.load_state_dict({name: value.clone() for name, value in scorer.state_dict().items()})
+    assert_close(copy(*inputs), maps, "a scorer with the same state_dict gives other maps")
+
+
+def _check_positions(scorer: Scorer, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
+    if scorer.capabilities.position_dependent or maps.shape[2] == 1:
+        return
+    turned = scorer(*(values.flip(-1) for values in inputs)).flip(-1)
+    assert_close(turned, maps, "positions count, and capabilities.position_dependent does not say so")
+
+
+def _check_scales(scorer: Scorer, inputs: tuple[Tensor, ...], categories: Rows) -> None:
+    count = len(inputs[0])
+    components = scorer.component_maps(*inputs)
+    assert components.ndim == 4, f"component_maps must be (B, M, h, w), came {tuple(components.shape)}"
+    assert len(components) == count, f"{count} images gave {len(components)} component maps"
+    normalised = scorer.fit_normalisation(components, categories)
+    assert normalised.shape == (count, *components.shape[2:]), "fit_normalisation must return maps (N, h, w)"
+    assert_close(scorer(*inputs), normalised, "fit_normalisation returned other maps than forward gives after it")
+    scores = normalised.mean(dim=(1, 2)).double().numpy() + 1.0
+    divisors = scorer.fit_score_scale(scores, categories)
+    assert divisors.shape == (count,), f"fit_score_scale must return a divisor for each image, came {divisors.shape}"
+    assert (divisors > 0).all(), "fit_score_scale must return divisors above 0"
+    scaled = normalised / torch.from_numpy(divisors).float()[:, None, None]
+    assert_close(scorer(*inputs), scaled, "after fit_score_scale, forward does not give maps over the divisors")
+
+
+def _check_leave_one_out(scorer: Scorer, features: Tensor, categories: Rows) -> None:
+    least = scorer.capabilities.leave_one_out
+    assert least is None or least >= 2, f"capabilities.leave_one_out must be None, or 2 images or more, came {least}"
+    fitted = scorer.fresh()
+    every = Batches.of_tensors(features, categories=categories)
+    fitted.fit(every, every.take(np.empty(0, np.intp)), 0)
+    chosen = torch.arange(0, len(features), 2)
+    found = fitted.leave_one_out(features, chosen, categories)
+    again = Scorer.leave_one_out(fitted, features, chosen, categories)
+    assert found.shape == again.shape, f"leave_one_out must be {tuple(again.shape)}, came {tuple(found.shape)}"
+    ratio = float(found.mean() / again.mean())
+    known = float(fitted.component_maps(features[chosen]).mean() / again.mean())
+    assert LEAST_LEFT_OUT <= ratio <= MOST_LEFT_OUT, (
+        f"an image that is left out looks {ratio:.3g} times as strange as to a scorer that learned without it (one that was "
+        f"learned from looks {known:.3g} times as strange)"
+    )
+
+
+def check_threshold(make: Callable[[float], ThresholdRule]) -> None:
+    """Raise AssertionError unless `make(false_alarms)` gives a rule that a detector can use, and that holds its promise.
+
+    The rule has `fit(normal scores)`, which returns it, `threshold_`, and `promise_`; where that has a share of false alarms,
+    no more of fresh normal scores are above the threshold. Higher scores are stranger.
+
+    >>> from unlike.calibration.thresholds import ConformalThreshold
+    >>> check_threshold(ConformalThreshold)
     """
     random = np.random.default_rng(0)
-    for promise in (0.05, 0.2):
-        shares = []
+    for asked in (0.05, 0.2):
+        shares, promised = [], None
         for _ in range(200):
             normal: Floats = random.lognormal(size=99)
-            rule = make(promise).fit(normal)
-            anomalous: Bools = rule.predict(random.lognormal(size=200))
-            shares.append(anomalous.mean())
-            assert rule.predict(np.array([rule.threshold_, np.inf])).tolist() == [False, True], (
-                "above, not at, the threshold"
-            )
+            rule = make(asked)
+            assert rule.fit(normal) is rule, "fit must return the rule"
+            assert np.isfinite(rule.threshold_), f"threshold_ must be a finite number, came {rule.threshold_}"
+            assert isinstance(rule.promise_, Promise), f"promise_ must be a Promise, came {rule.promise_!r}"
+            promised = rule.promise_.false_alarms
+            shares.append(is_anomalous(random.lognormal(size=200), rule.threshold_).mean())
+        decision = calibrate(normal, normal, np.full(len(normal), ""), make(asked))
+        assert decision.threshold == rule.threshold_, "the same scores gave another threshold"
         margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
-        assert np.mean(shares) <= promise + margin, f"promised {promise}, gave {np.mean(shares):.3f} false alarms"
+        assert promised is None or np.mean(shares) <= promised + margin, (
+            f"promised {promised}, gave {np.mean(shares):.3f} false alarms"
+        )
 
 
 def example_images(model: Model, count: int = 4, seed: int = 0) -> Tensor:

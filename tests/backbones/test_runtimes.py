@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from unlike.backbones import runtimes
 from unlike.backbones.runtimes import RUNTIMES, TOLERANCE, Frozen
 from unlike.errors import ConfigError
-from unlike.backbones import runtimes
 from unlike.models import MODELS
 from unlike.records import ImageShape
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlike.data.arrays import ImageArray, RowSamples, check_images, read_array_file, rows_of
+from unlike.data.arrays import ImageArray, check_images, read_array_file
+from unlike.data.samples import RowSamples, rows_of
 from unlike.errors import DataError
 from unlike.records import Sample
 

@@ -1,7 +1,6 @@
 """Streaming: every image once, in order, a few at a time, with the broken ones named."""
 
 import itertools
-import sys
 import threading
 from pathlib import Path
 
@@ -11,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import stripes, write_png
-from unlike.data import batches
-from unlike.data.batches import block_rows, choose_spec, digest, stream, value_range
-from unlike.data.images import InputSpec, to_spec
-from unlike.data.index import Index, find_images
+from unlike.data import loading
+from unlike.data.batches import block_rows, digest, value_range
+from unlike.data.files import FileSource
+from unlike.data.input_spec import InputSpec, conform
+from unlike.data.source import choose_spec, open_source
 from unlike.errors import DataError
 from unlike.records import Sample
 
@@ -24,7 +24,7 @@ FRAME = InputSpec(8, 8, 3)
 def save_all(folder, images):
     for number, image in enumerate(images):
         write_png(folder / f"{number:04}.png", image)
-    return find_images(folder)
+    return open_source(folder)
 
 
 def join(found):
@@ -37,11 +37,11 @@ def join(found):
 
 def test_broken_files_are_named_and_the_others_go_on(tmp_path):
     images = stripes(200, 8)
-    index = save_all(tmp_path, images)
+    source = save_all(tmp_path, images)
     broken = list(range(3, 200, 10))
     for number, content in zip(broken, itertools.cycle([b"", b"no image"]), strict=False):
-        index.samples[number].path.write_bytes(content)
-    found = list(stream(index, FRAME, 16))
+        source.samples[number].path.write_bytes(content)
+    found = list(source.stream(FRAME, 16))
     assert len(found) == 13
     assert [len(batch.samples) + len(batch.unreadable) for batch in found] == [16] * 12 + [8]
     ids, pixels, shapes, unreadable = join(found)
@@ -57,10 +57,10 @@ def test_broken_files_are_named_and_the_others_go_on(tmp_path):
 
 
 def test_a_batch_in_which_nothing_can_be_read_is_empty(tmp_path):
-    index = save_all(tmp_path, stripes(5, 8))
-    for sample in index.samples[:2]:
+    source = save_all(tmp_path, stripes(5, 8))
+    for sample in source.samples[:2]:
         sample.path.write_bytes(b"")
-    first, *others = stream(index, FRAME, 2)
+    first, *others = source.stream(FRAME, 2)
     assert len(first.samples) == len(first.pixels) == len(first.shapes) == 0
     assert [item.id for item in first.unreadable] == ["0000.png", "0001.png"]
     assert sum(len(batch.samples) for batch in others) == 3
@@ -72,10 +72,10 @@ def test_a_batch_in_which_nothing_can_be_read_is_empty(tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 4, None])
 def test_an_image_is_the_same_from_a_file_an_array_or_alone(tmp_path, spec, batch_size):
     images = stripes(9, 20)
-    alone = np.stack([to_spec(image, spec) for image in images])
-    for index in (save_all(tmp_path, images), find_images(images)):
-        ids, pixels, shapes, unreadable = join(stream(index, spec, batch_size))
-        assert ids == [sample.id for sample in index.samples]
+    alone = np.stack([conform(image, spec) for image in images])
+    for source in (save_all(tmp_path, images), open_source(images)):
+        ids, pixels, shapes, unreadable = join(source.stream(spec, batch_size))
+        assert ids == [sample.id for sample in source.samples]
         assert shapes == [(20, 20)] * 9
         assert unreadable == []
         np.testing.assert_array_equal(pixels, alone)
@@ -85,9 +85,9 @@ def test_an_image_is_the_same_from_a_file_an_array_or_alone(tmp_path, spec, batc
 @given(rows=st.lists(st.integers(0, 19), min_size=1, max_size=20), batch_size=st.integers(1, 7))
 def test_rows_come_in_the_order_of_the_samples(rows, batch_size):
     images = stripes(20, 4, channels=1)
-    whole = find_images(images)
-    chosen = Index("some", [whole.samples[row] for row in rows], whole.array)
-    ids, pixels, _, _ = join(stream(chosen, InputSpec(4, 4, 1), batch_size))
+    whole = open_source(images)
+    chosen = whole.with_samples([whole.samples[row] for row in rows])
+    ids, pixels, _, _ = join(chosen.stream(InputSpec(4, 4, 1), batch_size))
     assert ids == [str(row) for row in rows]
     np.testing.assert_array_equal(pixels, images[rows])
 
@@ -96,7 +96,7 @@ def test_rows_that_do_not_suit_are_named():
     images = np.random.default_rng(0).random((6, 4, 4)).astype(np.float32)
     images[2, 0, 0] = np.nan
     images[4, 1, 1] = np.inf
-    ids, pixels, _, unreadable = join(stream(find_images(images), InputSpec(4, 4, 1, floating=True), 3))
+    ids, pixels, _, unreadable = join(open_source(images).stream(InputSpec(4, 4, 1, floating=True), 3))
     assert ids == ["0", "1", "3", "5"]
     np.testing.assert_array_equal(pixels[..., 0], images[[0, 1, 3, 5]])
     assert [(item.id, item.reason) for item in unreadable] == [
@@ -105,7 +105,7 @@ def test_rows_that_do_not_suit_are_named():
 
 
 def test_integers_for_a_detector_of_floats_are_named():
-    (batch,) = stream(find_images(stripes(2, 4)), InputSpec(4, 4, 3, floating=True))
+    (batch,) = open_source(stripes(2, 4)).stream(InputSpec(4, 4, 3, floating=True))
     assert [item.reason.split(";")[0] for item in batch.unreadable] == [
         "holds integer values where the detector takes float ones"
     ] * 2
@@ -114,8 +114,8 @@ def test_integers_for_a_detector_of_floats_are_named():
 def test_eight_bit_images_among_sixteen_bit_ones_are_widened(tmp_path):
     narrow = stripes(4, 8)
     wide = narrow[2].astype(np.uint16) * 257 - 5 * (narrow[2] > 0).astype(np.uint16)
-    index = save_all(tmp_path, [narrow[0], narrow[1], wide, narrow[3]])
-    first, second = stream(index, FRAME, 2)
+    source = save_all(tmp_path, [narrow[0], narrow[1], wide, narrow[3]])
+    first, second = source.stream(FRAME, 2)
     assert first.pixels.dtype == np.uint8
     assert second.pixels.dtype == np.uint16
     np.testing.assert_array_equal(second.pixels[0], wide)
@@ -123,17 +123,17 @@ def test_eight_bit_images_among_sixteen_bit_ones_are_widened(tmp_path):
 
 
 def test_images_of_other_channels_are_named(tmp_path):
-    index = save_all(tmp_path, [*stripes(2, 8), stripes(1, 8, channels=1)[0]])
-    ids, _, _, (lost,) = join(stream(index, FRAME))
+    source = save_all(tmp_path, [*stripes(2, 8), stripes(1, 8, channels=1)[0]])
+    ids, _, _, (lost,) = join(source.stream(FRAME))
     assert ids == ["0000.png", "0001.png"]
     assert lost.reason.startswith("has 1 channel where the detector takes 3; fit with --set data.channels=3")
 
 
 def test_no_more_than_two_batches_are_read_ahead(monkeypatch):
     read = []
-    monkeypatch.setattr(batches, "decode", lambda path: (read.append(path), np.zeros((8, 8, 3), np.uint8))[1])
-    index = Index("many", [Sample(str(n), path=Path(str(n))) for n in range(1000)])
-    running = stream(index, FRAME, 10)
+    monkeypatch.setattr(loading, "decode", lambda path: (read.append(path), np.zeros((8, 8, 3), np.uint8))[1])
+    source = FileSource("many", [Sample(str(n), path=Path(str(n))) for n in range(1000)])
+    running = source.stream(FRAME, 10)
     for number, _ in enumerate(itertools.islice(running, 5), 1):
         assert len(read) <= 10 * (number + 1)
     running.close()
@@ -151,10 +151,10 @@ def test_whoever_stops_early_does_not_wait(monkeypatch):
             release.wait(10)
         return np.zeros((8, 8, 3), np.uint8)
 
-    monkeypatch.setattr(batches, "decode", slow)
-    monkeypatch.setattr(batches, "_threads", lambda: 2)
-    index = Index("many", [Sample(str(n), path=Path(str(n))) for n in range(300)])
-    running = stream(index, FRAME, 50)
+    monkeypatch.setattr(loading, "decode", slow)
+    monkeypatch.setattr(loading, "_threads", lambda: 2)
+    source = FileSource("many", [Sample(str(n), path=Path(str(n))) for n in range(300)])
+    running = source.stream(FRAME, 50)
     assert len(next(running).samples) == 50
     threading.Timer(0.2, release.set).start()
     running.close()
@@ -164,9 +164,9 @@ def test_whoever_stops_early_does_not_wait(monkeypatch):
 def test_memory_does_not_grow_with_an_array_on_disk(tmp_path):
     """Each block is a map of its own, given back before the next: no more than two are alive."""
     np.save(tmp_path / "x.npy", np.zeros((4000, 8, 8), np.uint8))
-    index = find_images(tmp_path / "x.npy")
+    source = open_source(tmp_path / "x.npy")
     alive = []
-    for batch in stream(index, InputSpec(8, 8, 1), 100):
+    for batch in source.stream(InputSpec(8, 8, 1), 100):
         base = batch.pixels
         while isinstance(getattr(base, "base", None), np.ndarray):
             base = base.base
@@ -187,22 +187,22 @@ def test_memory_does_not_grow_with_an_array_on_disk(tmp_path):
 )
 def test_the_frame_of_an_array_is_its_own_unless_asked(images, asked, expected):
     asked = {"size": None, "channels": None, "aspect": "stretch", "fallback": (256, 256)} | asked
-    assert choose_spec(find_images(images), **asked) == expected
+    assert choose_spec(open_source(images), **asked) == expected
 
 
 def test_the_frame_of_files_is_the_fallback_and_what_the_first_readable_is(tmp_path):
-    index = save_all(tmp_path, stripes(3, 20, channels=1))
-    index.samples[0].path.write_bytes(b"")
-    assert choose_spec(index, None, None, "stretch", (64, 32)) == InputSpec(64, 32, 1)
-    assert choose_spec(index, (5, 6), 3, "pad", (64, 32)) == InputSpec(5, 6, 3, aspect="pad", convert=True)
+    source = save_all(tmp_path, stripes(3, 20, channels=1))
+    source.samples[0].path.write_bytes(b"")
+    assert choose_spec(source, None, None, "stretch", (64, 32)) == InputSpec(64, 32, 1)
+    assert choose_spec(source, (5, 6), 3, "pad", (64, 32)) == InputSpec(5, 6, 3, aspect="pad", convert=True)
 
 
 def test_no_readable_image_at_all(tmp_path):
-    index = save_all(tmp_path, stripes(5, 4))
-    for sample in index.samples:
+    source = save_all(tmp_path, stripes(5, 4))
+    for sample in source.samples:
         sample.path.write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        choose_spec(index, None, None, "stretch", (8, 8))
+        choose_spec(source, None, None, "stretch", (8, 8))
     assert str(caught.value) == (
         f"{tmp_path}: no image of 5 can be read: 0000.png is empty (0 bytes); 0001.png is empty (0 bytes); "
         "0002.png is empty (0 bytes)"
@@ -253,5 +253,4 @@ def test_a_block_has_a_bounded_weight(spec, rows):
 
 def test_streaming_needs_no_affinity(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS and Windows
-    assert 1 <= batches._threads() <= 8
-    assert sys.modules["unlike.data.batches"] is batches
+    assert 1 <= loading._threads() <= 8

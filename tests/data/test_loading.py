@@ -13,10 +13,9 @@ import pytest
 from conftest import stripes, write_png
 from unlike.cache import STALE_SECONDS, Cache
 from unlike.data import batches, loading
-from unlike.data.batches import block_rows, digest
-from unlike.data.images import InputSpec
-from unlike.data.index import Index, find_images
-from unlike.data.loading import iterate, load_images
+from unlike.data.batches import block_rows, digest, iterate, value_range_of
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import Source, open_source
 from unlike.errors import ConfigError, DataError, ImageError
 from unlike.records import Unreadable
 
@@ -31,22 +30,22 @@ def store(own_cache):
 
 
 @pytest.fixture
-def index(tmp_path):
+def source(tmp_path):
     return fill(tmp_path / "images", IMAGES)
 
 
 @pytest.fixture
 def decoded(monkeypatch):
     """The paths that were decoded, as they are."""
-    paths, decode = [], batches.decode
-    monkeypatch.setattr(batches, "decode", lambda path: (paths.append(path), decode(path))[1])
+    paths, decode = [], loading.decode
+    monkeypatch.setattr(loading, "decode", lambda path: (paths.append(path), decode(path))[1])
     return paths
 
 
-def fill(folder, images) -> Index:
+def fill(folder, images) -> Source:
     for number, image in enumerate(images):
         write_png(folder / f"{number:03}.png", image)
-    return find_images(folder)
+    return open_source(folder)
 
 
 def entries(store: Cache) -> list[Path]:
@@ -60,7 +59,6 @@ def ids(images):
 def assert_same(images, others):
     assert ids(images) == ids(others)
     assert images.unreadable == others.unreadable
-    assert images.value_range == others.value_range
     np.testing.assert_array_equal(images.digests, others.digests)
     rows = np.arange(len(images.samples))
     for order in (rows, rows[::-1], rows[[-1, 0, 0]]):
@@ -80,34 +78,34 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("block", [512, 5])
 def test_the_pixels_are_those_without_a_cache(tmp_path, store, monkeypatch, name, block):
-    monkeypatch.setattr(batches, "block_rows", lambda spec: block)
+    monkeypatch.setattr(loading, "block_rows", lambda spec: block)
     images, spec = KINDS[name]
-    index = fill(tmp_path / "images", images)
-    index.samples[3].path.write_bytes(b"")
-    index.samples[7].path.write_text("no image")
-    plain = load_images(index, spec, None)
+    source = fill(tmp_path / "images", images)
+    source.samples[3].path.write_bytes(b"")
+    source.samples[7].path.write_text("no image")
+    plain = source.load(spec, None)
     assert [item.id for item in plain.unreadable] == ["003.png", "007.png"]
     for _ in range(2):
-        assert_same(load_images(index, spec, store), plain)
+        assert_same(source.load(spec, store), plain)
     assert len(entries(store)) == 1
 
 
 def test_where_images_lie_in_their_frame_is_known(tmp_path, store):
     """A wide one, a tall one and a broken one: what is not inside is a copy of the border."""
     spec = InputSpec(8, 8, 3, aspect="pad")
-    index = fill(tmp_path / "images", [IMAGES[0][:4], IMAGES[1], IMAGES[2][:, :8]])
-    index.samples[1].path.write_bytes(b"")
-    for images in (load_images(index, spec, None), load_images(index, spec, store), load_images(index, spec, store)):
+    source = fill(tmp_path / "images", [IMAGES[0][:4], IMAGES[1], IMAGES[2][:, :8]])
+    source.samples[1].path.write_bytes(b"")
+    for images in (source.load(spec, None), source.load(spec, store), source.load(spec, store)):
         wide, tall = images.inside(np.arange(2))
         assert np.flatnonzero(wide.any(axis=1)).tolist() == [3, 4]
         assert wide[3:5].all()
         assert np.flatnonzero(tall.any(axis=0)).tolist() == [2, 3, 4, 5]
         assert tall[:, 2:6].all()
         np.testing.assert_array_equal(images.inside(np.array([1, 0, 1])), [tall, wide, tall])
-    array = load_images(find_images(IMAGES[:, :, :8]), spec, None)
+    array = open_source(IMAGES[:, :, :8]).load(spec, None)
     np.testing.assert_array_equal(array.inside(np.array([5])), [tall])
-    for source in (index, find_images(IMAGES)):
-        assert load_images(source, FRAME, store).inside(np.arange(2)) is None
+    for each in (source, open_source(IMAGES)):
+        assert each.load(FRAME, store).inside(np.arange(2)) is None
 
 
 def test_floats_are_kept_as_floats(tmp_path, store):
@@ -117,119 +115,119 @@ def test_floats_are_kept_as_floats(tmp_path, store):
     (tmp_path / "images").mkdir()
     for number, image in enumerate(values):
         assert cv2.imwrite(str(tmp_path / f"images/{number}.tiff"), image)
-    index, spec = find_images(tmp_path / "images"), InputSpec(8, 8, 1, floating=True)
-    images = load_images(index, spec, store)
+    source, spec = open_source(tmp_path / "images"), InputSpec(8, 8, 1, floating=True)
+    images = source.load(spec, store)
     np.testing.assert_array_equal(images.take(np.arange(4))[..., 0], values)
-    assert images.value_range == (values.min(), values.max())
-    assert_same(images, load_images(index, spec, None))
+    assert value_range_of(images, np.arange(4), spec) == (values.min(), values.max())
+    assert_same(images, source.load(spec, None))
 
 
-def test_an_array_gives_the_pixels_of_the_files(index, store, own_cache):
-    from_array = load_images(find_images(IMAGES), FRAME, store)
+def test_an_array_gives_the_pixels_of_the_files(source, store, own_cache):
+    from_array = open_source(IMAGES).load(FRAME, store)
     assert entries(store) == []  # an array is not copied
-    from_files = load_images(index, FRAME, None)
+    from_files = source.load(FRAME, None)
     np.testing.assert_array_equal(from_array.take(ALL[::-1]), from_files.take(ALL[::-1]))
     np.testing.assert_array_equal(from_array.digests, from_files.digests)
-    as_it_is = load_images(find_images(IMAGES), InputSpec(16, 16, 3), store)
+    as_it_is = open_source(IMAGES).load(InputSpec(16, 16, 3), store)
     np.testing.assert_array_equal(as_it_is.take(ALL[3:5]), IMAGES[3:5])
 
 
 def test_rows_that_are_not_finite_are_left_out():
     values = np.random.default_rng(0).random((6, 4, 4))
     values[2, 1, 1] = np.nan
-    images = load_images(find_images(values, labels=[0, 0, 0, 1, 0, 0]), InputSpec(4, 4, 1, floating=True), None)
+    images = open_source(values, labels=[0, 0, 0, 1, 0, 0]).load(InputSpec(4, 4, 1, floating=True), None)
     assert ids(images) == ["0", "1", "3", "4", "5"]
     assert images.samples[2].anomalous
     assert images.unreadable == (Unreadable("2", "holds values that are not finite (NaN or infinity)"),)
     np.testing.assert_array_equal(images.take(np.array([2, 1]))[..., 0], values[[3, 1]].astype(np.float32))
 
 
-def test_the_second_time_nothing_is_decoded(index, store, decoded):
+def test_the_second_time_nothing_is_decoded(source, store, decoded):
     progress = []
-    load_images(index, FRAME, store, lambda *done: progress.append(done))
-    assert sorted(decoded) == [sample.path for sample in index.samples]
+    source.load(FRAME, store, lambda *done: progress.append(done))
+    assert sorted(decoded) == [sample.path for sample in source.samples]
     assert progress == [(12, 12)]
-    images = load_images(index, FRAME, store, lambda *done: progress.append(done))
+    images = source.load(FRAME, store, lambda *done: progress.append(done))
     images.take(ALL)
     assert len(decoded) == 12
     assert len(progress) == 1
 
 
-def test_progress_is_told(index, monkeypatch):
-    monkeypatch.setattr(batches, "block_rows", lambda spec: 5)
-    index.samples[0].path.write_bytes(b"")
+def test_progress_is_told(source, monkeypatch):
+    monkeypatch.setattr(loading, "block_rows", lambda spec: 5)
+    source.samples[0].path.write_bytes(b"")
     progress = []
-    load_images(index, FRAME, None, lambda *done: progress.append(done))
+    source.load(FRAME, None, lambda *done: progress.append(done))
     assert progress == [(5, 12), (10, 12), (12, 12)]
 
 
-def touch(index):
-    os.utime(index.samples[5].path, ns=(1, 1))
-    return index, FRAME
+def touch(source):
+    os.utime(source.samples[5].path, ns=(1, 1))
+    return source, FRAME
 
 
-def rewrite(index):
-    write_png(index.samples[5].path, 255 - IMAGES[5])
-    return index, FRAME
+def rewrite(source):
+    write_png(source.samples[5].path, 255 - IMAGES[5])
+    return source, FRAME
 
 
-def delete(index):
-    index.samples[5].path.unlink()
-    return index, FRAME
+def delete(source):
+    source.samples[5].path.unlink()
+    return source, FRAME
 
 
 CHANGES = {
     "a file is touched": touch,
     "a file is written anew": rewrite,
     "a file is gone": delete,
-    "a file is left out": lambda index: (replace(index, samples=index.samples[1:]), FRAME),
-    "another order": lambda index: (replace(index, samples=index.samples[::-1]), FRAME),
-    "another height": lambda index: (index, replace(FRAME, height=9)),
-    "another aspect": lambda index: (index, replace(FRAME, aspect="pad")),
-    "other channels": lambda index: (index, replace(FRAME, channels=1, convert=True)),
+    "a file is left out": lambda source: (replace(source, samples=source.samples[1:]), FRAME),
+    "another order": lambda source: (replace(source, samples=source.samples[::-1]), FRAME),
+    "another height": lambda source: (source, replace(FRAME, height=9)),
+    "another aspect": lambda source: (source, replace(FRAME, aspect="pad")),
+    "other channels": lambda source: (source, replace(FRAME, channels=1, convert=True)),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_changes_is_decoded_anew(index, store, name):
-    load_images(index, FRAME, store)
-    index, spec = CHANGES[name](index)
-    assert_same(load_images(index, spec, store), load_images(index, spec, None))
+def test_what_changes_is_decoded_anew(source, store, name):
+    source.load(FRAME, store)
+    source, spec = CHANGES[name](source)
+    assert_same(source.load(spec, store), source.load(spec, None))
     assert len(entries(store)) == 2
 
 
-def test_another_decoder_decodes_anew(index, store, decoded, monkeypatch):
-    load_images(index, FRAME, store)
+def test_another_decoder_decodes_anew(source, store, decoded, monkeypatch):
+    source.load(FRAME, store)
     monkeypatch.setattr("cv2.__version__", "99.0")
-    load_images(index, FRAME, store)
+    source.load(FRAME, store)
     assert len(decoded) == 24
 
 
-def test_broken_files_have_the_names_by_which_they_are_asked_for(index, store):
+def test_broken_files_have_the_names_by_which_they_are_asked_for(source, store):
     """The same files under other ids use the same entry, and must not bring the ids of the first."""
-    index.samples[2].path.write_bytes(b"")
-    load_images(index, FRAME, store)
-    renamed = replace(index, samples=[replace(sample, id=f"lot/{sample.id}") for sample in index.samples])
-    images = load_images(renamed, FRAME, store)
+    source.samples[2].path.write_bytes(b"")
+    source.load(FRAME, store)
+    renamed = replace(source, samples=[replace(sample, id=f"lot/{sample.id}") for sample in source.samples])
+    images = renamed.load(FRAME, store)
     assert len(entries(store)) == 1
     assert images.unreadable == (Unreadable("lot/002.png", "is empty (0 bytes)"),)
     assert ids(images)[:3] == ["lot/000.png", "lot/001.png", "lot/003.png"]
 
 
-def test_labels_are_those_of_the_index_not_of_the_cache(index, store):
-    load_images(index, FRAME, store)
-    labelled = replace(index, samples=[replace(sample, anomalous=True) for sample in index.samples])
-    assert all(sample.anomalous for sample in load_images(labelled, FRAME, store).samples)
+def test_labels_are_those_of_the_index_not_of_the_cache(source, store):
+    source.load(FRAME, store)
+    labelled = replace(source, samples=[replace(sample, anomalous=True) for sample in source.samples])
+    assert all(sample.anomalous for sample in labelled.load(FRAME, store).samples)
 
 
-def test_when_nothing_can_be_read_the_reasons_are_given_and_nothing_is_kept(index, store):
-    for sample in index.samples:
+def test_when_nothing_can_be_read_the_reasons_are_given_and_nothing_is_kept(source, store):
+    for sample in source.samples:
         sample.path.write_bytes(b"")
     for where in (store, None):
         with pytest.raises(DataError) as caught:
-            load_images(index, FRAME, where)
+            source.load(FRAME, where)
         assert str(caught.value) == (
-            f"{index.source}: no image of 12 can be used: 000.png is empty (0 bytes); "
+            f"{source.name}: no image of 12 can be used: 000.png is empty (0 bytes); "
             "001.png is empty (0 bytes); 002.png is empty (0 bytes)"
         )
     assert entries(store) == []
@@ -244,17 +242,17 @@ def test_the_least_recently_used_goes_first(tmp_path, own_cache, decoded):
     first, second, third, fourth = lots(tmp_path, 4)
     for age, lot in ((30, first), (20, second), (10, third)):
         known = set(entries(store))
-        load_images(lot, FRAME, store)
+        lot.load(FRAME, store)
         (new,) = set(entries(store)) - known
         os.utime(new, (time.time() - age,) * 2)
-    load_images(first, FRAME, store)  # used again: now the newest
-    load_images(fourth, FRAME, store)
+    first.load(FRAME, store)  # used again: now the newest
+    fourth.load(FRAME, store)
     assert len(entries(store)) == 3
     assert len(decoded) == 48
     for lot in (first, third, fourth):
-        load_images(lot, FRAME, store)
+        lot.load(FRAME, store)
     assert len(decoded) == 48
-    load_images(second, FRAME, store)
+    second.load(FRAME, store)
     assert len(decoded) == 60
 
 
@@ -262,7 +260,7 @@ def test_the_bound_holds(tmp_path, own_cache):
     limit = 2 * 12 * 8 * 8 * 3 + 2_500
     store = Cache(own_cache, limit)
     for lot in lots(tmp_path, 5):
-        load_images(lot, FRAME, store)
+        lot.load(FRAME, store)
         assert sum(file.stat().st_size for entry in entries(store) for file in entry.iterdir()) <= limit
     assert len(entries(store)) == 2
 
@@ -270,46 +268,46 @@ def test_the_bound_holds(tmp_path, own_cache):
 @pytest.mark.parametrize("images", [IMAGES, IMAGES.astype(np.uint16) * 257], ids=["8 bit", "16 bit"])
 def test_a_set_larger_than_the_bound_is_decoded_each_time(tmp_path, own_cache, images, decoded):
     size = 12 * 8 * 8 * 3 * images.itemsize
-    index = fill(tmp_path / "images", images)
-    small = load_images(index, FRAME, Cache(own_cache, size - 1))
+    source = fill(tmp_path / "images", images)
+    small = source.load(FRAME, Cache(own_cache, size - 1))
     assert list(own_cache.iterdir()) == []
     del decoded[:]
     small.take(ALL[:2])
     assert len(decoded) == 2
-    load_images(index, FRAME, Cache(own_cache, size))
+    source.load(FRAME, Cache(own_cache, size))
     assert len(list(own_cache.iterdir())) == 1
 
 
-def test_what_is_not_ours_is_never_deleted(index, own_cache):
+def test_what_is_not_ours_is_never_deleted(source, own_cache):
     for name in ("photos", "building-plans", "decoded-photos", "decoded-photos.building-old"):
         (own_cache / name).mkdir()
         (own_cache / name / "precious.png").write_bytes(bytes(100_000))
         os.utime(own_cache / name, (0, 0))
     (own_cache / "notes.txt").write_text("keep")
-    load_images(index, FRAME, Cache(own_cache, 12 * 8 * 8 * 3))
+    source.load(FRAME, Cache(own_cache, 12 * 8 * 8 * 3))
     assert len(list(own_cache.glob("*/precious.png"))) == 4
     assert (own_cache / "notes.txt").exists()
     assert len(list(own_cache.iterdir())) == 6
 
 
 @pytest.mark.parametrize(("age", "left"), [(STALE_SECONDS + 60, 1), (60.0, 2)])
-def test_what_a_kill_left_is_never_used_and_goes_in_time(index, store, age, left):
-    load_images(index, FRAME, store)
+def test_what_a_kill_left_is_never_used_and_goes_in_time(source, store, age, left):
+    source.load(FRAME, store)
     (entry,) = entries(store)
     unfinished = entry.rename(entry.with_name(f"{entry.name}.building-k1ll3d"))
     (unfinished / "facts.json").unlink()
     os.utime(unfinished, (time.time() - age,) * 2)
-    assert_same(load_images(index, FRAME, store), load_images(index, FRAME, None))
+    assert_same(source.load(FRAME, store), source.load(FRAME, None))
     assert entry.is_dir()
     assert len(entries(store)) == left
 
 
-def test_a_build_that_is_stopped_leaves_nothing(index, store):
+def test_a_build_that_is_stopped_leaves_nothing(source, store):
     def stop(done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_images(index, FRAME, store, stop)
+        source.load(FRAME, store, stop)
     assert entries(store) == []
 
 
@@ -318,7 +316,7 @@ def full_disk(*args, **kwargs):
 
 
 @pytest.mark.parametrize("place", ["mkdtemp", "write_array_header", "save", "fsync", "rename"])
-def test_a_full_or_read_only_cache_is_done_without(index, store, monkeypatch, place):
+def test_a_full_or_read_only_cache_is_done_without(source, store, monkeypatch, place):
     target = {
         "mkdtemp": "tempfile.mkdtemp",
         "write_array_header": "numpy.lib.format.write_array_header_1_0",
@@ -326,22 +324,22 @@ def test_a_full_or_read_only_cache_is_done_without(index, store, monkeypatch, pl
         "fsync": "os.fsync",
         "rename": "pathlib.Path.rename",
     }[place]
-    plain = load_images(index, FRAME, None)
+    plain = source.load(FRAME, None)
     monkeypatch.setattr(target, full_disk)
-    assert_same(load_images(index, FRAME, store), plain)
+    assert_same(source.load(FRAME, store), plain)
     assert entries(store) == []
 
 
-def test_a_cache_folder_that_cannot_be_made_is_done_without(index, tmp_path):
+def test_a_cache_folder_that_cannot_be_made_is_done_without(source, tmp_path):
     (tmp_path / "file").write_text("in the way")
     store = Cache(tmp_path / "file" / "cache", 10**9)
-    assert_same(load_images(index, FRAME, store), load_images(index, FRAME, None))
+    assert_same(source.load(FRAME, store), source.load(FRAME, None))
 
 
-def test_a_cache_that_may_only_be_read_is_used(index, store, decoded, monkeypatch):
-    load_images(index, FRAME, store)
+def test_a_cache_that_may_only_be_read_is_used(source, store, decoded, monkeypatch):
+    source.load(FRAME, store)
     monkeypatch.setattr("os.utime", full_disk)
-    load_images(index, FRAME, store).take(ALL)
+    source.load(FRAME, store).take(ALL)
     assert len(decoded) == 12
 
 
@@ -365,28 +363,28 @@ DAMAGES = {
     "facts cut short": ("facts.json", cut),
     "facts gone": ("facts.json", Path.unlink),
     "facts of another kind": ("facts.json", lambda path: path.write_text("[]")),
-    "facts without a range": ("facts.json", lambda path: path.write_text('{"unreadable": []}')),
+    "facts without the unreadable": ("facts.json", lambda path: path.write_text("{}")),
     "facts of no such image": ("facts.json", edit(unreadable=[[99, "is empty"]])),
-    "facts with a wrong value": ("facts.json", edit(low=None)),
+    "facts with a wrong value": ("facts.json", edit(unreadable=None)),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_entry_is_made_anew(index, store, decoded, name):
-    load_images(index, FRAME, store)
+def test_a_damaged_entry_is_made_anew(source, store, decoded, name):
+    source.load(FRAME, store)
     (entry,) = entries(store)
     file, damage = DAMAGES[name]
     damage(entry / file)
-    assert_same(load_images(index, FRAME, store), load_images(index, FRAME, None))
+    assert_same(source.load(FRAME, store), source.load(FRAME, None))
     assert entries(store) == [entry]
     del decoded[:]
-    load_images(index, FRAME, store).take(ALL)
+    source.load(FRAME, store).take(ALL)
     assert decoded == []
 
 
-def test_a_file_that_vanishes_later_is_named(index):
-    images = load_images(index, FRAME, None)
-    index.samples[4].path.unlink()
+def test_a_file_that_vanishes_later_is_named(source):
+    images = source.load(FRAME, None)
+    source.samples[4].path.unlink()
     images.take(ALL[:4])
     with pytest.raises(DataError) as caught:
         images.take(ALL)
@@ -396,10 +394,10 @@ def test_a_file_that_vanishes_later_is_named(index):
     )
 
 
-def test_a_cached_set_outlives_its_files_and_its_eviction(index, store):
-    images = load_images(index, FRAME, store)
+def test_a_cached_set_outlives_its_files_and_its_eviction(source, store):
+    images = source.load(FRAME, store)
     expected = images.take(ALL)
-    for sample in index.samples:
+    for sample in source.samples:
         sample.path.unlink()
     (entry,) = entries(store)
     for file in entry.iterdir():
@@ -407,20 +405,20 @@ def test_a_cached_set_outlives_its_files_and_its_eviction(index, store):
     np.testing.assert_array_equal(images.take(ALL), expected)
 
 
-def test_a_name_that_is_no_text(index, store):
-    sample = index.samples[0]
+def test_a_name_that_is_no_text(source, store):
+    sample = source.samples[0]
     odd = sample.path.rename(sample.path.with_name(os.fsdecode(b"\xff\xfe.png")))
     odd.write_bytes(b"")
-    index = find_images(odd.parent)
+    source = open_source(odd.parent)
     for _ in range(2):
-        assert load_images(index, FRAME, store).unreadable == (Unreadable(odd.name, "is empty (0 bytes)"),)
+        assert source.load(FRAME, store).unreadable == (Unreadable(odd.name, "is empty (0 bytes)"),)
     assert len(entries(store)) == 1
 
 
 def test_digests_tell_copies(tmp_path, store):
     images = IMAGES.copy()
     images[7] = images[2]
-    found = load_images(fill(tmp_path / "images", images), FRAME, store)
+    found = fill(tmp_path / "images", images).load(FRAME, store)
     assert len(set(found.digests.tolist())) == 11
     assert found.digests[7] == found.digests[2] == digest(found.take(ALL[2:3])[0])
     assert found.digests.dtype == np.uint64
@@ -428,14 +426,14 @@ def test_digests_tell_copies(tmp_path, store):
 
 def build(folder, cache_folder, start, results):
     start.wait()
-    images = load_images(find_images(folder), FRAME, Cache(Path(cache_folder), 10**9))
+    images = open_source(folder).load(FRAME, Cache(Path(cache_folder), 10**9))
     results.put((type(images).__name__, images.take(ALL).tobytes()))
 
 
-def test_processes_that_build_at_once_all_get_the_right_pixels(index, store):
+def test_processes_that_build_at_once_all_get_the_right_pixels(source, store):
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(3), context.Queue()
-    arguments = (index.source, str(store.folder), start, results)
+    arguments = (source.name, str(store.folder), start, results)
     processes = [context.Process(target=build, args=arguments) for _ in range(3)]
     for process in processes:
         process.start()
@@ -443,22 +441,22 @@ def test_processes_that_build_at_once_all_get_the_right_pixels(index, store):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    expected = load_images(index, FRAME, None).take(ALL).tobytes()
+    expected = source.load(FRAME, None).take(ALL).tobytes()
     assert found == [("_CachedImages", expected)] * 3
     assert len(entries(store)) == 1
 
 
-def test_an_entry_that_another_process_finished_first_is_used(index, store, monkeypatch):
+def test_an_entry_that_another_process_finished_first_is_used(source, store, monkeypatch):
     real, raced = Path.rename, []
 
     def lose_the_race(path, target):
         if not raced:
             raced.append(path)
-            load_images(index, FRAME, store)
+            source.load(FRAME, store)
         return real(path, target)
 
     monkeypatch.setattr(Path, "rename", lose_the_race)
-    images = load_images(index, FRAME, store)
+    images = source.load(FRAME, store)
     assert len(raced) == 1
     assert isinstance(images, loading._CachedImages)
     assert len(entries(store)) == 1
@@ -482,9 +480,9 @@ def test_a_bound_that_is_no_number(monkeypatch, value):
 
 
 @pytest.mark.parametrize("with_cache", [True, False])
-def test_iterate_gives_chosen_images_in_blocks(index, store, monkeypatch, with_cache):
-    monkeypatch.setattr(loading, "block_rows", lambda spec: 5)
-    images = load_images(index, FRAME, store if with_cache else None)
+def test_iterate_gives_chosen_images_in_blocks(source, store, monkeypatch, with_cache):
+    monkeypatch.setattr(batches, "block_rows", lambda spec: 5)
+    images = source.load(FRAME, store if with_cache else None)
     rows = np.array([11, 3, 4, 0, 7, 7, 2])
     found = list(iterate(images, rows, FRAME))
     assert [len(batch.samples) for batch in found] == [5, 2]
@@ -494,9 +492,9 @@ def test_iterate_gives_chosen_images_in_blocks(index, store, monkeypatch, with_c
     assert block_rows(FRAME) == 512
 
 
-def test_an_image_that_can_be_read_by_now_is_read(index, store, monkeypatch):
+def test_an_image_that_can_be_read_by_now_is_read(source, store, monkeypatch):
     """Permissions are no part of what names an entry."""
-    read, blocked = batches.decode, index.samples[3].path
+    read, blocked = loading.decode, source.samples[3].path
 
     def refuse(path):
         if path == blocked:
@@ -504,30 +502,30 @@ def test_an_image_that_can_be_read_by_now_is_read(index, store, monkeypatch):
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(batches, "decode", refuse)
+        patch.setattr(loading, "decode", refuse)
         for _ in range(2):
-            assert [lost.id for lost in load_images(index, FRAME, store).unreadable] == [index.samples[3].id]
-    assert load_images(index, FRAME, store).unreadable == ()
+            assert [lost.id for lost in source.load(FRAME, store).unreadable] == [source.samples[3].id]
+    assert source.load(FRAME, store).unreadable == ()
     assert len(entries(store)) == 1
 
 
-def test_pixels_that_changed_on_the_disk_are_never_used(index, store):
-    expected = load_images(index, FRAME, store).take(ALL)
+def test_pixels_that_changed_on_the_disk_are_never_used(source, store):
+    expected = source.load(FRAME, store).take(ALL)
     file = entries(store)[0] / "images.npy"
     content = bytearray(file.read_bytes())
     content[-100] ^= 255  # of the last image
     file.write_bytes(content)
-    images = load_images(index, FRAME, store)
+    images = source.load(FRAME, store)
     assert np.array_equal(images.take(ALL[:11]), expected[:11])
     with pytest.raises(
-        DataError, match=rf"{index.samples[11].id}: what the cache folder has of it .* run the same again"
+        DataError, match=rf"{source.samples[11].id}: what the cache folder has of it .* run the same again"
     ):
         images.take(ALL[::-1])
-    assert np.array_equal(load_images(index, FRAME, store).take(ALL), expected)
+    assert np.array_equal(source.load(FRAME, store).take(ALL), expected)
 
 
-def test_a_lower_bound_is_held_though_nothing_fits_it(index, store):
-    load_images(index, FRAME, store)
+def test_a_lower_bound_is_held_though_nothing_fits_it(source, store):
+    source.load(FRAME, store)
     size = sum(file.stat().st_size for file in entries(store)[0].iterdir())
     with pytest.raises(OSError, match="more than the cache may hold"):
         Cache(store.folder, size // 2).make_room(size)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlike.data.arrays import RowSamples
+from unlike.data.samples import RowSamples
 from unlike.data.split import (
     CALIBRATION_CAP,
     FEWEST,

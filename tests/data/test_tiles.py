@@ -9,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from unlike.data.batches import choose_spec
-from unlike.data.images import InputSpec
-from unlike.data.index import find_images
-from unlike.data.loading import load_images
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import choose_spec, open_source
 from unlike.data.split import split_normals
 from unlike.data.tiles import TiledImages, Tiling, cut_split
 from unlike.errors import ConfigError
@@ -135,8 +133,8 @@ def test_tiles_larger_than_the_image_are_refused(make, message):
 @pytest.fixture
 def images(rng):
     array = rng.integers(0, 256, (6, 50, 70, 3), np.uint8)
-    index = find_images(array)
-    return array, load_images(index, choose_spec(index, None, None, "stretch", (8, 8)), None)
+    index = open_source(array)
+    return array, index.load(choose_spec(index, None, None, "stretch", (8, 8)), None)
 
 
 def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):
@@ -155,13 +153,13 @@ def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):
 
 
 def test_a_tile_shows_the_image_the_bar_beside_it_or_both(rng):
-    array = find_images(rng.integers(0, 255, (2, 8, 16, 1), np.uint8))
+    array = open_source(rng.integers(0, 255, (2, 8, 16, 1), np.uint8))
     spec = InputSpec(16, 16, 1, aspect="pad")
-    tiles = TiledImages(load_images(array, spec, None), Tiling(16, 16, 4, 0))
+    tiles = TiledImages(array.load(spec, None), Tiling(16, 16, 4, 0))
     inside = tiles.inside(np.array([20, 0, 5, 31]))
     np.testing.assert_array_equal(inside.any(axis=(1, 2)), [True, False, True, False])
     np.testing.assert_array_equal(inside.all(axis=(1, 2)), [True, False, True, False])
-    plain = load_images(find_images(rng.integers(0, 255, (2, 16, 16, 1), np.uint8)), InputSpec(16, 16, 1), None)
+    plain = open_source(rng.integers(0, 255, (2, 16, 16, 1), np.uint8)).load(InputSpec(16, 16, 1), None)
     assert TiledImages(plain, Tiling(16, 16, 4, 0)).inside(np.array([3])) is None
 
 

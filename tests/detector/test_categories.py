@@ -15,8 +15,8 @@ from conftest import write_png
 from unlike import Detector
 from unlike.artifacts import CHECKSUMS
 from unlike.cli.console import Console, evaluation_lines
-from unlike.data.arrays import ImageArray
-from unlike.data.index import Index, find_images
+from unlike.data.arrays import ArraySource, ImageArray
+from unlike.data.source import open_source
 from unlike.detector.storage import pack_arrays, unpack_arrays
 from unlike.errors import ArtifactError, DataError
 from unlike.evaluation import evaluate, to_json
@@ -42,7 +42,7 @@ def several(counts, seed=0, bright=0):
         Sample(f"{name}/{row}", row=row, anomalous=bool(bright), category=name, kind="bright" if bright else "good")
         for row, name in enumerate(names)
     ]
-    return Index("made images", samples, ImageArray(images))
+    return ArraySource("made images", samples, ImageArray(images))
 
 
 def fit(index, **decision):
@@ -89,7 +89,7 @@ def test_an_image_is_judged_by_its_own_category_where_that_is_known(joint):
     for name in ("calm", "wild", "odd", "", "never seen"):
         image = noise(np.random.default_rng(5), "calm", 4)
         samples = [Sample(str(row), row=row, category=name) for row in range(4)]
-        index = Index("made images", samples, ImageArray(image))
+        index = ArraySource("made images", samples, ImageArray(image))
         line = joint.thresholds_.get(name, joint.threshold_)
         for verdict in joint.judge(index):
             assert verdict.threshold == line
@@ -178,7 +178,7 @@ def test_one_line_for_all_where_that_is_wanted_or_there_is_one_category():
 def test_names_that_are_no_utf8_are_kept(tmp_path):
     index = several({"calm": 40, "wild": 40})
     samples = [replace(sample, category=f"{sample.category}\udcff") for sample in index.samples]
-    fitted = fit(Index("made\udcff", samples, index.array))
+    fitted = fit(ArraySource("made\udcff", samples, index.array))
     fitted.save(tmp_path / "d")
     assert Detector.load(tmp_path / "d").thresholds_ == fitted.thresholds_
     assert list(fitted.thresholds_) == ["", "calm\udcff", "wild\udcff"]
@@ -189,13 +189,13 @@ def test_images_without_a_category_are_held_against_all():
     nobody_said = [
         Sample(s.id, row=s.row, anomalous=False, category=s.category * (s.category == "calm")) for s in index.samples
     ]
-    assert list(fit(Index("made", nobody_said, index.array)).thresholds_) == ["", "calm"]
+    assert list(fit(ArraySource("made", nobody_said, index.array)).thresholds_) == ["", "calm"]
 
 
 def test_categories_that_are_all_too_small_are_fitted_as_one():
     index = several({"calm": 40})
     samples = [Sample(s.id, row=s.row, anomalous=False, category=s.id) for s in index.samples]
-    fitted = fit(Index("made", samples, index.array))
+    fitted = fit(ArraySource("made", samples, index.array))
     assert list(fitted.thresholds_) == [""]
     assert len(fitted.describe()["fitted"]["too_few"]) == 40
 
@@ -217,7 +217,7 @@ def judged(joint):
             for s in bad.samples
         ),
     ]
-    index = Index("made images", samples, ImageArray(np.concatenate([good.array.array, bad.array.array])))
+    index = ArraySource("made images", samples, ImageArray(np.concatenate([good.array.array, bad.array.array])))
     return index, evaluate(joint, index)
 
 
@@ -278,7 +278,7 @@ def test_a_lone_strange_image_is_blamed_on_its_category(capsys, tmp_path):
     decision.scores[place] *= 50
     decision.lines["calm"] = type(decision.lines["calm"])(float(decision.scores[place][0]), 1.0, 0.05)
     Console().say_fit(fitted, tmp_path)
-    assert "The line of calm is the strangest of them, far above the next" in capsys.readouterr().err
+    assert "The threshold of calm is the strangest of them, far above the next" in capsys.readouterr().err
 
 
 def test_a_root_of_categories_is_scored_by_its_folders(tmp_path):
@@ -291,5 +291,5 @@ def test_a_root_of_categories_is_scored_by_its_folders(tmp_path):
     fitted = Detector("pixels", "gaussian", settings=settings, device="cpu").fit(tmp_path / "root")
     lines = {verdict.id.split("/")[0]: verdict.threshold for verdict in fitted.judge(tmp_path / "root", regions=False)}
     assert lines == {name: fitted.thresholds_[name] for name in ("calm", "wild")}
-    alone = find_images(tmp_path / "root/calm/test/good")  # nobody says of what category these are
+    alone = open_source(tmp_path / "root/calm/test/good")  # nobody says of what category these are
     assert {verdict.threshold for verdict in fitted.judge(alone, regions=False)} == {fitted.threshold_}

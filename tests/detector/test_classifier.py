@@ -208,8 +208,7 @@ def test_floats_are_seen_as_the_detector_sees_them():
     detector = Detector(model="conv", epochs=1, false_alarms=0.1, device="cpu").fit(images)
     found = make(detector, epochs=1).fit(np.abs(images), np.arange(40) % 2)
     assert detector.value_range_ == (-1.0, 1.0)
-    assert found._origin.value_range == (-1.0, 1.0)
-    assert found._load_images(find(np.abs(images)), lambda *_: None).value_range == (-1.0, 1.0)
+    assert found.spec_.value_range == (-1.0, 1.0)
     far = np.concatenate([images[:2], 3e38 * np.sign(images[2:3])])
     with np.errstate(all="ignore"):
         predictions = found.predict(far)
@@ -218,9 +217,9 @@ def test_floats_are_seen_as_the_detector_sees_them():
 
 
 def find(images):
-    from unlike.data.index import find_images
+    from unlike.data.source import open_source
 
-    return find_images(images)
+    return open_source(images)
 
 
 def test_loaded_is_the_same_to_the_last_bit(classifier, folder):

@@ -12,8 +12,8 @@ import torch
 
 from conftest import scratched, stripes, write_png
 from unlike import Detector
-from unlike.data.images import InputSpec
-from unlike.data.index import find_images
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import open_source
 from unlike.data.split import split_normals
 from unlike.detector.fitting import build_model, choose_device
 from unlike.errors import ConfigError, DataError, ImageError, NotFittedError
@@ -170,7 +170,7 @@ def test_float_images_outside_the_fitted_range_are_not_clipped():
 
 
 def test_explain_gives_image_reconstruction_and_map(detector, odd):
-    index = find_images(odd[0])
+    index = open_source(odd[0])
     found = detector.explain(odd[0], [index.samples[3], index.samples[1]])
     assert [item.sample.id for item in found] == ["3", "1"]
     np.testing.assert_array_equal(found[0].image, odd[0][3])
@@ -187,7 +187,7 @@ def test_encode_and_decode_are_the_two_halves_of_the_model(detector, odd, tmp_pa
     assert codes.ids == tuple(map(str, range(len(odd))))
     assert codes.grids.shape[0] == codes.vectors.shape[0] == len(odd)
     rebuilt = detector.decode(codes.grids)
-    index = find_images(odd)
+    index = open_source(odd)
     seen = detector.explain(index, index.samples)
     np.testing.assert_array_equal(rebuilt, np.stack([item.rebuilt for item in seen]))
     (tmp_path / "broken.png").write_bytes(b"no image")
@@ -374,7 +374,7 @@ def test_sixteen_bits_are_not_flattened_to_eight():
     fitted = Detector(model="fcn", epochs=1).fit(
         np.random.default_rng(0).integers(0, 65_536, (40, 8, 8), dtype=np.uint16)
     )
-    first, second = (fitted.explain(image, [find_images(image).samples[0]])[0].map for image in (low, low + 3))
+    first, second = (fitted.explain(image, [open_source(image).samples[0]])[0].map for image in (low, low + 3))
     assert not np.array_equal(first, second)
 
 

@@ -157,8 +157,8 @@ def test_another_process_scores_the_same(fitted, folder):
 
 def test_pretrained_weights_are_asked_for_once_and_never_again(tmp_path, monkeypatch):
     """Loading takes the detector's own weights, on a machine that has no others; starting from scratch takes none."""
-    from unlike.detector.classifier import Classifier
     from unlike.backbones import networks as backbones
+    from unlike.detector.classifier import Classifier
 
     settings = {"model": {"encoder": "efficientnet-lite0", "pretrained": True, "widths": [8, 8], "latent": 8}}
     images = stripes(20, size=32)

@@ -8,7 +8,7 @@ import pytest
 from conftest import scratched, stripes, write_png
 from unlike import Classifier, Detector
 from unlike.cli import run
-from unlike.data.index import find_images
+from unlike.data.source import open_source
 from unlike.data.split import split_normals
 from unlike.detector.settings import DataConfig
 from unlike.errors import ConfigError
@@ -99,7 +99,7 @@ def test_one_tile_is_the_image_itself(normal):
 
 
 def test_explanations_show_the_whole_image_rebuilt(detector, odd):
-    index = find_images(odd[0])
+    index = open_source(odd[0])
     found = detector.explain(index, index.samples)
     assert all(item.rebuilt.shape == item.image.shape == (56, 64, 1) for item in found)
     gap = np.mean([np.abs(item.rebuilt.astype(float) - item.image) for item in found])

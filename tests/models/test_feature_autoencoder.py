@@ -1,7 +1,9 @@
-"""What all feature autoencoders share: their target, one look an image, and what the loss leaves out."""
+"""What all feature autoencoders share: their target, one pass an image, and what the loss leaves out."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +23,7 @@ from unlike.models.features import Features
 from unlike.models.losses import LOSSES
 from unlike.records import ImageShape
 from unlike.testing import check_model, example_images
+from unlike.training import FinetuneConfig, LabelModel
 
 NAMES = [name for name, family in MODELS.items() if issubclass(family, FeatureAutoencoder)]
 TINY = {"backbone": "test_efficientnet", "pretrained": False, "runtime": "torch"}
@@ -31,11 +34,11 @@ def build(name="feature-linear", side=32, **settings) -> FeatureAutoencoder:
         return MODELS[name](MODELS[name].Config(**{**TINY, **settings}), ImageShape(3, side, side * 3 // 2))
 
 
-def count_looks(model):
-    """A list that grows by the number of images whenever the network looks at some."""
-    looks, module = [], model.extractor.module
-    module.register_forward_pre_hook(lambda _, inputs: looks.append(len(inputs[0])))
-    return looks
+def count_seen(model):
+    """A list that grows by the number of images whenever the network sees some."""
+    seen, module = [], model.extractor.module
+    module.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    return seen
 
 
 def test_there_are_three():
@@ -54,43 +57,74 @@ def test_target_is_what_features_gives_and_learns_nothing(name):
     features = Features(FeaturesConfig(**TINY, cell=8, averaging=1, scale="unit"), model.shape)
     features.extractor.load_state_dict(model.extractor.state_dict())
     images = example_images(model)
-    rebuilt, target = model.eval().compare(images)
-    torch.testing.assert_close(target, features.encode(images))
-    torch.testing.assert_close(rebuilt, model.rebuild(images))
+    found = model.eval().outputs(images, ("reconstruction", "target"))
+    torch.testing.assert_close(found["target"], features.encode(images))
+    torch.testing.assert_close(found["reconstruction"], model.rebuild(images))
     model.train().loss(images, LOSSES["squared"]).backward()
     assert all(value.grad is None for value in model.extractor.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_image_is_looked_at_once_while_the_model_learns(name):
+def test_each_image_goes_through_the_network_once_in_a_training(name):
     model = build(name)
-    looks, images = count_looks(model), example_images(model)
+    seen, images = count_seen(model), example_images(model)
     objective = LOSSES["squared"]
-    first = model.train().loss(images, objective)
-    looks.clear()  # a runtime may look once more to see what it has
-    for share in (0.0, 0.5, 1.0):
-        model.warm_up(share)
-        model.train().loss(images, objective)
-        with torch.no_grad():
-            model.eval().loss(images, objective)
-    assert sum(looks) == 0
-    assert len(model.memory) == len(images)
+    with model.during_training():
+        first = model.train().loss(images, objective)
+        seen.clear()  # a runtime may run it once more to see what it has
+        for share in (0.0, 0.5, 1.0):
+            model.warm_up(share)
+            model.train().loss(images, objective)
+            with torch.no_grad():
+                model.eval().loss(images, objective)
+        assert sum(seen) == 0
+        assert len(model.feature_cache) == len(images)
+        model.encode(images)
+        assert sum(seen) == len(images)  # in use nothing is looked up
+        assert len(model.feature_cache) == len(images)
     assert first.isfinite()
-    model.encode(images)
-    assert len(model.memory) == 0  # in use, nothing is kept
-    assert sum(looks) == len(images)
+    assert model.feature_cache is None
 
 
-def test_scoring_takes_one_look():
+def test_after_a_training_nothing_is_cached_even_where_it_failed():
+    model = build()
+    images = example_images(model)
+    model.loss(images, LOSSES["squared"])
+    assert model.feature_cache is None
+    with pytest.raises(TypeError), model.during_training():
+        model.loss(images, None)
+    assert model.feature_cache is None
+
+
+def test_a_copy_has_no_cache():
+    model = build()
+    with model.during_training():
+        model.loss(example_images(model), LOSSES["squared"])
+        assert not any("cache" in name for name in model.state_dict())
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert twin.feature_cache is None
+            torch.testing.assert_close(twin.state_dict(), model.state_dict())
+        assert len(model.feature_cache) == 4
+
+
+def test_the_cache_of_a_training_serves_a_model_that_names_classes():
+    model = build()
+    classifier = LabelModel(FinetuneConfig(), model, 2)
+    with classifier.during_training():
+        assert model.feature_cache is not None
+    assert model.feature_cache is None
+
+
+def test_scoring_takes_one_pass():
     from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
 
     model = build().eval()
-    looks, images = count_looks(model), example_images(model)
+    seen, images = count_seen(model), example_images(model)
     model.encode(images)
-    looks.clear()
+    seen.clear()
     with torch.no_grad():
         ResidualScorer(ResidualConfig()).maps(model, images)
-    assert sum(looks) == len(images)
+    assert sum(seen) == len(images)
 
 
 def test_spoilt_images_are_rebuilt_as_they_were():
@@ -98,8 +132,9 @@ def test_spoilt_images_are_rebuilt_as_they_were():
     clean = example_images(model)
     spoilt = clean + 0.3 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     expected = (model.rebuild(spoilt) - model.target(clean)).square().mean()
-    torch.testing.assert_close(model.loss(spoilt, LOSSES["squared"], clean), expected)
-    assert len(model.memory) == len(clean)  # the spoilt ones will not come again
+    with model.during_training():
+        torch.testing.assert_close(model.loss(spoilt, LOSSES["squared"], clean), expected)
+        assert len(model.feature_cache) == len(clean)  # the spoilt ones will not come again
 
 
 @pytest.mark.parametrize(("chosen", "count", "sizes"), [(3, 1, [3]), (3, 2, [2, 1]), (3, 3, [1, 1, 1]), (4, 2, [2, 2])])
@@ -109,13 +144,13 @@ def test_each_group_of_stages_is_compared_by_itself(chosen, count, sizes):
     ends = np.cumsum([0, *sizes])
     assert model.groups == [sum(widths[a:b]) for a, b in pairwise(ends)]
     images = example_images(model)
-    rebuilt, target = model.compare(images)
-    parts = zip(rebuilt.split(model.groups, 1), target.split(model.groups, 1), strict=True)
+    reconstruction, target = model.rebuild(images), model.target(images)
+    parts = zip(reconstruction.split(model.groups, 1), target.split(model.groups, 1), strict=True)
     expected = torch.stack([LOSSES["cosine"](a, b) for a, b in parts]).mean()
     torch.testing.assert_close(model.loss(images, LOSSES["cosine"]), expected)
 
 
-def test_easy_places_lose_most_of_their_gradient_and_none_of_their_value():
+def test_easy_positions_lose_most_of_their_gradient_and_none_of_their_value():
     model = build(easy_share=0.75, easy_gradient=0.1).train()
     target = torch.randn(1, model.width, 2, 2, generator=torch.Generator().manual_seed(0))
     rebuilt = target.clone()
@@ -132,7 +167,7 @@ def test_easy_places_lose_most_of_their_gradient_and_none_of_their_value():
     assert model.eval()._shrink(rebuilt, target) is rebuilt
 
 
-def test_the_share_of_easy_places_grows_over_the_first_tenth():
+def test_the_share_of_easy_positions_grows_over_the_first_tenth():
     model = build(easy_share=0.8)
     shares = []
     for share in (0.0, 0.05, 0.1, 0.9):

@@ -29,7 +29,7 @@ def make(channels=3, height=32, width=32, **settings):
 class Pictures:
     """An ImageSet in memory."""
 
-    samples, unreadable, value_range = (), (), (0.0, 1.0)
+    samples, unreadable = (), ()
     digests = np.arange(0, dtype=np.uint64)
 
     def __init__(self, pixels):
@@ -48,7 +48,8 @@ def trained():
     config = TrainingConfig(epochs=25, batch_size=8, learning_rate=5e-3, objective="squared", keep="last")
     split = Split(np.arange(64), np.arange(64, 72), np.arange(0))
     corruption = CorruptionConfig(defect_share=0.75, defect_size=(0.1, 0.4))
-    history = train(model, Pictures(stripes(72)), split, config, corruption=corruption, device="cpu")
+    settings = {"value_range": (0.0, 1.0), "corruption": corruption, "device": "cpu"}
+    history = train(model, Pictures(stripes(72)), split, config, **settings)
     return model, history
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from report_fakes import FakeEncoder
 
-from unlike.data.index import find_images
+from unlike.data.source import open_source
 from unlike.errors import DataError
 from unlike.records import Explanation, Sample
 from unlike.report import latent
@@ -19,7 +19,7 @@ from unlike.report.latent import View, draw_rows, flatten, keep_shared, rate, vi
 @pytest.fixture
 def index(rng):
     images = rng.integers(0, 255, (40, 8, 8)).astype(np.uint8)
-    return find_images(images, np.arange(40) % 4 == 0)
+    return open_source(images, np.arange(40) % 4 == 0)
 
 
 def test_rows_are_drawn_at_random_by_the_seed_and_kept_in_order():
@@ -66,10 +66,10 @@ def test_a_large_grid_is_averaged_over_its_positions(rng):
     assert flatten(grids[:, :4]).shape == (2, 16_384)
 
 
-def explained(score, anomalous=None, rebuilt=True, shape=(8, 8, 1), kind=""):
+def explained(score, anomalous=None, reconstructs=True, shape=(8, 8, 1), kind=""):
     image = np.full(shape, 100, np.uint8)
     sample = Sample(f"{score}.png", anomalous=anomalous, kind=kind)
-    return Explanation(sample, score, image, np.ones(shape[:2]), image // 2 if rebuilt else None)
+    return Explanation(sample, score, image, np.ones(shape[:2]), image // 2 if reconstructs else None)
 
 
 def words_of(figure):
@@ -92,8 +92,8 @@ def test_a_gallery_prints_scores_and_kinds_in_their_colours():
     np.testing.assert_array_equal(figure.axes[0].images[1].get_array(), np.full((8, 8, 3), 50))
 
 
-def test_a_model_that_rebuilds_nothing_shows_its_map():
-    figure = score_extremes([Shown("features", [explained(1.0, rebuilt=False)], [])])
+def test_a_model_that_reconstructs_nothing_shows_its_map():
+    figure = score_extremes([Shown("features", [explained(1.0, reconstructs=False)], [])])
     assert "original, map" in words_of(figure)
     shown = figure.axes[0].images[1].get_array()
     assert shown.max() - shown.min() > 60  # the colours of a map, not the grey of an image

@@ -13,8 +13,8 @@ from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
-
 from unlike.calibration.precomputed import Remembered
+
 from unlike.errors import ConfigError, DataError
 from unlike.models import Model
 from unlike.records import ImageShape

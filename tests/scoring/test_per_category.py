@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from unlike.calibration.precomputed import Remembered, Remembering
 
 from unlike import Detector
-from unlike.calibration.precomputed import Remembered, Remembering
 from unlike.cli.console import Console
-from unlike.data.arrays import ImageArray
-from unlike.data.index import Index
+from unlike.data.arrays import ArraySource, ImageArray
 from unlike.errors import ConfigError, DataError
 from unlike.records import Sample
 from unlike.scoring import per_category as apart
@@ -148,7 +147,7 @@ def index_of(levels, count, random, **facts):
     images = [np.clip(random.normal(level, 12, (count, 12, 12, 1)), 0, 255) for level in levels.values()]
     names = [name for name in levels for _ in range(count)]
     samples = [Sample(f"{name}/{row}", row=row, category=name, **facts) for row, name in enumerate(names)]
-    return Index("made", samples, ImageArray(np.concatenate(images).astype(np.uint8)))
+    return ArraySource("made", samples, ImageArray(np.concatenate(images).astype(np.uint8)))
 
 
 @pytest.mark.parametrize("calibration", ["cross", "held-out"])
@@ -188,7 +187,7 @@ def test_defects_of_rare_categories_are_found_though_a_large_one_is_harder(capsy
         parts += [np.clip(random.normal(level + shift, 3, (few, 8, 8, 1)), 0, 255) for level in rare.values()]
         names = [name for name in levels for _ in range(count)] + [name for name in rare for _ in range(few)]
         samples = [Sample(str(row), row=row, category=name, **facts) for row, name in enumerate(names)]
-        return Index("made", samples, ImageArray(np.concatenate(parts).astype(np.uint8)))
+        return ArraySource("made", samples, ImageArray(np.concatenate(parts).astype(np.uint8)))
 
     settings = {"model": {"side": 4}, "decision": {"false_alarms": 0.05}}
     detector = Detector("pixels", "neighbours", settings=settings, device="cpu").fit(index(60, 8))

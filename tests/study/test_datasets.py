@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import scratched, stripes, write_png
+from unlike.data.source import labelled
 from unlike.errors import ConfigError, DataError
 from unlike.study.datasets import COLLECTIONS, DataSource, categories, draw, open_classes, open_images
 
@@ -64,7 +65,7 @@ def test_few_images_are_drawn_of_every_category_and_label_and_always_the_same():
     assert Counter((sample.category, sample.anomalous) for sample in test.samples) == {
         (category, label): 4 for category in ("checks", "rings", "stripes") for label in (False, True)
     }
-    whole = COLLECTIONS["textures"]().labelled()
+    whole = labelled(COLLECTIONS["textures"]())
     assert [sample.id for sample in draw(whole, 4).samples] == [sample.id for sample in test.samples]
     assert draw(whole, None) is whole
 

@@ -34,7 +34,6 @@ class Pictures:
     samples: list = field(default_factory=list)
     unreadable: tuple = ()
     digests: np.ndarray = field(default_factory=lambda: np.arange(0, dtype=np.uint64))
-    value_range: tuple = (0.0, 255.0)
     shown: np.ndarray | None = None  # (H, W) what is no bar
 
     def take(self, rows):
@@ -57,7 +56,7 @@ def make(seed=0):
 def fit(pictures, model=None, config=None, **more):
     model = model or make()
     config = config or TrainingConfig(epochs=6, batch_size=16, learning_rate=5e-3)
-    return model, train(model, pictures, SPLIT, config, device="cpu", **more)
+    return model, train(model, pictures, SPLIT, config, value_range=(0.0, 255.0), device="cpu", **more)
 
 
 def weights(model):
@@ -219,7 +218,7 @@ def test_model_without_weights_to_train_is_left_alone(pictures):
 
 def test_device_that_is_not_there(pictures):
     with pytest.raises(ConfigError, match="device 'abacus' cannot be used"):
-        train(make(), pictures, SPLIT, TrainingConfig(epochs=1), device="abacus")
+        train(make(), pictures, SPLIT, TrainingConfig(epochs=1), value_range=(0.0, 255.0), device="abacus")
 
 
 def test_batches_cover_each_image_once_in_an_order_of_their_own():

@@ -1,1 +1,1 @@
-"""Backbones: pretrained networks as sources of frozen features, run by the fastest runtime at hand, and kept in the cache."""
+"""Backbones: pretrained networks as sources of frozen features, run by the fastest runtime at hand, in a cache of networks."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlike.backbones.network_cache import KeptNetwork, keeping_now, unbuilt_of
+from unlike.backbones.network_cache import CachedNetwork, NetworkCache
 from unlike.backbones.networks import Stages, make_stages, weights_source
 from unlike.backbones.runtimes import CHOICES, Frozen
 from unlike.config import check_count_or_none, check_range, from_mapping
@@ -24,13 +24,14 @@ from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError, unknown
 from unlike.records import ImageShape
 
+SOURCES = ("frozen_features.py", "networks.py", "runtimes.py", "lazy_network.py", "network_cache.py")  # of a network
 BORDERS, SCALES = ("damp", "keep"), ("unit", "none")
 SHORTEST = 1e-6  # features, as from a network that sees nothing, are not made longer
 
 
 @dataclass(frozen=True, slots=True)
 class FeaturesConfig:
-    """Which features of which network are looked at, and what with."""
+    """Which features of which network are taken, and what computes them."""
 
     backbone: str = "efficientnet-lite0"  # or the name of any timm network, such as resnet18
     pretrained: bool = True  # false: random weights, to see what pretrained ones are worth
@@ -39,10 +40,10 @@ class FeaturesConfig:
     cell: int | Literal["auto"] = "auto"  # pixels across, of the one grid of all stages; auto: the finest's
     averaging: int = 3  # cells of a stage across, over which it is averaged; 1 averages nothing
     border: str = "damp"  # damp: what an average lacks beyond the image counts as nothing; keep: it is not counted
-    scale: str = "none"  # unit: each stage's features of a place have length 1, so all stages count alike
-    dimensions: int | None = None  # random directions that the features of a place are reduced to; none keeps all
+    scale: str = "none"  # unit: each stage's features of a position have length 1, so all stages count alike
+    dimensions: int | None = None  # random directions that the features of a position are reduced to; none keeps all
     direction_seed: int = 0  # of the draw of those directions
-    fine: tuple[int, ...] = ()  # stages that are looked at once more, apart: not averaged, each of length 1
+    fine: tuple[int, ...] = ()  # stages that make a second feature group: not averaged, each of length 1
     runtime: str = "auto"  # on a CPU: openvino, onnxruntime, torchscript or torch; auto: the fastest that is installed
 
     def __post_init__(self) -> None:
@@ -66,42 +67,39 @@ class Sizes:
 
     widths: tuple[int, ...]  # channels of each stage
     grid: tuple[int, int]  # cells down and across
-    looks: tuple[int, ...]  # of the numbers of a place, how many each look has; () where there is one
-    width: int  # numbers of a place, all in all
+    feature_groups: tuple[int, ...]  # of the numbers of a position, how many each group has; () where there is one
+    width: int  # numbers of a position, all in all
 
 
 class FrozenFeatures(Frozen):
     """Features as a frozen network, (B, C, H, W) -> (B, D, h, w), and their sizes."""
 
-    def __init__(self, module: nn.Module, runtime: str, sizes: Sizes, kept: KeptNetwork | None = None) -> None:
-        super().__init__(module, runtime, kept)
+    def __init__(self, module: nn.Module, runtime: str, sizes: Sizes, cached: CachedNetwork | None = None) -> None:
+        super().__init__(module, runtime, cached)
         self.sizes = sizes
 
 
-def make_features(config: FeaturesConfig, shape: ImageShape) -> FrozenFeatures:
+def make_features(config: FeaturesConfig, shape: ImageShape, networks: NetworkCache | None = None) -> FrozenFeatures:
     """The frozen extractor by itself, (B, C, H, W) -> (B, D, h, w), for models that learn from what it sees.
 
-    Inside `keeping` it is not built where all that matters of it was kept by an earlier run.
+    Its layers are not made where all that matters of it is in the network cache that is given.
 
     >>> config = FeaturesConfig(backbone="resnet18", pretrained=False)
     >>> make_features(config, ImageShape(3, 64, 96))(torch.zeros(2, 3, 64, 96)).shape
     torch.Size([2, 384, 8, 12])
     """
-    now, structure = keeping_now(), _structure(config, shape)
-    if now is None or structure is None:
+    recipe = _recipe(config, shape)
+    if networks is None or recipe is None:
         grid = _make_grid(config, shape)
         return FrozenFeatures(grid, config.runtime, grid.sizes)
-    kept = KeptNetwork(now.cache, structure)
     source = weights_source(config.backbone) if config.pretrained else None
-    weights = None if source is None else kept.pretrained(source)
-    outline = kept.outline() if now.weights_follow or weights is not None else None
-    if outline is not None:
-        bare = dataclasses.replace(config, pretrained=False)  # it is given the weights
-        unbuilt = unbuilt_of(outline, weights, partial(_make_grid, bare, shape))
-        return FrozenFeatures(unbuilt, config.runtime, from_mapping(Sizes, outline["facts"], "sizes"), kept)
+    bare = dataclasses.replace(config, pretrained=False)  # it is given the weights
+    found = networks.find(recipe, source, partial(_make_grid, bare, shape))
+    if found is not None:
+        return FrozenFeatures(found.network, config.runtime, from_mapping(Sizes, found.facts, "sizes"), found.cached)
     grid = _make_grid(config, shape)
-    kept.keep(grid, dataclasses.asdict(grid.sizes), source)
-    return FrozenFeatures(grid, config.runtime, grid.sizes, kept)
+    cached = networks.keep(recipe, grid, dataclasses.asdict(grid.sizes), source)
+    return FrozenFeatures(grid, config.runtime, grid.sizes, cached)
 
 
 def _make_grid(config: FeaturesConfig, shape: ImageShape) -> FeatureGrid:
@@ -110,10 +108,10 @@ def _make_grid(config: FeaturesConfig, shape: ImageShape) -> FeatureGrid:
     # pretrained, it must not change what is drawn for the rest of a model, for it may as well be taken from the cache
     with isolated_randomness(0) if config.pretrained else contextlib.nullcontext():
         stages = make_stages(config.backbone, config.pretrained, shape.channels, size, chosen)
-    return FeatureGrid(stages, config, size)
+    return FeatureGrid(stages, config, size).eval()
 
 
-def _structure(config: FeaturesConfig, shape: ImageShape) -> str | None:
+def _recipe(config: FeaturesConfig, shape: ImageShape) -> str | None:
     """A digest of all that the network for images of that shape depends on, but its weights; None where that is not known."""
     if CODE is None:
         return None
@@ -127,7 +125,7 @@ def _read_code() -> str | None:
     """A digest of the code that is being imported, and of what it works with; None where the sources are not installed."""
     sums = hashlib.sha256()
     try:
-        for name in ("features.py", "backbones.py", "runtimes.py", "unbuilt.py", "keeping.py"):
+        for name in SOURCES:
             sums.update(Path(__file__).with_name(name).read_bytes())
     except OSError:
         return None
@@ -154,8 +152,8 @@ class FeatureGrid(nn.Module):
         self.grid = finest if config.cell == "auto" else (-(-size[0] // config.cell), -(-size[1] // config.cell))
         self.register_buffer("directions", _draw_directions(sum(stages.widths), config))
         first = sum(stages.widths) if config.dimensions is None else config.dimensions
-        looks = (first, sum(stages.widths[place] for place in self.fine)) if self.fine else ()
-        self.sizes = Sizes(tuple(stages.widths), self.grid, looks, sum(looks) or first)
+        groups = (first, sum(stages.widths[place] for place in self.fine)) if self.fine else ()
+        self.sizes = Sizes(tuple(stages.widths), self.grid, groups, sum(groups) or first)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         stages, sizes = self.stages(images), self.stages.grids

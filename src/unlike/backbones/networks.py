@@ -76,7 +76,7 @@ class Backbone(Source):
         return _as_grid(self.network, features, images)  # (B, D, h, w)
 
     def _trim(self, size: Size) -> Tensor:
-        """Drop the parts that features do not pass through, such as the classifier; gives the features of a look."""
+        """Drop the parts that features do not pass through, such as the classifier; gives the features of an empty image."""
         parameters = list(self.network.parameters())
         with torch.enable_grad():
             features: Tensor = self(torch.zeros(1, self.scale.shape[1], *size))
@@ -330,7 +330,7 @@ def _check_patches(name: str, network: Any, size: Size) -> None:
 def _statistics(network: Any, channels: int) -> tuple[list[float], list[float]]:
     """Mean and deviation of each channel, 0 black and 1 white, of the images that pretrained weights were made with."""
     mean, deviation = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
-    if channels == 1:  # one layer that looks at all colours at once
+    if channels == 1:  # one layer that sees all colours at once
         return [sum(mean) / len(mean)], [sum(deviation) / len(deviation)]
     turns = [channel % len(mean) for channel in range(channels)]
     return [mean[turn] for turn in turns], [deviation[turn] for turn in turns]
@@ -376,7 +376,7 @@ def _as_grid(network: Any, features: Any, images: Tensor) -> Tensor:
     count, ratio = tokens.shape[1], images.shape[2] / images.shape[3]
     divisors = [height for height in range(1, count + 1) if count % height == 0]
     height = min(divisors, key=lambda height: abs(math.log(height * height / count / ratio)))
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, height, count // height)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, height, count // height)
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unlike.backbones.lazy_network import build
-from unlike.backbones.network_cache import KeptNetwork
+from unlike.backbones.lazy_network import materialise
+from unlike.backbones.network_cache import CachedNetwork
 from unlike.errors import ConfigError
 
 TOLERANCE = 1e-4  # of the largest value: how far a runtime's results may be from torch's own
@@ -27,6 +27,7 @@ BLOCK = 4  # images at once that torch and ONNX Runtime are fastest with: more d
 _JIT: Any = torch.jit  # deprecated, thus not typed; where a later torch is without it, so are the runtimes that need it
 
 AT_ONCE = 1 << 19  # pixels of the images that are run together, 8 of 256 x 256: more take memory and no less time
+Entry = TypeVar("Entry")
 Run = Callable[[Tensor], Tensor]  # (B, C, H, W) -> what the module gives for them
 Compile = Callable[[nn.Module, Tensor, int], Run]  # a module, one example (1, C, H, W), how many threads to use
 
@@ -36,14 +37,15 @@ class Frozen(nn.Module):
 
     Its weights are fixed, its mode is that of use even while a model around it learns, and no gradient reaches them;
     the images' own gradients, where they are asked for, are torch's. On a CPU the module is compiled when it is first
-    used, for each size of image, and again when its weights have changed; what was compiled is neither saved nor
-    copied. Each image's result is its own, so the module must treat the images of a batch apart. `runtime` names one
-    of `RUNTIMES`; "auto" takes the first that is installed and whose results are right. A ConfigError says why a named
-    one cannot be had.
+    used, for each size of image, and again when its weights have changed or a layer was exchanged; what was compiled is
+    neither saved nor copied. Each image's result is its own, so the module must treat the images of a batch apart.
+    `runtime` names one of `RUNTIMES`; "auto" takes the first that is installed and whose results are right. A ConfigError
+    says why a named one cannot be had.
 
-    What is `kept` of the network from an earlier run is taken instead of compiling it, and what is compiled is kept; a
-    module that is `Unbuilt` is then not even built. Not so once somebody has had the module in hand (`built`), and may
-    have changed more of it than its weights.
+    What a `cached` network was compiled to in an earlier run is taken instead of compiling it, and what is compiled is
+    cached; a `LazyNetwork` then never needs its layers. Where its layers are needed, as for gradients, on another device
+    or in another type, they are made. A module whose layers somebody has changed by hand is compiled, but neither cached
+    nor taken from the cache.
 
     >>> frozen = Frozen(nn.Conv2d(3, 8, 3), runtime="torch")
     >>> frozen(torch.zeros(2, 3, 5, 5)).shape
@@ -52,11 +54,11 @@ class Frozen(nn.Module):
     False
     """
 
-    def __init__(self, module: nn.Module, runtime: str = "auto", kept: KeptNetwork | None = None) -> None:
+    def __init__(self, module: nn.Module, runtime: str = "auto", cached: CachedNetwork | None = None) -> None:
         super().__init__()
         check_installed(runtime)
         self.module = module.requires_grad_(requires_grad=False)
-        self.compiled = Compiled(runtime, kept)
+        self.compiled = Compiled(runtime, cached)
         self.train()
 
     def train(self, mode: bool = True) -> Frozen:  # noqa: ARG002
@@ -64,38 +66,34 @@ class Frozen(nn.Module):
         return super().train(mode=False)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
-        explained = images.requires_grad and torch.is_grad_enabled()
-        recorded = _JIT.is_tracing() or torch.compiler.is_compiling()  # to be exported, say
-        if explained or recorded:
-            return self.built()(images)  # type: ignore[no-any-return]
+        if is_recorded():
+            return self.module(images)  # type: ignore[no-any-return]
+        if images.requires_grad and torch.is_grad_enabled():
+            return self._with_layers()(images)  # type: ignore[no-any-return]
         with torch.no_grad():
             if images.device.type == "cpu" and images.dtype == torch.float32:
                 return self.compiled.run(self.module, images)
-            return self.built()(images)  # type: ignore[no-any-return]
+            return self._with_layers()(images)  # type: ignore[no-any-return]
 
-    def built(self) -> nn.Module:
+    def _with_layers(self) -> nn.Module:
         """The module itself, for what a compiled one cannot do."""
-        self.compiled.kept = None
-        self.module = build(self.module)
+        self.module = materialise(self.module)
         return self.module
 
 
-Whole = TypeVar("Whole", bound=nn.Module)
-
-
-def build_parts(model: Whole) -> Whole:
-    """The model with every frozen network in it built, for whoever wants more of it than its results."""
-    for part in [part for part in model.modules() if isinstance(part, Frozen)]:
-        part.built()
-    return model
+def is_recorded() -> bool:
+    """Whether a graph of what is computed is being made, to be compiled or exported, say."""
+    return bool(_JIT.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting())
 
 
 class Compiled:
-    """What a module became in a runtime, for each size of image; a copy starts anew, and keeps nothing."""
+    """What a module became in a runtime, for each size of image; a copy starts anew, and caches nothing."""
 
-    def __init__(self, runtime: str, kept: KeptNetwork | None = None) -> None:
-        self.runtime, self.kept = runtime, kept
+    def __init__(self, runtime: str, cached: CachedNetwork | None = None) -> None:
+        self.runtime, self.cached = runtime, cached
         self._module: nn.Module | None = None  # of which the tables are
+        self._children: list[dict[str, nn.Module | None]] = []  # tables of its layers, by name
+        self._layers: list[nn.Module | None] = []  # as they were compiled
         self._tables: list[dict[str, Tensor | None]] = []  # of its weights, by name
         self._weights: list[tuple[int, int]] = []  # as they were compiled
         self._runs: dict[tuple[int, ...], Run] = {}
@@ -118,26 +116,35 @@ class Compiled:
 
     def _start(self, module: nn.Module, size: torch.Size, threads: int) -> Run:
         """The module as it was compiled for images of that size once, or as it is compiled now."""
-        kept = self.kept if self.runtime in ("auto", KEPT_RUNTIME) and is_installed(KEPT_RUNTIME) else None
-        name = "" if kept is None else kept.network_name(module, size)
-        if kept is not None and (folder := kept.cache.unseal(name, KEPT_FILES)) is not None:
+        cached = self._entry_of(module)
+        name = "" if cached is None else cached.name(module, size)
+        if cached is not None and (folder := cached.cache.unseal(name, CACHED_FILES)) is not None:
             try:
                 return OpenVINORun.read(folder, size, threads)
             except MemoryError:
                 raise
             except Exception:  # noqa: BLE001 (whatever a reader says of what it does not know)
-                kept.cache.drop(name)
-        run = compile_fastest(self.runtime, build(module), size, threads)
-        if kept is not None and isinstance(run, OpenVINORun):
-            kept.write(name, run.write)
+                cached.cache.drop(name)
+        run = compile_fastest(self.runtime, materialise(module), size, threads)
+        if cached is not None and isinstance(run, OpenVINORun):
+            cached.write(name, run.write)
         return run
 
+    def _entry_of(self, module: nn.Module) -> CachedNetwork | None:
+        """The network in the cache, if there is one, and its digests tell all of what would be compiled."""
+        if self.cached is None or self.runtime not in ("auto", CACHED_RUNTIME) or not is_installed(CACHED_RUNTIME):
+            return None
+        return self.cached if self.cached.describes(module) else None
+
     def _forget_others(self, module: nn.Module) -> None:
-        """Drop what was compiled of other weights: where each lies, and how often it was written to, tells."""
-        if self._module is not module:
-            self._module = module
-            self._tables = [table for part in module.modules() for table in _tables(part) if table]
-        held = (weight for table in self._tables for weight in table.values() if weight is not None)
+        """Drop what was compiled of other layers or weights: where each lies, and how often it was written to, tells."""
+        if self._module is not module or self._layers != _values(self._children):
+            parts = list(module.modules())
+            self._module, self._children = module, [part._modules for part in parts]  # noqa: SLF001
+            self._layers = _values(self._children)
+            self._tables = [table for part in parts for table in _tables(part) if table]
+            self._runs.clear()
+        held = (weight for weight in _values(self._tables) if weight is not None)
         weights = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in held]  # noqa: SLF001
         if weights != self._weights:
             self._runs.clear()
@@ -176,7 +183,7 @@ def compile_fastest(runtime: str, module: nn.Module, size: torch.Size, threads: 
 @torch.inference_mode(mode=False)
 @torch.no_grad()
 def _compile(runtime: str, module: nn.Module, size: torch.Size, threads: int) -> Run:
-    """A module in a runtime, after a look whether it gives what torch gives."""
+    """A module in a runtime, once it is known to give what torch gives."""
     check_installed(runtime)
     example = _example(size)
     with warnings.catch_warnings():  # of tracing, that torch means to replace it, and that sizes become constants
@@ -201,7 +208,7 @@ def _compare(found: Tensor, expected: Tensor) -> None:
 
 
 def _by_openvino(module: nn.Module, example: Tensor, threads: int) -> Run:
-    """By way of the model as it is written down: as it was traced, its last digits would differ from those of a kept one."""
+    """By way of the model as it is written down: as it was traced, its last digits would differ from those of a cached one."""
     model = _to_openvino(module, example)
     model.reshape(list(example.shape))
     with contextlib.suppress(OSError, RuntimeError), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -233,13 +240,13 @@ class OpenVINORun:
         """The model, and what torch gave for an example."""
         assert self.expected is not None, "it was not compared"
         _write_model(self.model, folder)
-        save_file({"expected": self.expected.contiguous()}, folder / KEPT_FILES[-1])
+        save_file({"expected": self.expected.contiguous()}, folder / CACHED_FILES[-1])
 
     @classmethod
     def read(cls, folder: Path, size: torch.Size, threads: int) -> OpenVINORun:
         """What `write` wrote, compared anew: this may be another processor. An ArithmeticError where it is not the same."""
         run = cls(_read_model(folder), threads)
-        run.expected = load_file(folder / KEPT_FILES[-1])["expected"]
+        run.expected = load_file(folder / CACHED_FILES[-1])["expected"]
         _compare(run(_example(size)), run.expected)
         return run
 
@@ -256,11 +263,11 @@ class OpenVINORun:
 
 def _write_model(model: Any, folder: Path) -> None:
     """In OpenVINO's own format, and in full precision; a RuntimeError where there is no room."""
-    import_openvino().save_model(model, folder / KEPT_FILES[0], compress_to_fp16=False)
+    import_openvino().save_model(model, folder / CACHED_FILES[0], compress_to_fp16=False)
 
 
 def _read_model(folder: Path) -> Any:
-    return import_openvino().Core().read_model(folder / KEPT_FILES[0])
+    return import_openvino().Core().read_model(folder / CACHED_FILES[0])
 
 
 def _to_openvino(module: nn.Module, example: Tensor) -> Any:
@@ -330,8 +337,8 @@ RUNTIMES: dict[str, Compile] = {  # the fastest first
     "torch": _by_torch,
 }
 CHOICES = ("auto", *RUNTIMES)
-KEPT_RUNTIME = "openvino"  # the one whose networks can be written down
-KEPT_FILES = ("network.xml", "network.bin", "expected.safetensors")
+CACHED_RUNTIME = "openvino"  # the one whose networks can be written down
+CACHED_FILES = ("network.xml", "network.bin", "expected.safetensors")
 PACKAGES = {  # the module of a runtime, and what to install for it; torch's exporter needs onnx
     "openvino": ("openvino", "unlike[fast]"),
     "onnxruntime": ("onnxruntime", "onnx onnxruntime"),
@@ -341,6 +348,10 @@ PACKAGES = {  # the module of a runtime, and what to install for it; torch's exp
 def _in_blocks(run: Run, size: int) -> Run:
     """The same for any number of images, a few at a time."""
     return lambda images: torch.cat([run(block) for block in torch.split(images, size)])
+
+
+def _values(tables: list[dict[str, Entry]]) -> list[Entry]:
+    return [value for table in tables for value in table.values()]
 
 
 def _tables(part: nn.Module) -> tuple[dict[str, Tensor | None], ...]:

@@ -1,1 +1,1 @@
-"""Decision: scores to statements one can rely on."""
+"""Calibration: from scores of normal images to statements one can rely on: thresholds, p-values, regions."""

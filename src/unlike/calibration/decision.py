@@ -1,86 +1,163 @@
-"""Where normal ends: a line for each category that can have one, and one for all other images."""
+"""The decision: a threshold for each category that can have one, one for all other images, and what follows for an image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
 from unlike.calibration.conformal import p_values
-from unlike.calibration.thresholds import QuantileThreshold
-from unlike.records import Floats
+from unlike.calibration.regions import find_regions
+from unlike.calibration.thresholds import Promise, ThresholdRule
+from unlike.errors import DataError
+from unlike.records import Bools, Floats, Verdict
 
-ALL = ""  # what stands in the place of a category for images whose own has no line, or who have none
+ALL = ""  # what stands in the place of a category for images whose own has no threshold, or who have none
+WORST_OF_CATEGORY = 0.1  # false alarms: a threshold of a category that could promise no less is worth nothing
 Names = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """What is above it is anomalous."""
+class Threshold:
+    """Where normal ends."""
 
-    threshold: float  # of scores
-    region_threshold: float  # of map values
-    false_alarms: float  # the share of normal images that may be above either: what is promised
+    score: float  # an image above it is anomalous
+    region: float  # map values above it make a region
+    promise: Promise  # of either
+
+    @property
+    def false_alarms(self) -> float | None:
+        """The share of normal images that may be above it; None where nothing is promised."""
+        return self.promise.false_alarms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """What held-out normal images say of others: where normal ends, and how unusual a score is.
 
-    An image is held against the normal images of its own category, where that category has a line, or else against all.
+    An image is held against the normal images of its own category, where that category has a threshold, or else against all.
     """
 
     scores: Floats  # (n,) of the held-out normal images
     peaks: Floats  # (n,) largest map value of each of them
     categories: Names  # (n,) theirs; empty where nobody said
-    lines: Mapping[str, Line]  # by category; under ALL the line of all others
-    too_few: Mapping[str, int] = field(default_factory=dict)  # categories that wanted a line -> images held out
+    thresholds: Mapping[str, Threshold]  # by category; under ALL the one of all others
+    too_few: Mapping[str, int] = field(default_factory=dict)  # categories that wanted a threshold -> images held out
 
-    def line_of(self, category: str) -> Line:
-        """The line for an image of that category."""
-        return self.lines.get(category, self.lines[ALL])
+    def __post_init__(self) -> None:
+        if not len(self.scores) == len(self.peaks) == len(self.categories):
+            raise ValueError("held-out scores, peaks and categories are not of the same images")
+        if ALL not in self.thresholds:
+            raise ValueError("there is no threshold for images without a category of their own")
+        numbers = [number for one in self.thresholds.values() for number in (one.score, one.region)]
+        if not (len(self.scores) and np.isfinite(numbers).all() and np.isfinite(self.scores).all()):
+            raise ValueError("a threshold or a held-out score is not a finite number")
+
+    def threshold_of(self, category: str) -> Threshold:
+        """The threshold for an image of that category."""
+        return self.thresholds.get(category, self.thresholds[ALL])
 
     @property
-    def false_alarms(self) -> float:
-        """The share of normal images of any category with a line that may be called anomalous."""
-        return max(line.false_alarms for line in self.lines.values())
+    def threshold(self) -> float:
+        """Of the scores of images whose category has none of its own."""
+        return self.thresholds[ALL].score
+
+    @property
+    def region_threshold(self) -> float:
+        """Of the map values of images whose category has none of its own."""
+        return self.thresholds[ALL].region
+
+    @property
+    def false_alarms(self) -> float | None:
+        """The share of normal images, of any category, that may be called anomalous; None where nothing is promised."""
+        promised = [one.false_alarms for one in self.thresholds.values()]
+        known = [share for share in promised if share is not None]
+        return max(known) if len(known) == len(promised) else None
 
     def p_values(self, scores: Floats, categories: Sequence[str] | Names | None = None) -> Floats:
         """The share of normal images at least as unusual as each score, (N,) -> (N,)."""
-        if categories is None or len(self.lines) == 1:
-            return p_values(scores, self.scores)
-        own = np.array([name if name in self.lines else ALL for name in categories])
+        names = [ALL] * len(scores) if categories is None else categories
+        own = np.array([name if name in self.thresholds else ALL for name in names], str)
         chances = np.empty(len(scores))
         for name in np.unique(own):
             others = self.scores if name == ALL else self.scores[self.categories == name]
             chances[own == name] = p_values(scores[own == name], others)
         return chances
 
+    def judge(
+        self, ids: Sequence[str], scores: Floats, categories: Sequence[str], maps: Iterable[Floats] | None = None
+    ) -> list[Verdict]:
+        """Whether each of N images is anomalous, how sure that is, and, from maps in their own pixels, where.
 
-def draw_lines(
-    scores: Floats, peaks: Floats, categories: Names, rule: QuantileThreshold, apart: Sequence[str] = ()
+        An image is anomalous when its score is above the threshold of its category. Regions are the patches whose map is
+        above what all but the promised share of normal images reach anywhere.
+        """
+        verdicts = []
+        chances = self.p_values(scores, categories)
+        seen = repeat(None, len(scores)) if maps is None else maps
+        for name, score, category, chance, map_ in zip(ids, scores.tolist(), categories, chances, seen, strict=True):
+            threshold = self.threshold_of(category)
+            regions = () if map_ is None else find_regions(map_, threshold.region)
+            odd = bool(is_anomalous(score, threshold.score))
+            verdicts.append(Verdict(name, score, threshold.score, float(chance), odd, regions))
+        return verdicts
+
+
+def is_anomalous(scores: Floats | float, thresholds: Floats | float) -> Bools:
+    """(N,) which scores are above their thresholds, in double precision: float32 would round a threshold.
+
+    >>> is_anomalous(np.array([0.1, 0.2], np.float32), 0.1)  # float32(0.1) is a little larger than 0.1
+    array([ True,  True])
+    """
+    return np.asarray(np.asarray(scores, np.float64) > thresholds)
+
+
+def calibrate(
+    scores: Floats,
+    peaks: Floats,
+    categories: Names,
+    rule: ThresholdRule,
+    by_itself: Sequence[str] = (),
+    worst: float = WORST_OF_CATEGORY,
 ) -> Decision:
-    """Draw the line for all by the scores and peaks (n,) of held-out normal images, and one for each category `apart`.
+    """A threshold for all by the scores and peaks (n,) of held-out normal images, and one for each category `by_itself`.
 
-    A category with too few images to hold the promise has none: `too_few` names it, and the line for all is its own.
+    A category whose images are too few for the rule, or hold no promise better than `worst`, has none: `too_few` names it,
+    and the threshold for all is its own.
 
+    >>> from unlike.calibration.thresholds import ConformalThreshold
     >>> scores, names = np.array([1.0, 2, 3, 4, 11, 12, 13, 14, 21]), np.repeat(["a", "b", "c"], [4, 4, 1])
-    >>> found = draw_lines(scores, scores, names, QuantileThreshold(0.2), ["a", "b", "c"])
-    >>> {name: line.threshold for name, line in found.lines.items()}, found.too_few
+    >>> found = calibrate(scores, scores, names, ConformalThreshold(0.2), ["a", "b", "c"], worst=0.2)
+    >>> {name: threshold.score for name, threshold in found.thresholds.items()}, found.too_few
     ({'': 14.0, 'a': 4.0, 'b': 14.0}, {'c': 1})
     """
-    lines, too_few = {ALL: _draw(scores, peaks, rule)}, {}
-    for name in apart:
+    thresholds, too_few = {ALL: _fit(scores, peaks, rule)}, {}
+    for name in by_itself:
         own = categories == name
-        if rule.can_promise(int(own.sum())):
-            lines[name] = _draw(scores[own], peaks[own], rule)
-        else:
+        found = _fit_if_enough(scores[own], peaks[own], rule, worst)
+        if found is None:
             too_few[name] = int(own.sum())
-    return Decision(scores, peaks, categories, lines, too_few)
+        else:
+            thresholds[name] = found
+    return Decision(scores, peaks, categories, thresholds, too_few)
 
 
-def _draw(scores: Floats, peaks: Floats, rule: QuantileThreshold) -> Line:
-    threshold = rule.fit(scores).threshold_
-    return Line(threshold, rule.fit(peaks).threshold_, rule.false_alarms_)
+def _fit_if_enough(scores: Floats, peaks: Floats, rule: ThresholdRule, worst: float) -> Threshold | None:
+    if not len(scores):
+        return None
+    try:
+        found = _fit(scores, peaks, rule)
+    except DataError:
+        return None
+    promised = found.false_alarms
+    return found if promised is None or promised <= worst or math.isclose(promised, worst) else None
+
+
+def _fit(scores: Floats, peaks: Floats, rule: ThresholdRule) -> Threshold:
+    fitted = rule.fit(scores)
+    threshold, promise = float(fitted.threshold_), fitted.promise_
+    return Threshold(threshold, float(rule.fit(peaks).threshold_), promise)

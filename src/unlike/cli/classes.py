@@ -15,7 +15,7 @@ from unlike.cli.console import Console, plural
 from unlike.errors import ConfigError, none_usable
 
 if TYPE_CHECKING:
-    from unlike.data.index import Index
+    from unlike.data.source import Source
     from unlike.detector.classifier import Classifier
     from unlike.records import ClassEvaluation, Predictions, Unreadable
 
@@ -78,7 +78,8 @@ def finetune(
     with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
             classifier.fit(labelled, labels, checkpoint=unfinished, resume=resume, notify=notify)
-        classifier.save(output)
+        if is_first_process():
+            classifier.save(output)
     found = validate_classifier(classifier)
     if report is not None and is_first_process():
         write_classes(classifier, found, report)
@@ -105,7 +106,7 @@ def classify(
     Example: unlike classify cells.classifier new/ -o classes.csv
     """
     from unlike.artifacts import check_writable
-    from unlike.data.index import find_images
+    from unlike.data.source import open_source
     from unlike.detector.classifier import Classifier, join_predictions
     from unlike.evaluation.classes import evaluate_classifier
     from unlike.report.classes import write_classes
@@ -115,19 +116,19 @@ def classify(
     if report is not None:
         check_writable(report / "report.html")
     loaded = Classifier.load(classifier, device)
-    index = find_images(images if len(images) > 1 else images[0]) if report is None else _find_test(images, labels)
+    source = open_source(images if len(images) > 1 else images[0]) if report is None else _find_test(images, labels)
     console = Console()
     counts: Counter[str] = Counter()
     unreadable: list[Unreadable] = []
     kept: list[Predictions] = []
     with console.progress() as notify:
-        for batch in _write_rows(loaded.stream(index), output):
+        for batch in _write_rows(loaded.stream(source), output):
             counts.update(batch.names)
             unreadable += batch.unreadable
             kept += [] if report is None else [batch]
-            notify("score", counts.total() + len(unreadable), len(index), {})
+            notify("score", counts.total() + len(unreadable), len(source), {})
     if not counts:
-        raise none_usable(f"{index.source}: no image", "classified", unreadable)
+        raise none_usable(f"{source.name}: no image", "classified", unreadable)
     _say_classes(console, counts, loaded.classes_, output)
     if report is not None:
         evaluation = evaluate_classifier(loaded, join_predictions(kept))
@@ -136,7 +137,7 @@ def classify(
     finish(console, unreadable)
 
 
-def _find_test(images: Sequence[str], labels: Path | None) -> Index:
+def _find_test(images: Sequence[str], labels: Path | None) -> Source:
     from unlike.data.classes import choose_part, find_classes
 
     if len(images) > 1:
@@ -172,7 +173,7 @@ def _start_rows(file: TextIO, classes: Sequence[str]) -> Any:
 def _say_finetuned(
     console: Console, classifier: Classifier, found: ClassEvaluation, output: Path, report: Path | None
 ) -> None:
-    from unlike.records import kept_epoch
+    from unlike.evaluation.history import kept_epoch
 
     images = classifier.describe()["fitted"]["images"]
     console.say(

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.images import as_float32
+from unlike.cache import Cache
+from unlike.data.batches import Batch, Notify, block_rows, collect, find_insides, read_one, survey
+from unlike.data.input_spec import InputSpec, conform
+from unlike.data.pixels import as_float32
+from unlike.data.samples import RowSamples, find_positions, rows_of, take_samples
 from unlike.errors import DataError
-from unlike.records import Bools, Pixels, Sample
+from unlike.records import Bools, Pixels, Rows, Sample
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
 MAX_UNPACKED_BYTES = 8_000_000_000  # of an .npz, which is read into memory whole
@@ -87,45 +93,90 @@ def release_pages(array: npt.NDArray[Any]) -> None:
             memory.madvise(mmap.MADV_DONTNEED)
 
 
-class RowSamples(Sequence[Sample]):
-    """Samples of the rows of an array, made when asked for: a million rows cost nothing."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ArraySource:
+    """Rows of an array as a source of images: in a spec that is their own form they are not copied."""
 
-    def __init__(
-        self,
-        rows: range | npt.NDArray[np.intp],
-        anomalous: Bools | None = None,
-        kinds: npt.NDArray[np.str_] | None = None,
-    ) -> None:
-        self.rows = rows
-        self.anomalous = anomalous  # of every row of the array
-        self.kinds = kinds  # the same, where the rows are of several classes
+    name: str
+    samples: Sequence[Sample]
+    array: ImageArray
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.samples)
 
-    @overload
-    def __getitem__(self, position: int) -> Sample: ...
-    @overload
-    def __getitem__(self, position: slice) -> RowSamples: ...
-    def __getitem__(self, position: int | slice) -> Sample | RowSamples:
-        if isinstance(position, slice):
-            return RowSamples(self.rows[position], self.anomalous, self.kinds)
-        row = int(self.rows[position])
-        if self.kinds is not None:
-            return Sample(str(row), row=row, kind=str(self.kinds[row]))
-        if self.anomalous is None:
-            return Sample(str(row), row=row)
-        odd = bool(self.anomalous[row])
-        return Sample(str(row), row=row, anomalous=odd, kind="anomalous" if odd else "good")
+    @property
+    def natural_size(self) -> tuple[int, int]:
+        return self.array.size
 
-    def take(self, positions: npt.NDArray[np.intp]) -> RowSamples:
-        return RowSamples(np.asarray(self.rows, np.intp)[positions], self.anomalous, self.kinds)
+    def with_samples(self, samples: Sequence[Sample]) -> ArraySource:
+        return replace(self, samples=samples)
+
+    def take(self, positions: Rows) -> ArraySource:
+        return self.with_samples(take_samples(self.samples, positions))
+
+    def where(self, wanted: Callable[[Sample], bool]) -> ArraySource:
+        return self.take(find_positions(self.samples, wanted))
+
+    def read(self, sample: Sample) -> Pixels:
+        if sample.row is None:
+            raise DataError(f"{sample.id}: has neither a file nor a row in {self.name}")
+        return np.asarray(self.array.take(np.array([sample.row]))[0])
+
+    def stream(self, spec: InputSpec, batch_size: int | None = None) -> Iterator[Batch]:
+        size = batch_size or block_rows(spec)
+        for start in range(0, len(self.samples), size):
+            chosen = self.samples[start : start + size]
+            pixels = self._take_rows(rows_of(chosen))
+            if _fits(pixels, spec):
+                yield Batch(chosen, pixels, [self.array.size] * len(chosen))
+            else:
+                images = zip(chosen, pixels, strict=True)
+                yield collect([read_one(sample, partial(np.asarray, image), spec) for sample, image in images])
+
+    def load(self, spec: InputSpec, cache: Cache | None, notify: Notify | None = None) -> RowImages:  # noqa: ARG002
+        return RowImages(self, spec, notify)
+
+    def _take_rows(self, rows: Rows) -> Pixels:
+        contiguous = bool((np.diff(rows) == 1).all())
+        return self.array.block(int(rows[0]), int(rows[-1]) + 1) if contiguous else self.array.take(rows)
 
 
-def rows_of(samples: Sequence[Sample]) -> npt.NDArray[np.intp]:
-    """The rows of an array that samples stand for."""
-    rows = samples.rows if isinstance(samples, RowSamples) else [sample.row for sample in samples]
-    return np.asarray(rows, np.intp)
+class RowImages:
+    """Rows of an array, never copied; brought to the spec as they are taken."""
+
+    def __init__(self, source: ArraySource, spec: InputSpec, notify: Notify | None) -> None:
+        found = survey(source.stream(spec), source.samples, source.name, notify)
+        good = np.delete(np.arange(len(source)), found.bad)
+        self.samples = take_samples(source.samples, good) if found.bad else source.samples
+        self.unreadable, self.digests = found.unreadable, found.digests
+        self._array, self._spec, self._rows = source.array, spec, rows_of(self.samples)
+        self._whole = self._array.size == spec.size and self._array.channels == spec.channels
+
+    def take(self, rows: Rows) -> Pixels:
+        pixels = self._array.take(self._rows[rows])
+        return pixels if self._whole else np.stack([conform(image, self._spec) for image in pixels])
+
+    def inside(self, rows: Rows) -> Bools | None:
+        return find_insides([self._array.size] * len(rows), self._spec)
+
+
+def open_rows(images: Any, labels: Any, list_samples: Callable[[Any, int, str], RowSamples]) -> ArraySource | None:
+    """An array, or a file of one, as a source; None where `images` is neither.
+
+    `list_samples` makes the samples of labels as they were given, or as the file has them, of so many rows of what is called so.
+    """
+    if isinstance(images, str | os.PathLike):
+        path = Path(images)
+        if path.suffix.lower() not in (".npy", ".npz") or not path.is_file():
+            return None
+        array, own_labels = read_array_file(path)
+        name, labels = str(path), own_labels if labels is None else labels
+    elif hasattr(images, "__array__"):
+        name, array = "the array", np.asanyarray(images)
+    else:
+        return None
+    rows = check_images(array, name)
+    return ArraySource(name, list_samples(labels, len(rows), name), rows)
 
 
 def check_images(array: npt.NDArray[Any], source: str) -> ImageArray:
@@ -192,3 +243,10 @@ def _explain(path: Path, error: Exception) -> DataError:
     if start not in (b"\x93", ZIP[:1], b""):
         return DataError(f"{path}: is no {path.suffix} file, whatever its name says; expected what numpy.save writes")
     return DataError(f"{path}: is cut short or damaged ({error}); copy or save it again")
+
+
+def _fits(pixels: Pixels, spec: InputSpec) -> bool:
+    """Whether a whole block is in the spec as it is."""
+    if pixels.shape[1:] != (spec.height, spec.width, spec.channels) or (pixels.dtype.kind == "f") != spec.floating:
+        return False
+    return not spec.floating or bool(np.isfinite(pixels).all())

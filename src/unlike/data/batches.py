@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.arrays import ImageArray, rows_of
-from unlike.data.images import InputSpec, decode, find_inside, promote, to_spec
-from unlike.data.index import Index, read_original
+from unlike.data.input_spec import InputSpec, conform, find_inside
+from unlike.data.pixels import promote
 from unlike.errors import ImageError, none_usable
 from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
 
 BLOCK_BYTES = 8 * 1024 * 1024  # of images in flight at a time
+Notify = Callable[[int, int], None]  # images read, of how many
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,12 +30,14 @@ class Batch:
 
 
 class ImageSet(Protocol):
-    """All readable images of an index in one spec, in any order and as often as one likes."""
+    """All readable images of a source in one input spec, in any order and as often as one likes."""
 
-    samples: Sequence[Sample]  # N
-    unreadable: tuple[Unreadable, ...]
-    digests: npt.NDArray[np.uint64]  # (N,) of the framed pixels: equal for identical images
-    value_range: tuple[float, float]  # the values that stand for black and white
+    @property
+    def samples(self) -> Sequence[Sample]: ...  # N
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]: ...
+    @property
+    def digests(self) -> npt.NDArray[np.uint64]: ...  # (N,) of the pixels as they are taken: equal for identical images
 
     def take(self, rows: Rows) -> Pixels:
         """(B, H, W, C)"""
@@ -49,49 +48,96 @@ class ImageSet(Protocol):
         ...
 
 
-def stream(index: Index, spec: InputSpec, batch_size: int | None = None) -> Iterator[Batch]:
-    """Read all images once, in order, a batch at a time; what cannot be read is named and left out.
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """One image in an input spec, or why it is none."""
 
-    No more than two batches are in memory, however many images there are; files are decoded on several threads.
-    """
-    size = batch_size or block_rows(spec)
-    if index.array is not None:
-        yield from _stream_array(index.array, index.samples, spec, size)
-        return
-    pool = ThreadPoolExecutor(_threads())
+    sample: Sample
+    image: Pixels | None
+    shape: tuple[int, int] = (0, 0)  # of the original
+    reason: str = ""
+
+
+def read_one(sample: Sample, read: Callable[[], Pixels], spec: InputSpec) -> Read:
+    """Read an image by `read` and bring it to the spec."""
     try:
-        pending: list[Future[_Read]] = []
-        for start in range(0, len(index), size):
-            upcoming = [pool.submit(_read, sample, sample.path, spec) for sample in index.samples[start : start + size]]
-            if pending:
-                yield _collect([future.result() for future in pending])
-            pending = upcoming
-        if pending:
-            yield _collect([future.result() for future in pending])
-    finally:  # whoever stops early does not wait for images that nobody will see
-        pool.shutdown(cancel_futures=True)
+        image = read()
+        return Read(sample, conform(image, spec), image.shape[:2])
+    except ImageError as error:
+        return Read(sample, None, reason=str(error))
 
 
-def choose_spec(
-    index: Index, size: tuple[int, int] | None, channels: int | None, aspect: str, fallback: tuple[int, int]
-) -> InputSpec:
-    """The spec to fit in: what was asked for, and for the rest what the first readable image is.
+def collect(reads: Sequence[Read]) -> Batch:
+    """Images that were read one by one as a batch, 8-bit ones as 16-bit where there is one of those."""
+    good = [read for read in reads if read.image is not None]
+    unreadable = tuple(Unreadable(read.sample.id, read.reason) for read in reads if read.image is None)
+    images = [read.image for read in good if read.image is not None]
+    kind = max((image.dtype for image in images), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
+    pixels = np.stack([promote(image, kind) for image in images]) if images else np.empty((0, 0, 0, 0), kind)
+    return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable)
 
-    Arrays keep their own size unless another is asked for; files get `fallback`.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """What one pass over all images has shown."""
+
+    bad: list[int]  # positions of the unreadable images
+    unreadable: tuple[Unreadable, ...]
+    digests: npt.NDArray[np.uint64]  # (N,) of those that can be read,
+    shapes: npt.NDArray[np.intp]  # (N, 2) what their originals measure
+    kind: np.dtype[np.generic]  # that holds the values of all
+
+
+def survey(
+    batches: Iterable[Batch],
+    samples: Sequence[Sample],
+    name: str,
+    notify: Notify | None = None,
+    keep: Callable[[Pixels], None] | None = None,
+) -> Survey:
+    """Go once over the images of these samples: which can be read, and what they hash to.
+
+    `notify(done, total)` is called as they are read, `keep` with what is read. A DataError that names their source says that
+    none can be.
     """
-    first, reasons = _first_readable(index)
-    if first is None:
-        raise none_usable(f"{index.source}: no image", "read", reasons)
-    natural = index.array.size if index.array is not None else fallback
-    height, width = size or natural
-    return InputSpec(
-        height,
-        width,
-        channels or first.shape[2],
-        floating=first.dtype.kind == "f",
-        aspect="pad" if aspect == "pad" else "stretch",
-        convert=channels is not None,
-    )
+    unreadable: list[Unreadable] = []
+    digests: list[npt.NDArray[np.uint64]] = []
+    shapes: list[tuple[int, int]] = []
+    done, kind = 0, np.dtype(np.uint8)
+    for batch in batches:
+        unreadable.extend(batch.unreadable)
+        done += len(batch.samples) + len(batch.unreadable)
+        if notify is not None:
+            notify(done, len(samples))
+        if not len(batch.samples):
+            continue
+        digests.append(np.array([digest(image) for image in batch.pixels], np.uint64))
+        shapes.extend(batch.shapes)
+        kind = max(kind, batch.pixels.dtype, key=lambda kind: kind.itemsize)
+        if keep is not None:
+            keep(batch.pixels)
+    if not digests:
+        raise none_usable(f"{name}: no image", "used", unreadable)
+    ids = {item.id for item in unreadable}
+    bad = [position for position, sample in enumerate(samples) if sample.id in ids] if ids else []
+    return Survey(bad, tuple(unreadable), np.concatenate(digests), np.array(shapes, np.intp), kind)
+
+
+def iterate(images: ImageSet, rows: Rows, spec: InputSpec) -> Iterator[Batch]:
+    """Chosen images of a set in blocks, as a source streams them; their shapes are the spec's."""
+    size = block_rows(spec)
+    for start in range(0, len(rows), size):
+        chosen = rows[start : start + size]
+        yield Batch([images.samples[row] for row in chosen], images.take(chosen), [spec.size] * len(chosen))
+
+
+def value_range_of(images: ImageSet, rows: Rows, spec: InputSpec) -> tuple[float, float]:
+    """The values of black and white for chosen images alone; integers have their type's, whatever the images."""
+    if not spec.floating:
+        return value_range(0, 0, images.take(rows[:1]).dtype)
+    extremes = [(float(batch.pixels.min()), float(batch.pixels.max())) for batch in iterate(images, rows, spec)]
+    lows, highs = zip(*extremes, strict=True)
+    return value_range(min(lows), max(highs), np.dtype(np.float32))
 
 
 def digest(image: Pixels) -> int:
@@ -125,63 +171,3 @@ def find_insides(shapes: Sequence[tuple[int, int]] | npt.NDArray[np.intp], spec:
 def block_rows(spec: InputSpec) -> int:
     """How many images, as the floats that a model sees, make a block of work that is neither small nor heavy."""
     return int(np.clip(BLOCK_BYTES // (4 * spec.height * spec.width * spec.channels), 8, 512))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    sample: Sample
-    image: Pixels | None
-    shape: tuple[int, int] = (0, 0)
-    reason: str = ""
-
-
-def _threads() -> int:
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _read(sample: Sample, source: Path | Pixels | None, spec: InputSpec) -> _Read:
-    assert source is not None
-    try:
-        image = decode(source) if isinstance(source, Path) else source
-        return _Read(sample, to_spec(image, spec), image.shape[:2])
-    except ImageError as error:
-        return _Read(sample, None, reason=str(error))
-
-
-def _collect(reads: list[_Read]) -> Batch:
-    good = [read for read in reads if read.image is not None]
-    unreadable = tuple(Unreadable(read.sample.id, read.reason) for read in reads if read.image is None)
-    images = [read.image for read in good if read.image is not None]
-    kind = max((image.dtype for image in images), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
-    pixels = np.stack([promote(image, kind) for image in images]) if images else np.empty((0, 0, 0, 0), kind)
-    return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable)
-
-
-def _stream_array(array: ImageArray, samples: Sequence[Sample], spec: InputSpec, size: int) -> Iterator[Batch]:
-    for start in range(0, len(samples), size):
-        chosen = samples[start : start + size]
-        rows = rows_of(chosen)
-        contiguous = bool((np.diff(rows) == 1).all())
-        pixels = array.block(int(rows[0]), int(rows[-1]) + 1) if contiguous else array.take(rows)
-        if _fits(pixels, spec):
-            yield Batch(chosen, pixels, [array.size] * len(rows))
-        else:
-            images = zip(chosen, pixels, strict=True)
-            yield _collect([_read(sample, image, spec) for sample, image in images])
-
-
-def _fits(pixels: Pixels, spec: InputSpec) -> bool:
-    """Whether a whole block is in the spec as it is."""
-    if pixels.shape[1:] != (spec.height, spec.width, spec.channels) or (pixels.dtype.kind == "f") != spec.floating:
-        return False
-    return not spec.floating or bool(np.isfinite(pixels).all())
-
-
-def _first_readable(index: Index) -> tuple[Pixels | None, list[Unreadable]]:
-    failures: list[Unreadable] = []
-    for sample in index.samples:
-        try:
-            return read_original(index, sample), failures
-        except ImageError as error:
-            failures.append(Unreadable(sample.id, str(error)))
-    return None, failures

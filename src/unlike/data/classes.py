@@ -1,4 +1,4 @@
-"""Images of several classes: from what a user names to an Index whose samples say which class they are of."""
+"""Images of several classes: from what a user names to a Source whose samples say which class they are of."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from unlike.data import layouts
-from unlike.data.arrays import RowSamples, check_images, read_array_file
-from unlike.data.index import Images, Index
+from unlike.data.arrays import open_rows
+from unlike.data.files import FileSource
+from unlike.data.samples import RowSamples
+from unlike.data.source import Images, Source
 from unlike.data.split import Labels
 from unlike.errors import DataError
 from unlike.records import Sample
@@ -20,55 +21,53 @@ from unlike.records import Sample
 FEWEST = 2  # images of a class: one to learn from, one to validate
 
 
-def find_classes(images: Images | Index, labels: Any = None) -> Index:
+def find_classes(images: Images, labels: Any = None) -> Source:
     """Find the labelled images a user names; the `kind` of each sample is its class, empty where nobody said.
 
     `images` is a folder with a subfolder for each class (or with `train` and `test` that have them), a `.csv` manifest
-    whose label column is the class, or an array with `labels`: numbers or words, as an array, a `.npy` or a `.csv`.
+    whose label column is the class, or an array with `labels`: numbers or words, as an array, a `.npy` or a `.csv`. A Source
+    is taken as it is.
 
-    >>> index = find_classes(np.zeros((3, 8, 8), np.uint8), labels=["cat", "dog", "cat"])
-    >>> [(sample.id, sample.kind) for sample in index.samples]
+    >>> source = find_classes(np.zeros((3, 8, 8), np.uint8), labels=["cat", "dog", "cat"])
+    >>> [(sample.id, sample.kind) for sample in source.samples]
     [('0', 'cat'), ('1', 'dog'), ('2', 'cat')]
     """
-    if isinstance(images, Index):
+    if isinstance(images, Source):
         return images
-    if isinstance(images, str | os.PathLike):
-        return _find_path(Path(images), labels)
-    if hasattr(images, "__array__"):
-        return _array_index("the array", np.asanyarray(images), labels)
-    raise DataError(f"expected a folder with a subfolder for each class, or an array, came {type(images).__name__}")
-
-
-def _find_path(path: Path, labels: Any) -> Index:
-    if path.suffix.lower() in (".npy", ".npz") and path.is_file():
-        array, own_labels = read_array_file(path)
-        return _array_index(str(path), array, own_labels if labels is None else labels)
+    rows = open_rows(images, labels, _sorted_rows)
+    if rows is not None:
+        return rows
+    if not isinstance(images, str | os.PathLike):
+        raise DataError(f"expected a folder with a subfolder for each class, or an array, came {type(images).__name__}")
+    path = Path(images)
     if labels is not None:
         raise DataError(f"{path}: labels apart from the images go with an array (.npy or .npz) only")
+    return FileSource(str(path), _list_files(path))
+
+
+def _list_files(path: Path) -> list[Sample]:
     if path.is_dir():
-        return Index(str(path), layouts.read_class_folders(path))
+        return layouts.read_class_folders(path)
     if path.is_file() and path.suffix.lower() == ".csv":
-        return Index(str(path), layouts.read_manifest(path, classes=True))
+        return layouts.read_manifest(path, classes=True)
     raise DataError(
         f"{path}: expected a folder with a subfolder for each class, a .csv manifest, or an array with --labels"
     )
 
 
-def _array_index(source: str, array: npt.NDArray[Any], labels: Any) -> Index:
-    images = check_images(array, source)
+def _sorted_rows(labels: Any, count: int, name: str) -> RowSamples:
     if labels is None:
-        raise DataError(f"{source}: an array needs labels, one a row (--labels)")
-    kinds = layouts.read_class_labels(labels, len(images), source)
-    return Index(source, RowSamples(range(len(images)), kinds=kinds), images)
+        raise DataError(f"{name}: an array needs labels, one a row (--labels)")
+    return RowSamples(range(count), kinds=layouts.read_class_labels(labels, count, name))
 
 
-def choose_part(index: Index, part: Literal["train", "test"]) -> Index:
+def choose_part(source: Source, part: Literal["train", "test"]) -> Source:
     """The labelled images of that split where there is one, and where there is none, all that are not of the other."""
-    split = any(sample.split == part for sample in index.samples)
+    split = any(sample.split == part for sample in source.samples)
     other = {"train": "test", "test": "train"}[part]
-    found = index.where(lambda s: s.kind != "" and (s.split == part if split else s.split != other))
+    found = source.where(lambda s: s.kind != "" and (s.split == part if split else s.split != other))
     if not len(found):
-        raise DataError(f"{index.source}: no image of {len(index):,} is labelled and in the {part} split")
+        raise DataError(f"{source.name}: no image of {len(source):,} is labelled and in the {part} split")
     return found
 
 

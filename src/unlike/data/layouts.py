@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.images import EXTENSIONS, is_image
+from unlike.data.readers import READERS, is_image
 from unlike.errors import DataError
 from unlike.records import Bools, Sample
 
@@ -39,7 +39,8 @@ def read_folder(folder: Path) -> list[Sample]:
         samples = [Sample(_relative(file, folder), file) for file in _walk(folder)]
     if not samples:
         others = sum(len(files) for _, _, files in os.walk(folder))
-        raise DataError(f"{folder}: no image in it ({others:,} other files); expected {', '.join(sorted(EXTENSIONS))}")
+        known = ", ".join(f".{extension}" for extension in READERS)
+        raise DataError(f"{folder}: no image in it ({others:,} other files); expected {known}")
     return sorted(samples, key=lambda sample: sample.id)
 
 

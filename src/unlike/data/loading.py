@@ -1,4 +1,4 @@
-"""Decode once: the images of an index as one memory map in the user's cache folder, or read anew each time."""
+"""Files as pixels: streamed, decoded once into a memory map in the user's cache folder, or anew each time they are taken."""
 
 from __future__ import annotations
 
@@ -7,82 +7,97 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from unlike.cache import Cache, touch
-from unlike.data.arrays import ImageArray, release_pages, rows_of
-from unlike.data.batches import Batch, ImageSet, block_rows, digest, find_insides, stream, value_range
-from unlike.data.images import InputSpec, promote, to_spec
-from unlike.data.index import Index
-from unlike.errors import DataError, none_usable
+from unlike.data.arrays import release_pages
+from unlike.data.batches import (
+    Batch,
+    ImageSet,
+    Notify,
+    Read,
+    block_rows,
+    collect,
+    digest,
+    find_insides,
+    read_one,
+    survey,
+)
+from unlike.data.input_spec import InputSpec
+from unlike.data.pixels import promote
+from unlike.data.readers import decode
+from unlike.data.samples import take_samples
+from unlike.errors import DataError
 from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
 
 FORMAT = 2  # of an entry
-Notify = Callable[[int, int], None]  # images read, of how many
 
 
-def load_images(index: Index, spec: InputSpec, cache: Cache | None, notify: Notify | None = None) -> ImageSet:
-    """Read every image once, so that all can be taken in any order. `cache=None` keeps nothing on disk.
+def stream_files(samples: Sequence[Sample], spec: InputSpec, batch_size: int | None = None) -> Iterator[Batch]:
+    """Read all files once, in order, a batch at a time; what cannot be read is named and left out.
 
-    `notify(done, total)` is called as images are read.
+    No more than two batches are in memory, however many files there are; they are decoded on several threads.
     """
-    notify = notify or _say_nothing
-    if index.array is not None:
-        return _RowImages(index, spec, notify)
+    size = batch_size or block_rows(spec)
+    pool = ThreadPoolExecutor(_threads())
+    try:
+        pending: list[Future[Read]] = []
+        for start in range(0, len(samples), size):
+            upcoming = [pool.submit(_read, sample, spec) for sample in samples[start : start + size]]
+            if pending:
+                yield collect([future.result() for future in pending])
+            pending = upcoming
+        if pending:
+            yield collect([future.result() for future in pending])
+    finally:  # whoever stops early does not wait for images that nobody will see
+        pool.shutdown(cancel_futures=True)
+
+
+def _threads() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _read(sample: Sample, spec: InputSpec) -> Read:
+    assert sample.path is not None
+    return read_one(sample, partial(decode, sample.path), spec)
+
+
+def load_files(
+    samples: Sequence[Sample], name: str, spec: InputSpec, cache: Cache | None, notify: Notify | None = None
+) -> ImageSet:
+    """Read every file once, so that all can be taken in any order. `cache=None` keeps nothing on disk.
+
+    `notify(done, total)` is called as files are read; `name` is what their source is called in messages.
+    """
     if cache is not None:
-        entry = cache.folder / f"decoded-{_key(index, spec)}"
+        entry = cache.folder / f"decoded-{_key(samples, spec)}"
         with contextlib.suppress(OSError):  # a full, small or read-only cache: slower, but no reason to stop
-            found = _open_entry(index, spec, entry)
-            if found is not None and found.mended(index):
+            found = _open_entry(samples, spec, entry)
+            if found is not None and found.mended(samples):
                 shutil.rmtree(entry, ignore_errors=True)
                 found = None
-            return found or _build_entry(index, spec, cache, entry, notify)
-    return _DecodedImages(index, spec, notify)
-
-
-def _say_nothing(done: int, total: int) -> None:
-    """What is called where nobody wants to know."""
-
-
-class _RowImages:
-    """Rows of an array, never copied; brought to the spec as they are taken."""
-
-    def __init__(self, index: Index, spec: InputSpec, notify: Notify) -> None:
-        assert index.array is not None
-        facts = _read_all(index, spec, notify)
-        self.samples, self.unreadable = _readable(index, facts.bad).samples, facts.unreadable
-        self.digests, self.value_range = facts.digests, facts.value_range
-        self._array: ImageArray = index.array
-        self._frame = spec
-        self._rows = rows_of(self.samples)
-        self._whole = index.array.size == spec.size and index.array.channels == spec.channels
-
-    def take(self, rows: Rows) -> Pixels:
-        pixels = self._array.take(self._rows[rows])
-        return pixels if self._whole else np.stack([to_spec(image, self._frame) for image in pixels])
-
-    def inside(self, rows: Rows) -> Bools | None:
-        return find_insides([self._array.size] * len(rows), self._frame)
+            return found or _build_entry(samples, name, spec, cache, entry, notify)
+    return _DecodedImages(samples, name, spec, notify)
 
 
 class _DecodedImages:
     """Files that are decoded each time they are taken: slow, but nothing is kept."""
 
-    def __init__(self, index: Index, spec: InputSpec, notify: Notify) -> None:
-        facts = _read_all(index, spec, notify)
-        self._index, self._frame, self._kind = _readable(index, facts.bad), spec, facts.kind
-        self._shapes = facts.shapes
-        self.samples, self.unreadable = self._index.samples, facts.unreadable
-        self.digests, self.value_range = facts.digests, facts.value_range
+    def __init__(self, samples: Sequence[Sample], name: str, spec: InputSpec, notify: Notify | None) -> None:
+        found = survey(stream_files(samples, spec), samples, name, notify)
+        self.samples, self.unreadable = _readable(samples, found.bad), found.unreadable
+        self.digests = found.digests
+        self._spec, self._kind, self._shapes = spec, found.kind, found.shapes
 
     def take(self, rows: Rows) -> Pixels:
-        batch = next(stream(self._index.take(rows), self._frame, len(rows)))
+        batch = next(stream_files(take_samples(self.samples, rows), self._spec, len(rows)))
         for lost in batch.unreadable:
             raise DataError(
                 f"{lost.id}: could be read before, but now {lost.reason}; leave the images as they are until all is done"
@@ -90,31 +105,30 @@ class _DecodedImages:
         return promote(batch.pixels, self._kind)
 
     def inside(self, rows: Rows) -> Bools | None:
-        return find_insides(self._shapes[rows], self._frame)
+        return find_insides(self._shapes[rows], self._spec)
 
 
 class _CachedImages:
     """Files decoded into a memory map. Each image is compared with its digest when it is first taken."""
 
-    def __init__(self, index: Index, spec: InputSpec, entry: Path) -> None:
+    def __init__(self, samples: Sequence[Sample], spec: InputSpec, entry: Path) -> None:
         facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
         bad = {int(position): str(reason) for position, reason in facts["unreadable"]}
-        self.samples: Sequence[Sample] = _readable(index, list(bad)).samples
-        self.unreadable = tuple(Unreadable(index.samples[position].id, reason) for position, reason in bad.items())
+        self.samples = _readable(samples, list(bad))
+        self.unreadable = tuple(Unreadable(samples[position].id, reason) for position, reason in bad.items())
         self.digests = np.load(entry / "digests.npy", allow_pickle=False)
-        self._shapes, self._frame = np.load(entry / "shapes.npy", allow_pickle=False), spec
-        self.value_range: tuple[float, float] = (float(facts["low"]), float(facts["high"]))
+        self._shapes, self._spec = np.load(entry / "shapes.npy", allow_pickle=False), spec
         self._map = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
-        if not (len(self.samples) == len(self.digests) == len(self._shapes) and len(self._map) == len(index)):
+        if not (len(self.samples) == len(self.digests) == len(self._shapes) and len(self._map) == len(samples)):
             raise ValueError("the parts of a cache entry do not agree")
         self._bad, self._entry = list(bad), entry
         self._checked = np.zeros(len(self.samples), np.bool_)
         touch(entry)
 
-    def mended(self, index: Index) -> bool:
+    def mended(self, samples: Sequence[Sample]) -> bool:
         """Whether an image that could not be read can be by now: nothing but its permissions need have changed."""
-        bad = index.take(np.array(self._bad, np.intp)) if self._bad else None
-        return bad is not None and any(len(batch.samples) for batch in stream(bad, self._frame))
+        bad = [samples[position] for position in self._bad]
+        return any(len(batch.samples) for batch in stream_files(bad, self._spec))
 
     def take(self, rows: Rows) -> Pixels:
         pixels = np.asarray(self._map[rows])
@@ -125,7 +139,7 @@ class _CachedImages:
         return pixels
 
     def inside(self, rows: Rows) -> Bools | None:
-        return find_insides(self._shapes[rows], self._frame)
+        return find_insides(self._shapes[rows], self._spec)
 
     def _check(self, image: Pixels, row: int) -> None:
         if digest(image) != self.digests[row]:
@@ -137,51 +151,16 @@ class _CachedImages:
         self._checked[row] = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Facts:
-    bad: list[int]  # positions in the index of the unreadable images
-    unreadable: tuple[Unreadable, ...]
-    digests: npt.NDArray[np.uint64]
-    shapes: npt.NDArray[np.intp]  # (N, 2) of the original images
-    value_range: tuple[float, float]
-    kind: np.dtype[np.generic]
+def _readable(samples: Sequence[Sample], bad: list[int]) -> Sequence[Sample]:
+    return take_samples(samples, np.delete(np.arange(len(samples)), bad)) if bad else samples
 
 
-def _read_all(index: Index, spec: InputSpec, notify: Notify, keep: Callable[[Pixels], None] | None = None) -> _Facts:
-    """One pass over every image: which can be read, what they hash to, what values they span."""
-    unreadable: list[Unreadable] = []
-    digests: list[npt.NDArray[np.uint64]] = []
-    shapes: list[tuple[int, int]] = []
-    done, low, high, kind = 0, np.inf, -np.inf, np.dtype(np.uint8)
-    for batch in stream(index, spec):
-        unreadable.extend(batch.unreadable)
-        done += len(batch.samples) + len(batch.unreadable)
-        notify(done, len(index))
-        if not len(batch.samples):
-            continue
-        digests.append(np.array([digest(image) for image in batch.pixels], np.uint64))
-        shapes.extend(batch.shapes)
-        kind = max(kind, batch.pixels.dtype, key=lambda kind: kind.itemsize)
-        if spec.floating:
-            low, high = min(low, float(batch.pixels.min())), max(high, float(batch.pixels.max()))
-        if keep is not None:
-            keep(batch.pixels)
-    if not digests:
-        raise none_usable(f"{index.source}: no image", "used", unreadable)
-    ids = {item.id for item in unreadable}
-    bad = [position for position, sample in enumerate(index.samples) if sample.id in ids] if ids else []
-    bounds = value_range(low, high, kind)
-    return _Facts(bad, tuple(unreadable), np.concatenate(digests), np.array(shapes, np.intp), bounds, kind)
-
-
-def _readable(index: Index, bad: list[int]) -> Index:
-    return index.take(np.delete(np.arange(len(index)), bad)) if bad else index
-
-
-def _key(index: Index, spec: InputSpec) -> str:
+def _key(samples: Sequence[Sample], spec: InputSpec) -> str:
     """Of the paths, sizes and times of all files, and how they are brought to the spec."""
-    sums = hashlib.sha256(json.dumps([FORMAT, cv2.__version__, asdict(spec)]).encode())
-    for sample in index.samples:
+    form = asdict(spec)
+    del form["value_range"]  # which changes no pixel
+    sums = hashlib.sha256(json.dumps([FORMAT, cv2.__version__, form]).encode())
+    for sample in samples:
         assert sample.path is not None
         sums.update(os.fsencode(sample.path.absolute()))
         try:
@@ -192,24 +171,26 @@ def _key(index: Index, spec: InputSpec) -> str:
     return sums.hexdigest()[:32]
 
 
-def _open_entry(index: Index, spec: InputSpec, entry: Path) -> _CachedImages | None:
+def _open_entry(samples: Sequence[Sample], spec: InputSpec, entry: Path) -> _CachedImages | None:
     if not entry.is_dir():
         return None
     try:
-        return _CachedImages(index, spec, entry)
+        return _CachedImages(samples, spec, entry)
     except (OSError, EOFError, ValueError, TypeError, LookupError):  # damaged, or another process evicts it this moment
         shutil.rmtree(entry, ignore_errors=True)
         return None
 
 
-def _build_entry(index: Index, spec: InputSpec, cache: Cache, entry: Path, notify: Notify) -> _CachedImages:
+def _build_entry(
+    samples: Sequence[Sample], name: str, spec: InputSpec, cache: Cache, entry: Path, notify: Notify | None
+) -> _CachedImages:
     """Decode every image into an entry of the cache."""
     with cache.building(entry) as fresh:
         try:
-            _write_entry(index, spec, cache, fresh, np.dtype(np.float32 if spec.floating else np.uint8), notify)
+            _write_entry(samples, name, spec, cache, fresh, np.dtype(np.float32 if spec.floating else np.uint8), notify)
         except _WiderError:
-            _write_entry(index, spec, cache, fresh, np.dtype(np.uint16), notify)
-    built = _open_entry(index, spec, entry)
+            _write_entry(samples, name, spec, cache, fresh, np.dtype(np.uint16), notify)
+    built = _open_entry(samples, spec, entry)
     if built is None:
         raise OSError(f"{entry} could not be made")
     return built
@@ -220,9 +201,15 @@ class _WiderError(Exception):
 
 
 def _write_entry(
-    index: Index, spec: InputSpec, cache: Cache, folder: Path, kind: np.dtype[np.generic], notify: Notify
+    samples: Sequence[Sample],
+    name: str,
+    spec: InputSpec,
+    cache: Cache,
+    folder: Path,
+    kind: np.dtype[np.generic],
+    notify: Notify | None,
 ) -> None:
-    shape = (len(index), spec.height, spec.width, spec.channels)
+    shape = (len(samples), spec.height, spec.width, spec.channels)
     size = int(np.prod(shape)) * kind.itemsize
     cache.make_room(size)
     with (folder / "images.npy").open("wb") as file:
@@ -234,30 +221,11 @@ def _write_entry(
                 raise _WiderError
             file.write(promote(pixels, kind).data)  # a plain write: a full disk raises, where a mapped page would kill
 
-        facts = _read_all(index, spec, notify, keep)
+        found = survey(stream_files(samples, spec), samples, name, notify, keep)
         file.truncate(end)  # as long as the header says: the rows of unreadable images are a hole at the end
         file.flush()
         os.fsync(file.fileno())
-    np.save(folder / "digests.npy", facts.digests)
-    np.save(folder / "shapes.npy", facts.shapes)
-    unreadable = [(position, item.reason) for position, item in zip(facts.bad, facts.unreadable, strict=True)]
-    low, high = facts.value_range
-    text = json.dumps({"unreadable": unreadable, "low": low, "high": high})
-    (folder / "facts.json").write_text(text, encoding="utf-8")
-
-
-def iterate(images: ImageSet, rows: Rows, spec: InputSpec) -> Iterator[Batch]:
-    """Chosen images of a set in blocks, as `stream` gives them; their shapes are the spec's."""
-    size = block_rows(spec)
-    for start in range(0, len(rows), size):
-        chosen = rows[start : start + size]
-        yield Batch([images.samples[row] for row in chosen], images.take(chosen), [spec.size] * len(chosen))
-
-
-def range_of(images: ImageSet, rows: Rows, spec: InputSpec) -> tuple[float, float]:
-    """The values of black and white for chosen images alone; integers have their type's, whatever the images."""
-    if not spec.floating:
-        return images.value_range
-    extremes = [(float(batch.pixels.min()), float(batch.pixels.max())) for batch in iterate(images, rows, spec)]
-    lows, highs = zip(*extremes, strict=True)
-    return value_range(min(lows), max(highs), np.dtype(np.float32))
+    np.save(folder / "digests.npy", found.digests)
+    np.save(folder / "shapes.npy", found.shapes)
+    unreadable = [(position, item.reason) for position, item in zip(found.bad, found.unreadable, strict=True)]
+    (folder / "facts.json").write_text(json.dumps({"unreadable": unreadable}), encoding="utf-8")

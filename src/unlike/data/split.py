@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.arrays import RowSamples
+from unlike.data.samples import column
 from unlike.errors import DataError
 from unlike.records import Rows, Sample
 
@@ -79,9 +79,7 @@ def categories_of(samples: Sequence[Sample]) -> Names:
     >>> categories_of([Sample("a/1.png", category="a"), Sample("2.png")]).tolist()
     ['a', '']
     """
-    if isinstance(samples, RowSamples):  # rows of an array have none
-        return np.full(len(samples), "")
-    return np.array([sample.category for sample in samples], str)
+    return np.asarray(column(samples, "category"), str)
 
 
 def split_classes(rows: Rows, codes: Labels, share: float, seed: int) -> Split:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlike.data.batches import BLOCK_BYTES, ImageSet
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.data.split import Split
 from unlike.errors import ConfigError
 from unlike.records import Bools, Floats, Pixels, Rows, Sample, Unreadable
@@ -65,7 +65,7 @@ class Tiling:
         return farthest // ALIGNED * ALIGNED or farthest
 
     def spec_of(self, spec: InputSpec) -> InputSpec:
-        """The spec of a tile of images in that spec."""
+        """The input spec of the tiles of images in that one."""
         return replace(spec, height=self.tile, width=self.tile)
 
     def rows_of(self, rows: Rows) -> Rows:
@@ -77,10 +77,22 @@ class Tiling:
         """How many images, with their maps, make a block that is not heavy."""
         return int(np.clip(BLOCK_BYTES // (4 * self.height * self.width), 1, 8))
 
-    def cut(self, images: Pixels) -> Pixels:
-        """(B, H, W, C) -> (B T, tile, tile, C), the tiles of an image in a row, from top left to bottom right."""
-        tiles = [images[:, top : top + self.tile, left : left + self.tile] for top in self.tops for left in self.lefts]
-        return np.stack(tiles, axis=1).reshape(-1, self.tile, self.tile, images.shape[3])
+    def cut(self, images: Tensor, at_once: int) -> Iterator[Tensor]:
+        """(B, C, H, W) -> all B T tiles (n, C, tile, tile), at most so many at a time, those of an image in a row.
+
+        They come from top left to bottom right; in a graph, which knows no number of blocks, all at once.
+        """
+        places = [(top, left) for top in self.tops for left in self.lefts]
+        if torch.compiler.is_exporting() or len(images) * len(places) <= at_once:
+            yield self._cut_out(images, places)
+            return
+        for image in torch.split(images, 1):
+            for start in range(0, len(places), at_once):
+                yield self._cut_out(image, places[start : start + at_once])
+
+    def _cut_out(self, images: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        tiles = [images[:, :, top : top + self.tile, left : left + self.tile] for top, left in places]
+        return torch.stack(tiles, dim=1).flatten(0, 1)
 
     def stitch(self, maps: Tensor) -> Tensor:
         """What was found in the tiles, (B T, [C,] h, w), over whole images: (B, [C,] H', W').
@@ -121,7 +133,6 @@ class TiledImages:
         self.samples: Sequence[Sample] = _TileSamples(images.samples, len(tiling))
         self.unreadable: tuple[Unreadable, ...] = images.unreadable
         self.digests: npt.NDArray[np.uint64] = images.digests
-        self.value_range = images.value_range
         self._images, self._tiling = images, tiling
 
     def take(self, rows: Rows) -> Pixels:
@@ -195,7 +206,7 @@ def _place(places: Floats, covered: Rows, weights: Floats, cells: int) -> _Place
 
 def _join(strips: Tensor, places: Sequence[_Place]) -> Tensor:
     """(B, T, cells, K) -> (B, whole, K): what each tile says of the cells it covers, weighted and added up."""
-    joined = strips.new_zeros(len(strips), places[-1].cells.stop, strips.shape[3])
+    joined = strips.new_zeros(strips.shape[0], places[-1].cells.stop, strips.shape[3])
     for number, place in enumerate(places):
         below, above = (torch.from_numpy(rows).to(strips.device) for rows in (place.below, place.above))
         between, weights = (

@@ -1,4 +1,4 @@
-"""From a detector to a classifier: its encoder, fine-tuned on a few labelled images to name classes (D2)."""
+"""From a detector to a classifier: its encoder, fine-tuned on a few labelled images to name classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,17 @@ import numpy.typing as npt
 import tomli_w
 from safetensors.torch import load as load_tensors
 
-from unlike.artifacts import CLASSIFIER, is_first_process, read_folder, write_folder
+from unlike.artifacts import CLASSIFIER, read_folder, write_folder
 from unlike.cache import Cache
-from unlike.data.batches import ImageSet, digest, stream
+from unlike.data.batches import ImageSet, digest, iterate
 from unlike.data.classes import check_classes, choose_part, find_classes, number_classes, sort_classes
-from unlike.data.images import InputSpec
-from unlike.data.index import Images, Index, find_images
-from unlike.data.loading import iterate, load_images
+from unlike.data.input_spec import InputSpec
 from unlike.data.randomness import isolated_randomness
+from unlike.data.source import Images, Source, open_source
 from unlike.data.split import Labels, Split, distinct_rows, split_classes
 from unlike.data.tensors import to_tensor
-from unlike.detector.detector import Detector, Notify
-from unlike.detector.fitting import check_seed, choose_device
+from unlike.detector.detector import Detector
+from unlike.detector.fitting import Notify, check_seed, choose_device, say_nothing
 from unlike.detector.settings import FINETUNE_SECTIONS, ClassifierSettings, Settings, copy_sections
 from unlike.detector.storage import (
     misfits_refused,
@@ -71,20 +70,16 @@ class Origin:
 
     source: str  # the images the detector was fitted on
     spec: InputSpec
-    value_range: tuple[float, float]  # the values of black and white
     model: Model | None  # where the fine-tuning starts; None in a classifier that was loaded
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any]) -> Origin:
         """From what `describe` gave."""
-        return cls(
-            str(facts["source"]), InputSpec(**facts["spec"]), (float(facts["black"]), float(facts["white"])), None
-        )
+        return cls(str(facts["source"]), InputSpec.restore(facts), None)
 
     def describe(self) -> dict[str, Any]:
         """All but the model, in values that TOML holds."""
-        facts: dict[str, Any] = {"source": self.source, "spec": asdict(self.spec)}
-        return facts | {"black": self.value_range[0], "white": self.value_range[1]}
+        return {"source": self.source, **self.spec.describe()}
 
 
 class Classifier:
@@ -138,13 +133,14 @@ class Classifier:
         if epochs is not None:
             overrides.setdefault("training", {})["epochs"] = epochs
         chosen = ClassifierSettings.resolve(detector.settings, overrides)
-        chosen.finetune.weigh_reconstruction(detector.model_)  # or an error, before any image is read
-        origin = Origin(detector.source_, detector.spec_, detector.value_range_, detector.model_)
+        fitted = detector.fitted_
+        chosen.finetune.weigh_reconstruction(fitted.pipeline.model)  # or an error, before any image is read
+        origin = Origin(fitted.source, fitted.spec, fitted.pipeline.model)
         return cls(chosen, origin, seed=seed, device=device, cache=cache)
 
     def fit(
         self,
-        labelled: Images | Index,
+        labelled: Images,
         labels: Any = None,
         *,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -159,9 +155,9 @@ class Classifier:
         """
         if self._origin.model is None:
             raise ConfigError("a classifier that was loaded is not fitted again; start anew with from_detector")
-        index = choose_part(find_classes(labelled, labels), "train")
-        images = self._load_images(index, notify or _say_nothing)
-        classes, codes, split = self._deal(images, index.source)
+        source = choose_part(find_classes(labelled, labels), "train")
+        images = self._load_images(source, notify or say_nothing)
+        classes, codes, split = self._deal(images, source.name)
         model = self._build(len(classes), codes[split.train])
         state = None if checkpoint is None else Checkpoint(Path(checkpoint), self._fingerprint(images, codes))
         history = train(
@@ -169,6 +165,7 @@ class Classifier:
             images,
             split,
             self.settings.training,
+            value_range=self._origin.spec.value_range,  # black and white are what they were for the encoder
             labels=codes,
             augmentation=self.settings.augment,
             corruption=self.settings.corruption,
@@ -180,24 +177,24 @@ class Classifier:
         )
         counts, digests = _count(images, split), np.unique(images.digests)
         confusion = np.zeros((len(classes), len(classes)), np.intp)
-        self._finetuned = Finetuned(model, classes, confusion, digests, history, index.source, counts)
+        self._finetuned = Finetuned(model, classes, confusion, digests, history, source.name, counts)
         for batch in iterate(images, split.validation, self._origin.spec):
             named = self._find_probabilities(batch.pixels).argmax(axis=1)
             np.add.at(confusion, (number_classes(batch.samples, classes), named), 1)
         self.unreadable_: tuple[Unreadable, ...] = images.unreadable
         return self
 
-    def predict(self, images: Images | Index) -> Predictions:
+    def predict(self, images: Images) -> Predictions:
         """The class of each image and how likely each class is; a DataError where no image can be read."""
         found = join_predictions(list(self.stream(images)))
         if not found.samples:
             raise none_usable("no image", "classified", found.unreadable)
         return found
 
-    def stream(self, images: Images | Index, batch_size: int | None = None) -> Iterator[Predictions]:
+    def stream(self, images: Images, batch_size: int | None = None) -> Iterator[Predictions]:
         """Predict a batch at a time, in order: memory does not grow with the number of images."""
         classes = self.classes_
-        for batch in stream(find_images(images), self._origin.spec, batch_size):
+        for batch in open_source(images).stream(self._origin.spec, batch_size):
             probabilities = self._find_probabilities(batch.pixels)
             digests = np.fromiter(map(digest, batch.pixels), np.uint64, len(batch.samples))
             found = Predictions(batch.samples, classes, probabilities, digests, batch.unreadable)
@@ -211,10 +208,8 @@ class Classifier:
         return sections if self._finetuned is None else {**sections, "fitted": self._finetuned.describe()}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the classifier as a folder, whole or not at all; of several processes the first one writes."""
+        """Write the classifier as a folder, whole or not at all."""
         learned = self._need()
-        if not is_first_process():
-            return
         facts: dict[str, Any] = {"format": FORMAT, "seed": self.seed, **self.settings.to_sections()}
         facts |= {"origin": self._origin.describe(), "fitted": learned.describe(), "versions": versions()}
         facts |= {"detector": self.settings.detector.to_sections(), "history": learned.history}
@@ -279,11 +274,9 @@ class Classifier:
             )
         return self._finetuned
 
-    def _load_images(self, index: Index, notify: Notify) -> ImageSet:
+    def _load_images(self, source: Source, notify: Notify) -> ImageSet:
         cache = Cache.default() if self.cache else None
-        images = load_images(index, self._origin.spec, cache, lambda done, total: notify("read", done, total, {}))
-        images.value_range = self._origin.value_range  # black and white are what they were for the encoder
-        return images
+        return source.load(self._origin.spec, cache, lambda done, total: notify("read", done, total, {}))
 
     def _deal(self, images: ImageSet, source: str) -> tuple[tuple[str, ...], Labels, Split]:
         """The classes, the class of each image, and who trains and who validates; copies of an image do neither."""
@@ -297,7 +290,7 @@ class Classifier:
         """Of everything that a fine-tuning depends on: settings, the encoder it starts from, images and their classes."""
         assert self._origin.model is not None, "a loaded classifier is not fitted again"
         settings = (self.settings.to_sections(), self.settings.detector.to_sections(), self.seed, versions())
-        sums = hashlib.sha256(repr((*settings, self._origin.spec, self._origin.value_range)).encode())
+        sums = hashlib.sha256(repr((*settings, self._origin.spec)).encode())
         for part in (pack_weights(self._origin.model), images.digests.tobytes(), codes.tobytes()):
             sums.update(part)
         return sums.hexdigest()
@@ -334,7 +327,7 @@ class Classifier:
         learned.model.to(device)
         probabilities = [np.empty((0, len(learned.classes)), np.float32)]
         for start in range(0, len(pixels), BLOCK):
-            images = to_tensor(pixels[start : start + BLOCK], self._origin.value_range, device)
+            images = to_tensor(pixels[start : start + BLOCK], self._origin.spec.value_range, device)
             probabilities.append(class_probabilities(learned.model, images).cpu().numpy())
         return np.concatenate(probabilities)
 
@@ -362,7 +355,3 @@ def _count(images: ImageSet, split: Split) -> dict[str, int]:
     train, validation, copies = len(split.train), len(split.validation), len(images.samples)
     copies -= train + validation
     return {"train": train, "validation": validation, "copies": copies, "unreadable": len(images.unreadable)}
-
-
-def _say_nothing(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-    """Where nobody asked to be told how far the work is."""

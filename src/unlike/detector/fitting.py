@@ -1,26 +1,27 @@
-"""The steps of a fit, in order: spec, model, scorer, split, what the model sees, lessons, and the line."""
+"""A fit, step by step: input spec, model, split, training, scorer, calibration."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unlike.calibration.cross_conformal import score_views, view_left_out, view_out_of_fold
-from unlike.calibration.decision import ALL, Decision, draw_lines
-from unlike.calibration.precomputed import Recalling, Remembered, Remembering
-from unlike.calibration.thresholds import THRESHOLDS, QuantileThreshold
-from unlike.data.batches import ImageSet, block_rows, choose_spec
-from unlike.data.images import InputSpec
-from unlike.data.index import Index
-from unlike.data.loading import iterate
+from unlike.backbones.network_cache import NetworkCache
+from unlike.cache import Cache
+from unlike.calibration.decision import ALL, WORST_OF_CATEGORY, calibrate
+from unlike.calibration.leave_one_out import fit_left_out
+from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule
+from unlike.data.batches import ImageSet, block_rows, iterate, value_range_of
+from unlike.data.input_spec import InputSpec
 from unlike.data.randomness import isolated_randomness
+from unlike.data.source import Source, choose_spec
 from unlike.data.split import (
     Split,
     calibration_size,
@@ -32,24 +33,110 @@ from unlike.data.split import (
 )
 from unlike.data.tensors import to_tensor
 from unlike.data.tiles import TiledImages, Tiling, cut_split
-from unlike.detector.pipeline import device_of, score_pixels
+from unlike.detector.pipeline import Pipeline, device_of, score_pixels
+from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import DataConfig, DecisionConfig, Settings
-from unlike.detector.storage import shape_of, versions
+from unlike.detector.storage import Fitted, shape_of, versions
 from unlike.errors import ConfigError, DataError
-from unlike.models import MODELS, Autoencoder, Model
+from unlike.models import MODELS
+from unlike.models.base import Model
 from unlike.models.initialise import initialise
-from unlike.records import ImageShape, Rows
-from unlike.scoring import SCORERS, Scorer
-from unlike.scoring.ensemble import EnsembleScorer
-from unlike.scoring.per_category import Apart, learn, number_categories
+from unlike.records import Floats, ImageShape, Rows
+from unlike.scoring.base import Scorer
+from unlike.scoring.batches import Batches, Inputs, PrecomputedFeatures
+from unlike.scoring.per_category import number_categories
+from unlike.training import Checkpoint, History, train
 
-CROSS_MOST = 500  # images of each category up to which none is held back where that can be
-CROSS_BYTES = 1_000_000_000  # of codes that are kept in memory
-LEFT_OUT_MOST = 5000  # images that are left out one by one: what is known of each pair of them takes memory
-FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts apart
-FOLDS = 5  # of which each is scored by a scorer of the others
-PLACED = {"positions": "each", "distance": "whitened"}  # settings of scorers that learn each place by itself
+LEFT_OUT_MOST = 500  # images of each category up to which none is held back where that can be
+CROSS_BYTES = 1_000_000_000  # of features that are kept in memory
+FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts by themselves
+FEATURES_ALONE = ("features",)  # what a scorer of features takes
 FILE_SIDE = 256  # pixels: the default size for images in files
+
+
+Notify = Callable[[str, int, int, Mapping[str, float]], None]  # "read" or "train", done, total, figures
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a fit is told beside the images: every choice, and how it is to go about it."""
+
+    settings: Settings
+    seed: int
+    device: str
+    cache: Cache | None  # None keeps nothing
+    checkpoint: Path | None  # where the training keeps its state
+    resume: bool
+    notify: Notify
+
+
+def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fitted:
+    """Learn from normal images: train the model, or take one that is `trained`, fit the scorer, and calibrate."""
+    settings, spec = task.settings, spec_for(images, task.settings.data)
+    model = prepare_model(task, spec, trained)
+    plain = make_scorer(settings, model.output_spec)  # or an error, before any image is read
+    loaded = images.load(spec, task.cache, lambda done, total: task.notify("read", done, total, {}))
+    cross = leaves_out(model, plain, settings, loaded)
+    split, rule = split_images(loaded, settings.decision, task.seed, none_held_back=cross and is_fixed(model))
+    # held-out images must not choose the scale either
+    spec = replace(spec, value_range=value_range_of(loaded, split.train, spec))
+    numbers, categories = part_categories(loaded, split, plain, cross=cross)
+    tiling = settings.data.tiling(spec)
+    pieces = Pieces.of(loaded, split, spec, tiling, numbers)
+    history = train_model(task, model, pieces, loaded) if trained is None else []
+    model.eval()
+    make = partial(make_scorer, settings, model.output_spec, categories)
+    pipeline = Pipeline(model, make().to(device_of(model)), settings.map, tiling).eval()
+    if cross:
+        scores, peaks = calibrate_left_out(pipeline, make, pieces, task.seed)
+    else:
+        fit_scorer(pipeline.scorer, model, pieces, task.seed)
+        scores, peaks = calibrate_held_out(pipeline, loaded, numbers, split.calibration, spec)
+    asked = settings.decision.false_alarms
+    decision = calibrate(
+        scores,
+        peaks,
+        categories_of([loaded.samples[row] for row in split.calibration]),
+        rule,
+        categories_by_themselves(loaded, settings.decision),
+        WORST_OF_CATEGORY if asked == "auto" else asked,
+    )
+    digests, counts = np.unique(loaded.digests), count_images(loaded, split)
+    return Fitted(pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable)
+
+
+def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:
+    """A fresh model for images of that form, or the trained one where it suits, on the device that was asked for."""
+    if trained is None:
+        networks = None if task.cache is None else NetworkCache(task.cache)
+        model = build_model(task.settings, spec, task.seed, networks)
+    else:
+        model = check_suits(trained, task.settings, spec)
+    place(model, task.device)
+    return model
+
+
+def train_model(task: Task, model: Model, pieces: Pieces, loaded: ImageSet) -> History:
+    """Train the model on the pieces; one row an epoch."""
+    settings, state = task.settings, None
+    if task.checkpoint is not None:
+        state = Checkpoint(task.checkpoint, fingerprint(settings, task.seed, loaded))
+    history = train(
+        model,
+        pieces.images,
+        pieces.split,
+        settings.training,
+        value_range=pieces.spec.value_range,
+        augmentation=settings.augment,
+        corruption=settings.corruption,
+        seed=task.seed,
+        device=task.device,
+        checkpoint=state,
+        resume=task.resume,
+        notify=lambda epoch, epochs, row: task.notify("train", epoch, epochs, row),
+    )
+    place(model, task.device)  # where the training may have left it elsewhere
+    return history
 
 
 def check_seed(seed: Any) -> int:
@@ -82,25 +169,25 @@ def choose_device(name: str) -> torch.device:
         ) from None
 
 
-def place(model: Model, device: str) -> torch.device:
-    """Bring the model to the device of that name."""
+def place(module: nn.Module, device: str) -> torch.device:
+    """Bring a model, or a whole pipeline, to the device of that name."""
     chosen = choose_device(device)
-    model.to(chosen).to(memory_format=torch.channels_last)
+    module.to(chosen).to(memory_format=torch.channels_last)
     return chosen
 
 
-def spec_for(index: Index, data: DataConfig) -> InputSpec:
+def spec_for(source: Source, data: DataConfig) -> InputSpec:
     """The form in which all these images will be seen."""
     channels = None if data.channels == "auto" else data.channels
-    return choose_spec(index, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
+    return choose_spec(source, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
 
 
-def build_model(settings: Settings, spec: InputSpec, seed: int) -> Model:
+def build_model(settings: Settings, spec: InputSpec, seed: int, networks: NetworkCache | None = None) -> Model:
     """A fresh model for images in that spec, or for their tiles."""
     shape = shape_of(settings, spec)
     with isolated_randomness(seed):
         try:
-            model = MODELS[settings.model_name](settings.model, shape)
+            model = MODELS[settings.model_name].build(settings.model, shape, networks)
         except (RuntimeError, MemoryError) as error:  # the allocator's, of a layer as large as a huge image
             first = str(error).splitlines()[0]
             raise ConfigError(
@@ -123,52 +210,25 @@ def check_suits(model: Model, settings: Settings, spec: InputSpec) -> Model:
     return model
 
 
-def make_scorer(settings: Settings, model: Model, parts: Sequence[Sequence[str]] = ()) -> Scorer:
-    """A fresh scorer, or a ConfigError where it cannot work with that model, or with tiles where there are some.
+def leaves_out(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) -> bool:
+    """Whether normal images calibrate as if each had been left out, none held back from the scorer for good.
 
-    `parts` are the categories that it is to learn apart, if there are several.
-    """
-    if len(parts) > 1:
-        return Apart(partial(make_scorer, settings, model), parts)
-    scorer = SCORERS[settings.scorer_name](settings.scorer)
-    scorer.check(model)
-    if settings.data.tile is not None:
-        _check_places(scorer, "scorer")
-        if isinstance(scorer, EnsembleScorer):
-            for name, member in zip(scorer.config.scorers, scorer.members, strict=True):
-                _check_places(member, f"scorer.settings.{name}")
-    return scorer
-
-
-def _check_places(scorer: Scorer, section: str) -> None:
-    """Raise ConfigError where a scorer learns each place by itself, which tiles have none of."""
-    for name, value in PLACED.items():
-        if getattr(scorer.config, name, None) == value:
-            raise ConfigError(
-                f"{section}.{name} = '{value}' learns every place of an image by itself, and a tile may come from any place; "
-                "take a scorer that knows no places, as preset patchcore has, or leave data.tile out"
-            )
-
-
-def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) -> bool:
-    """Whether normal images calibrate crosswise: each scored by a scorer of the others, none held back from it for good.
-
-    That takes a scorer of nothing but codes, and the codes of all images in memory. From a model that is trained images
+    That takes a scorer of nothing but features, and the features of all images in memory. From a model that is trained images
     are held back all the same; the scorer that is used learns from them too. A ConfigError says why it cannot be where
     it was asked for.
     """
     asked = settings.decision.calibration
-    possible = (scorer.only_codes or (is_fixed(model) and not scorer.needs_held_out)) and settings.data.tile is None
+    possible = scorer.inputs == FEATURES_ALONE and settings.data.tile is None
     if asked == "cross" and not possible:
         raise ConfigError(
-            "decision.calibration = 'cross' is for scorers of codes, such as neighbours, and without tiles: expected 'auto' or "
+            "decision.calibration = 'cross' is for scorers of features, such as neighbours, and without tiles: expected 'auto' or "
             "'held-out' here"
         )
     shared = settings.decision.calibration_share != "auto"
     if asked == "cross" and shared and is_fixed(model):
         raise ConfigError("decision.calibration = 'cross' holds no image back: leave decision.calibration_share out")
     count = len(images.samples)
-    many = np.unique(categories_of(images.samples), return_counts=True)[1].max(initial=0) > CROSS_MOST
+    many = np.unique(categories_of(images.samples), return_counts=True)[1].max(initial=0) > LEFT_OUT_MOST
     if not possible or asked == "held-out" or (asked == "auto" and (shared or count < 3 or many)):
         return False
     shape = model.shape
@@ -179,7 +239,7 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) 
     size = count * code.numel() * code.element_size()
     if asked == "cross" and size > CROSS_BYTES:
         raise ConfigError(
-            f"the codes of {count:,} images take {size / 1e9:,.1f} GB, more than {CROSS_BYTES / 1e9:g}, and must all be kept for "
+            f"the features of {count:,} images take {size / 1e9:,.1f} GB, more than {CROSS_BYTES / 1e9:g}, and must all be kept for "
             "decision.calibration = 'cross'; so many can spare some: take 'held-out'"
         )
     return size <= CROSS_BYTES
@@ -187,7 +247,7 @@ def crosses(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) 
 
 def split_images(
     images: ImageSet, decision: DecisionConfig, seed: int, *, none_held_back: bool = False
-) -> tuple[Split, QuantileThreshold]:
+) -> tuple[Split, ThresholdRule]:
     """Who trains and who calibrates, of each category, and the promise, checked before anything is trained."""
     asked = None if decision.false_alarms == "auto" else decision.false_alarms
     share = None if decision.calibration_share == "auto" else decision.calibration_share
@@ -196,13 +256,13 @@ def split_images(
     sizes: dict[str, int] = {}
     if none_held_back:
         count = len(rows)
-    elif wants_lines(images, decision):
+    elif categories_by_themselves(images, decision):
         categories = categories_of(images.samples)[rows]
         sizes = calibration_sizes(categories, share, asked)
         count = sum(sizes.values()) or count
     rule = THRESHOLDS[decision.threshold](decision.false_alarms)
     try:
-        rule.fit(np.zeros(count))
+        rule.fit(np.arange(count, dtype=np.float64))
     except DataError as error:
         raise DataError(f"of {len(rows)} different normal images {count} can be held out, and {error}") from None
     if none_held_back:
@@ -212,8 +272,8 @@ def split_images(
     return split_normals(rows, count, seed), rule
 
 
-def wants_lines(images: ImageSet, decision: DecisionConfig) -> list[str]:
-    """The categories that should have a line of their own: all, where there are several."""
+def categories_by_themselves(images: ImageSet, decision: DecisionConfig) -> list[str]:
+    """The categories that should have a threshold of their own: all, where there are several."""
     if not decision.per_category:
         return []
     names = np.unique(categories_of(images.samples)).tolist()
@@ -241,119 +301,95 @@ class Pieces:
 def part_categories(
     images: ImageSet, split: Split, scorer: Scorer, *, cross: bool
 ) -> tuple[Rows, list[tuple[str, ...]]]:
-    """(N,) the number of the part of the categories that each image is learned with, and the categories of each part."""
+    """(N,) the number of the part of the categories that each image is learned with, and the categories of each part.
+
+    None where all are learned together.
+    """
     names = categories_of(images.samples)
     together: tuple[Rows, list[tuple[str, ...]]] = (np.zeros(len(names), np.intp), [])
-    if not scorer.learns_apart:
+    if not scorer.capabilities.per_category:
         return together
     numbers = number_categories(names, np.unique(np.concatenate([split.train, split.validation, split.calibration])))
     judged = split.calibration if cross else split.validation  # they show what is usual in each part
     held_out = np.bincount(numbers[judged], minlength=int(numbers.max()) + 1)
-    if (scorer.wants_held_out or cross) and len(judged) and held_out.min() < FEWEST_TO_SCALE:
+    if (scorer.capabilities.held_out != "unused" or cross) and len(judged) and held_out.min() < FEWEST_TO_SCALE:
         return together
-    return numbers, [tuple(np.unique(names[numbers == part]).tolist()) for part in range(int(numbers.max()) + 1)]
+    parts = [tuple(np.unique(names[numbers == part]).tolist()) for part in range(int(numbers.max()) + 1)]
+    return numbers, parts if len(parts) > 1 else []
 
 
-def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, seed: int, device: torch.device) -> None:
+def fit_scorer(scorer: Scorer, model: Model, pieces: Pieces, seed: int) -> None:
     """Let the scorer learn from what the model was trained on, and from what it was not."""
     known, others = _rows_to_learn(model, scorer, pieces.split)
-    look = partial(_Batches, pieces, device)
-    if scorer.passes == 1 or not scorer.only_codes:
-        learn(scorer, model, look, known, others, pieces.numbers, seed)
-        return
-
-    @torch.no_grad()
-    def encode(images: Tensor) -> Tensor:
-        return model.encode(images)
-
-    codes = Recalling(lambda rows: map(encode, look(rows)), CROSS_BYTES)  # each image is looked at once, if it can be
-    learn(scorer, Remembered(model.looks), codes, known, others, pieces.numbers, seed)
+    read: Callable[[Rows], Iterable[Inputs]] = partial(_read_outputs, model, scorer.inputs, pieces)
+    if scorer.capabilities.passes > 1 and scorer.inputs == FEATURES_ALONE:
+        read = PrecomputedFeatures(read, CROSS_BYTES)  # each image is seen once, if it can be
+    train, held_out = (Batches(read, rows, pieces.numbers[rows]) for rows in (known, others))
+    scorer.fit(train, held_out, seed)
 
 
-def calibrate(
-    model: Model,
-    scorer: Scorer,
-    images: ImageSet,
-    numbers: Rows,
-    split: Split,
-    spec: InputSpec,
-    settings: Settings,
-    rule: QuantileThreshold,
-) -> Decision:
-    """Score the held-out normal images, and draw the lines."""
-    tiling, rows = settings.data.tiling(spec), split.calibration
-    size = block_rows(spec) if tiling is None else tiling.images_at_once
+def calibrate_held_out(
+    pipeline: Pipeline, images: ImageSet, numbers: Rows, rows: Rows, spec: InputSpec
+) -> tuple[Floats, Floats]:
+    """The scores (n,) and largest map values (n,) of held-out normal images, on the scale that is learned from them."""
+    size = block_rows(spec) if pipeline.tiling is None else pipeline.tiling.images_at_once
     scores, peaks = [], []
     for start in range(0, len(rows), size):
-        pixels = images.take(rows[start : start + size])
-        maps, found = score_pixels(pixels, images.value_range, model, scorer, settings.map, tiling)
+        maps, found = score_pixels(pipeline, images.take(rows[start : start + size]), spec.value_range)
         scores.append(found)
         peaks.append(maps.max(axis=(1, 2)))
-    categories = categories_of([images.samples[row] for row in rows])
-    apart = wants_lines(images, settings.decision)
-    usual, highest = np.concatenate(scores), np.concatenate(peaks)
-    usual, highest = scorer.rescale(usual, highest, numbers[rows])
-    return draw_lines(usual, highest, categories, rule, apart)
+    return _scale(pipeline.scorer, np.concatenate(scores), np.concatenate(peaks), numbers[rows])
 
 
-def fit_crosswise(
-    scorer: Scorer,
-    model: Model,
-    pieces: Pieces,
-    settings: Settings,
-    rule: QuantileThreshold,
-    seed: int,
-    device: torch.device,
-) -> Decision:
-    """Let the scorer learn from all images, and draw the lines by the scores that each has from scorers of the others.
+def calibrate_left_out(
+    pipeline: Pipeline, make: Callable[[], Scorer], pieces: Pieces, seed: int
+) -> tuple[Floats, Floats]:
+    """Let the scorer learn from all images; the scores (n,) and peaks (n,) of those that calibrate, each as if it were new.
 
-    Of a model that was trained, only the images that it has not seen are scored so; those that it has teach all scorers.
+    Of a model that was trained, only the images that it has not seen calibrate; those that it has teach all scorers.
 
-    Some scorers know what they would say of an image had they not learned from it: they learn once (`left_out`). Of others
-    some more learn from four fifths each (cross-conformal prediction: Vovk, 2015): they know a little less than the one of
-    all that is used, so the lines are a little high, and the promise is rather kept too well.
-
-    Floats that keep to no usual range are scaled by the extremes of all n images, those of the fold that is left out among
-    them. The fold is then seen as new images are, except those that go beyond all n, as at most 2 in n + 1 do: by so much
-    at most can false alarms grow. Were each fold scaled by the extremes of the others, one bright image would give its
-    whole fold another scale, and a line that is drawn by scores of two scales would be too high.
+    Floats that keep to no usual range are scaled by the extremes of all n images, those of an image that is left out among
+    them. It is then seen as new images are, except those that go beyond all n, as at most 2 in n + 1 do: by so much at most can
+    false alarms grow. Were each fold scaled by the extremes of the others, one bright image would give its whole fold another
+    scale, and a threshold from scores of two scales would be too high.
     """
-    split = pieces.split
+    split, scorer = pieces.split, pipeline.scorer
     rows = np.unique(np.concatenate([split.train, split.validation, split.calibration]))
-    judged = np.searchsorted(rows, split.calibration)
-    with torch.inference_mode():
-        codes = _collect((model.encode(batch) for batch in _Batches(pieces, device, rows)), len(rows))
-    numbers, whole = pieces.numbers[rows], np.arange(len(rows))
-    known = Remembered(model.looks)
-    learn_all = partial(learn, scorer, known, Remembering(codes), whole, whole[:0], numbers, seed)
-    fewest = int(np.bincount(numbers)[np.unique(numbers)].min())
-    if len(rows) <= LEFT_OUT_MOST and scorer.knows_left_out(fewest):
-        learn_all()
-        views = view_left_out(scorer, known, codes, judged, numbers)
-    else:
-        fresh = partial(make_scorer, settings, model, scorer.parts)
-        folds = np.array_split(np.random.default_rng(seed).permutation(judged), min(FOLDS, len(judged)))
-        try:
-            views = view_out_of_fold(fresh, known, codes, folds, numbers, seed)
-        except DataError as error:
-            learn_all()  # where all are too few as well, it says so
-            fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
-            raise DataError(f"{error} ({fifths})") from None
-        learn_all()  # now that the scorers of the folds, which may be large, are gone
-    numbers = numbers[judged]
-    scores, peaks = score_views(scorer, views, numbers, settings.map)
-    scores, peaks = scorer.rescale(scores, peaks, numbers)
-    names = categories_of([pieces.images.samples[row] for row in rows[judged]])
-    return draw_lines(scores, peaks, names, rule, wants_lines(pieces.images, settings.decision))
+    features = _collect(_read_outputs(pipeline.model, FEATURES_ALONE, pieces, rows), len(rows))
+    judged, numbers = np.searchsorted(rows, split.calibration), pieces.numbers[rows]
+    component_maps = fit_left_out(scorer, make, features, numbers, judged, seed)
+    with torch.no_grad():
+        maps, scores = pipeline.reduce(scorer.fit_normalisation(component_maps, numbers[judged]))
+    peaks = maps.amax(dim=(1, 2)).cpu().numpy()
+    return _scale(scorer, scores.cpu().double().numpy(), peaks, numbers[judged])
 
 
-def _collect(parts: Iterable[Tensor], count: int) -> Tensor:
-    """(N, ...) of parts (n, ...), together N: `torch.cat` would hold all of them twice."""
+def _scale(scorer: Scorer, scores: Floats, peaks: Floats, numbers: Rows) -> tuple[Floats, Floats]:
+    """Scores and peaks (n,) of normal images on the scale that the scorer learns from the scores."""
+    divisors = scorer.fit_score_scale(scores, numbers)
+    return scores / divisors, peaks / divisors
+
+
+@torch.no_grad()
+def _see(model: Model, names: Sequence[str], images: Tensor) -> tuple[Tensor, ...]:
+    found = model.outputs(images, names)
+    return tuple(found[name] for name in names)
+
+
+def _read_outputs(model: Model, names: Sequence[str], pieces: Pieces, rows: Rows) -> Iterator[tuple[Tensor, ...]]:
+    """What a model gives of the pieces in some rows, in batches."""
+    device = device_of(model)
+    for batch in iterate(pieces.images, rows, pieces.spec):
+        yield _see(model, names, to_tensor(batch.pixels, pieces.spec.value_range, device))
+
+
+def _collect(batches: Iterable[tuple[Tensor, ...]], count: int) -> Tensor:
+    """(N, ...) of batches (n, ...), together N: `torch.cat` would hold all of them twice."""
     whole, end = torch.empty(0), 0
-    for part in parts:
-        whole = whole if end else part.new_empty((count, *part.shape[1:]))
-        whole[end : end + len(part)] = part
-        end += len(part)
+    for (batch,) in batches:
+        whole = whole if end else batch.new_empty((count, *batch.shape[1:]))
+        whole[end : end + len(batch)] = batch
+        end += len(batch)
     return whole
 
 
@@ -388,29 +424,16 @@ def fingerprint(settings: Settings, seed: int, images: ImageSet) -> str:
 
 def is_fixed(model: Model) -> bool:
     """Whether it knows no image better than another: nothing of it was trained here."""
-    return not _trains(model) and not isinstance(model, Autoencoder)
-
-
-def _trains(model: Model) -> bool:
-    return any(parameter.requires_grad for parameter in model.parameters())
+    return not model.trains
 
 
 def _rows_to_learn(model: Model, scorer: Scorer, split: Split) -> tuple[Rows, Rows]:
     """What the scorer learns from: images that the model knows, and others; all and none, where neither needs any held out."""
-    if scorer.needs_held_out or scorer.wants_held_out or _trains(model):
+    if scorer.capabilities.held_out != "unused" or any(weight.requires_grad for weight in model.parameters()):
         return split.train, split.validation
     both = np.sort(np.concatenate([split.train, split.validation]))
     return both, both[:0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Batches:
-    """Batches of some pieces for a scorer to learn from, as often as it goes through them."""
-
-    pieces: Pieces
-    device: torch.device
-    rows: Rows
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for batch in iterate(self.pieces.images, self.rows, self.pieces.spec):
-            yield to_tensor(batch.pixels, self.pieces.images.value_range, self.device)
+def say_nothing(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+    """Where nobody asked to be told how far the work is."""

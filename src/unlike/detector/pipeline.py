@@ -1,104 +1,97 @@
-"""From pixels to maps and scores: the arithmetic that fitting, scoring and pictures share."""
+"""The pipeline: images in, maps and scores out; one pure module that everything that needs a score calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from itertools import chain
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unlike.data.tensors import to_pixels, to_tensor
+from unlike.data.tensors import to_tensor
 from unlike.data.tiles import Tiling
-from unlike.errors import ConfigError
-from unlike.models import Autoencoder, Model
+from unlike.models.base import Model
 from unlike.records import Floats, Pixels
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
-from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
 
-BLOCK = 64  # images through the model at once
+BLOCK = 64  # images, or tiles of one, through the model at once
 
 
-@torch.inference_mode()
-def score_pixels(
-    pixels: Pixels,
-    value_range: tuple[float, float],
-    model: Model,
-    scorer: Scorer,
-    config: MapConfig,
-    tiling: Tiling | None = None,
-) -> tuple[Floats, Floats]:
-    """Pixels (B, H, W, C) -> maps (B, h, w) and scores (B,), each image by itself, on the model's device.
+class Pipeline(nn.Module):
+    """How strange images are, and where: images (B, C, H, W) in -1 to 1 -> maps (B, h, w) and scores (B,).
 
-    With a tiling the scorer sees tiles, and smoothing and reduction the maps that they make together.
+    A model makes features, and perhaps a reconstruction, of the images; a scorer a map of those; the map is smoothed and
+    reduced to a score. Of large images the model sees tiles, and the scorer's maps are put together before that. Each image
+    is seen by itself, and nothing is remembered: it can be exported (`torch.export`).
+
+    >>> from unlike.models.pixels import Pixels, PixelsConfig
+    >>> from unlike.records import ImageShape
+    >>> from unlike.scoring.batches import Batches
+    >>> from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
+    >>> model = Pixels(PixelsConfig(side=2), ImageShape(3, 8, 8))
+    >>> scorer = NeighboursScorer(NeighboursConfig(code="vector"), model.output_spec)
+    >>> normal = Batches.of_tensors(model.encode(torch.rand(5, 3, 8, 8)))
+    >>> pipeline = Pipeline(model, scorer.fit(normal, normal, seed=0))
+    >>> maps, scores = pipeline(torch.zeros(2, 3, 8, 8))
+    >>> maps.shape, scores.shape
+    (torch.Size([2, 1, 1]), torch.Size([2]))
     """
+
+    def __init__(
+        self, model: Model, scorer: Scorer, maps: MapConfig | None = None, tiling: Tiling | None = None
+    ) -> None:
+        super().__init__()
+        self.model, self.scorer = model, scorer
+        self.maps, self.tiling = maps or MapConfig(), tiling
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.reduce(self._by_tiles(images, self._score))
+
+    def reduce(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps of the scorer (B, h, w), smoothed, and the score that each comes to (B,)."""
+        smoothed = smooth(maps, self.maps)
+        return smoothed, reduce_maps(smoothed, self.maps)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> the images as the model rebuilds them; for one that rebuilds images."""
+        return self._by_tiles(images, lambda seen: self.model.outputs(seen, ["reconstruction"])["reconstruction"])
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images are a block of work that is neither small nor heavy."""
+        return BLOCK if self.tiling is None else max(1, BLOCK // len(self.tiling))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; a model without any works where images are."""
+        return device_of(self.model)
+
+    def _score(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, h, w)"""
+        outputs = self.model.outputs(images, self.scorer.inputs)
+        return self.scorer(*(outputs[name] for name in self.scorer.inputs))  # type: ignore[no-any-return]
+
+    def _by_tiles(self, images: Tensor, see: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `see` finds in whole images (B, C, H, W), or in their tiles, stitched."""
+        if self.tiling is None:
+            return see(images)
+        return self.tiling.stitch(torch.cat([see(tiles) for tiles in self.tiling.cut(images, BLOCK)], dim=0))
+
+
+@torch.no_grad()
+def score_pixels(pipeline: Pipeline, pixels: Pixels, value_range: tuple[float, float]) -> tuple[Floats, Floats]:
+    """Pixels (B, H, W, C) -> maps (B, h, w) and scores (B,), each image by itself, on the pipeline's device."""
     maps, scores = [], []
-    for found in _see(pixels, value_range, partial(scorer.maps, model), device_of(model), tiling):
-        block = smooth(found, config)
-        maps.append(block.cpu().numpy())
-        scores.append(reduce_maps(block, config).cpu().numpy().astype(np.float64))
+    for start in range(0, len(pixels), pipeline.images_at_once):
+        part = pixels[start : start + pipeline.images_at_once]
+        found = pipeline(to_tensor(part, value_range, pipeline.device))
+        maps.append(found[0].cpu().numpy())
+        scores.append(found[1].cpu().numpy().astype(np.float64))
     return np.concatenate(maps), np.concatenate(scores)
 
 
-@torch.inference_mode()
-def rebuild_pixels(
-    pixels: Pixels, value_range: tuple[float, float], model: Model, tiling: Tiling | None = None
-) -> Pixels | None:
-    """Pixels (B, H, W, C) as the model rebuilds them, or None where it rebuilds something else than images."""
-    if not isinstance(model, Autoencoder) or not model.rebuilds_images:
-        return None
-    blocks = _see(pixels, value_range, model.rebuild, device_of(model), tiling)
-    return np.concatenate([to_pixels(block, value_range, pixels.dtype) for block in blocks])
-
-
-def residual_maps(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Floats:
-    """Pixels (B, H, W, C) -> how far each place is from what the model rebuilds of it (B, h, w)."""
-    return score_pixels(pixels, value_range, model, ResidualScorer(ResidualConfig()), MapConfig())[0]
-
-
-@torch.inference_mode()
-def encode_pixels(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Floats:
-    """Pixels (B, H, W, C) -> codes (B, D, h, w)."""
-    device = device_of(model)
-    parts = [pixels[start : start + BLOCK] for start in range(0, len(pixels), BLOCK)]
-    return np.concatenate([model.encode(to_tensor(part, value_range, device)).cpu().numpy() for part in parts])
-
-
-@torch.inference_mode()
-def decode_codes(grids: Floats, value_range: tuple[float, float], model: Model, kind: np.dtype[np.generic]) -> Pixels:
-    """Codes (N, D, h, w) -> the images (N, H, W, C) of the type `kind` that a model makes of them."""
-    if not isinstance(model, Autoencoder) or not (model.rebuilds_images and model.decodes):
-        raise ConfigError(
-            f"{type(model).__name__} has no decoder from codes to images; take a detector whose model has one, such as conv or vae"
-        )
-    codes = torch.from_numpy(np.ascontiguousarray(grids, np.float32))
-    device = device_of(model)
-    images = [model.decode(codes[start : start + BLOCK].to(device)) for start in range(0, len(codes), BLOCK)]
-    return to_pixels(torch.cat(images), value_range, kind)
-
-
-def _see(
-    pixels: Pixels,
-    value_range: tuple[float, float],
-    look: Callable[[Tensor], Tensor],
-    device: torch.device,
-    tiling: Tiling | None,
-) -> Iterator[Tensor]:
-    """What `look` finds in some images at a time, (b, C, H, W) -> (b, ...); with a tiling in their tiles, stitched."""
-    at_once = BLOCK if tiling is None else max(1, BLOCK // len(tiling))
-    for start in range(0, len(pixels), at_once):
-        part = pixels[start : start + at_once]
-        if tiling is None:
-            yield look(to_tensor(part, value_range, device))
-            continue
-        tiles = tiling.cut(part)
-        found = [look(to_tensor(tiles[at : at + BLOCK], value_range, device)) for at in range(0, len(tiles), BLOCK)]
-        yield tiling.stitch(torch.cat(found))
-
-
-def device_of(model: Model) -> torch.device:
-    """Where the model's weights are; one without any works where images are."""
-    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are; one without any works on the CPU."""
+    return next((tensor.device for tensor in chain(module.parameters(), module.buffers())), torch.device("cpu"))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from unlike.calibration.thresholds import THRESHOLDS
 from unlike.config import check_range, check_renamed_name, from_mapping, to_mapping
 from unlike.data.augment import AugmentConfig
-from unlike.data.images import InputSpec
+from unlike.data.input_spec import InputSpec
 from unlike.data.tiles import Tiling
 from unlike.detector.presets import DEFAULT_PRESET, PRESETS, Preset
 from unlike.errors import ConfigError, UnknownSettingError, unknown

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import math
 import platform
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,72 +21,72 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from unlike._version import __version__
 from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
-from unlike.backbones.network_cache import keeping
+from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
-from unlike.calibration.decision import ALL, Decision, Line
-from unlike.config import from_mapping
-from unlike.data.images import InputSpec
+from unlike.calibration.decision import ALL, Decision, Threshold
+from unlike.calibration.thresholds import Promise
+from unlike.data.input_spec import InputSpec
+from unlike.detector.pipeline import Pipeline
+from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import SECTIONS, Settings
 from unlike.errors import ArtifactError, ConfigError
-from unlike.models import MODELS, Model
+from unlike.models import MODELS
 from unlike.records import ImageShape, Unreadable
-from unlike.scoring import SCORERS, Scorer
-from unlike.scoring.per_category import restore_scorer
 from unlike.training import History
 
-FORMAT = 4  # of the folder; a higher one is newer. 2: a line for each category; 3: categories apart; 4: halved matrices
-WEIGHTS, ARRAYS = "weights.safetensors", "calibration.npz"
-SCORER_PREFIX = "scorer."
+FORMAT = 5  # of the folder; a higher one is newer, a lower one is of a version before the first release
+WEIGHTS, SCORER, ARRAYS = "weights.safetensors", "scorer.safetensors", "calibration.npz"
+UPPER = ":upper"  # after the name of matrices of which the upper halves are kept: below there is nothing
 MAX_ARRAY_BYTES = 4_000_000_000
 LARGE_BYTES = 2_000_000_000  # what a zip archive holds without its extension for large files
 NPZ_DATE = (1980, 1, 1, 0, 0, 0)  # the same detector has the same bytes whenever it is written
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
     """What a detector has learned: all that scoring depends on, and where it came from."""
 
-    model: Model
-    scorer: Scorer
-    spec: InputSpec
-    value_range: tuple[float, float]  # the values of black and white
+    pipeline: Pipeline  # images (B, C, H, W) in -1 to 1 -> maps (B, h, w), scores (B,)
+    spec: InputSpec  # the form that images are brought to before that
     decision: Decision  # where normal ends, and what that rests on
-    digests: npt.NDArray[np.uint64]  # (N,) of all images it was fitted on
-    history: History
-    source: str
-    counts: dict[str, int]  # of images, by what they were used for
-    unreadable: tuple[Unreadable, ...] = ()  # of this fit; not kept on disk
+    digests: npt.NDArray[np.uint64]  # (N,) of all images it was fitted on, to tell whether a test image was among them
+    history: History  # one row an epoch: epoch, train and validation loss, learning_rate
+    source: str  # the images it was fitted on, by name
+    # of those, by what they were used for: train, validation, calibration, copies, unreadable. Those to train and to calibrate
+    # are the same where none to validate are named: none was held back
+    counts: Mapping[str, int]
+    unreadable: tuple[Unreadable, ...] = ()  # images that could not be used, and why; not kept on disk
 
-    def __post_init__(self) -> None:
-        lines = [number for line in self.decision.lines.values() for number in astuple(line)]
-        scores = self.decision.scores
-        if not (np.isfinite((*self.value_range, *lines)).all() and np.isfinite(scores).all() and len(scores)):
-            raise ValueError("a threshold or a held-out score is not a finite number")
+    @property
+    def batch_size(self) -> int | None:
+        """Images in a batch of a stream: fewer where they are large enough for tiles; None leaves it to their size."""
+        return None if self.pipeline.tiling is None else self.pipeline.tiling.images_at_once
 
     def describe(self) -> dict[str, Any]:
         """The facts that are neither weights nor arrays, in values that TOML holds."""
-        facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), "spec": asdict(self.spec)}
-        facts |= {"black": self.value_range[0], "white": self.value_range[1]}
-        lines = {name: _describe_line(line) for name, line in self.decision.lines.items()}
-        facts |= lines.pop(ALL)
-        if lines:
-            facts["categories"] = lines
-        if self.scorer.parts:
-            facts["learned_apart"] = [list(names) for names in self.scorer.parts]
+        facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), **self.spec.describe()}
+        thresholds = {name: _describe(threshold) for name, threshold in self.decision.thresholds.items()}
+        facts |= thresholds.pop(ALL)
+        if thresholds:
+            facts["categories"] = thresholds
+        if self.pipeline.scorer.categories:
+            facts["per_category"] = [list(names) for names in self.pipeline.scorer.categories]
         if self.decision.too_few:
             facts["too_few"] = dict(self.decision.too_few)
         return facts
 
 
-def _describe_line(line: Line) -> dict[str, float]:
+def _describe(threshold: Threshold) -> dict[str, float | str]:
+    promised = {} if threshold.false_alarms is None else {"false_alarms": threshold.false_alarms}
     return {
-        "false_alarms": line.false_alarms,
-        "threshold": line.threshold,
-        "region_threshold": line.region_threshold,
+        **promised,
+        "promise": threshold.promise.words,
+        "threshold": threshold.score,
+        "region_threshold": threshold.region,
     }
 
 
@@ -101,8 +102,8 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
     }
     if decision.categories.astype(bool).any():
         arrays["categories"] = decision.categories
-    arrays |= {SCORER_PREFIX + name: value for name, value in fitted.scorer.state().items()}
-    files = {WEIGHTS: pack_weights(fitted.model), ARRAYS: pack_arrays(arrays)}
+    pipeline = fitted.pipeline
+    files = {WEIGHTS: pack_weights(pipeline.model), SCORER: pack_scorer(pipeline.scorer), ARRAYS: pack_arrays(arrays)}
     text = tomli_w.dumps(facts).encode(errors="surrogateescape")  # folders that name categories need be no UTF-8
     write_folder(folder, {DETECTOR.facts: text, **files})
 
@@ -112,17 +113,12 @@ def load_detector(folder: Path, cache: Cache | None = None) -> tuple[Settings, i
 
     Frozen networks are taken from the cache, if there is one, and kept there.
     """
-    facts = read_facts(folder, DETECTOR, FORMAT)
-    contents = read_folder(folder, (WEIGHTS, ARRAYS))
+    facts = read_facts(folder, DETECTOR, FORMAT, oldest=FORMAT)
+    contents = read_folder(folder, (WEIGHTS, SCORER, ARRAYS))
     with misfits_refused(folder, DETECTOR):
-        sections = {name: dict(facts[name]) for name in SECTIONS}
-        settings = Settings.from_sections(sections)
-        older = facts["format"] < 3 or "per_category" not in sections["scorer"]
-        if older and hasattr(settings.scorer, "per_category"):  # what those did
-            sections["scorer"]["per_category"] = False
-            settings = Settings.from_sections(sections)
-        with keeping(cache, weights_follow=True):
-            return settings, int(facts["seed"]), _rebuild(settings, facts, contents)
+        settings = Settings.from_sections({name: facts[name] for name in SECTIONS})
+        networks = None if cache is None else NetworkCache(cache, weights_follow=True)
+        return settings, int(facts["seed"]), _rebuild(settings, facts, contents, networks)
 
 
 def versions() -> dict[str, str]:
@@ -135,8 +131,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def read_facts(folder: Path, kind: Kind, newest: int) -> dict[str, Any]:
-    """The TOML of a folder of that kind, in a format up to the `newest` that is known."""
+def read_facts(folder: Path, kind: Kind, newest: int, oldest: int = 1) -> dict[str, Any]:
+    """The TOML of a folder of that kind, in a format between those that are known."""
     content = read_folder(folder, (kind.facts,), kind)[kind.facts]
     try:
         facts = tomllib.loads(content.decode(errors="surrogateescape"))
@@ -151,6 +147,11 @@ def read_facts(folder: Path, kind: Kind, newest: int) -> dict[str, Any]:
         raise ArtifactError(
             f"{folder}: is in format {found}, written by unlike {made_by}; this is {__version__}, "
             f"which reads up to format {newest}. Upgrade unlike."
+        )
+    if found < oldest:
+        raise ArtifactError(
+            f"{folder}: is in format {found}, of an older version of unlike; this is {__version__}, which reads format "
+            f"{oldest} and newer. Fit again with the same settings: `{kind.command} --config {folder / kind.facts} -o {folder}`"
         )
     return facts
 
@@ -189,21 +190,19 @@ def without_pretrained(config: Any) -> Any:
     return dataclasses.replace(config, pretrained=False) if getattr(config, "pretrained", False) else config
 
 
-def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Fitted:
+def _rebuild(
+    settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes], networks: NetworkCache | None
+) -> Fitted:
     known = facts["fitted"]
-    spec = from_mapping(InputSpec, known["spec"], "fitted.spec")
-    model = MODELS[settings.model_name](without_pretrained(settings.model), shape_of(settings, spec))
+    spec = InputSpec.restore(known)
+    model = MODELS[settings.model_name].build(without_pretrained(settings.model), shape_of(settings, spec), networks)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
+    scorer = make_scorer(settings, model.eval().output_spec, known.get("per_category", []))
+    scorer.load_state_dict(unpack_scorer(contents[SCORER]))
     arrays = unpack_arrays(contents[ARRAYS])
-    scorer = restore_scorer(
-        lambda: SCORERS[settings.scorer_name](settings.scorer),
-        {name.removeprefix(SCORER_PREFIX): arrays[name] for name in arrays if name.startswith(SCORER_PREFIX)},
-    )
     return Fitted(
-        model.eval(),
-        scorer,
+        Pipeline(model, scorer, settings.map, settings.data.tiling(spec)).eval(),
         spec,
-        (float(known["black"]), float(known["white"])),
         _rebuild_decision(known, arrays),
         arrays["digests"],
         [dict(row) for row in facts.get("history", [])],
@@ -213,22 +212,47 @@ def _rebuild(settings: Settings, facts: Mapping[str, Any], contents: Mapping[str
 
 
 def _rebuild_decision(known: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Decision:
-    """The lines, of which format 1 has but one, for images of any category."""
-    described = {ALL: known, **known.get("categories", {})}
-    lines = {
-        name: Line(float(line["threshold"]), float(line["region_threshold"]), float(line["false_alarms"]))
-        for name, line in described.items()
-    }
-    scores, peaks = arrays["scores"], arrays["peaks"]
-    categories = arrays.get("categories", np.full(len(scores), ALL))
-    if not len(scores) == len(peaks) == len(categories):
-        raise ValueError("held-out scores, peaks and categories are not of the same images")
-    return Decision(scores, peaks, categories, lines, dict(known.get("too_few", {})))
+    thresholds = {name: _rebuild_threshold(one) for name, one in {ALL: known, **known.get("categories", {})}.items()}
+    categories = arrays.get("categories", np.full(len(arrays["scores"]), ALL))
+    return Decision(arrays["scores"], arrays["peaks"], categories, thresholds, dict(known.get("too_few", {})))
 
 
-def pack_weights(model: nn.Module) -> bytes:
-    """A model's weights as safetensors."""
-    return save_tensors({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+def _rebuild_threshold(known: Mapping[str, Any]) -> Threshold:
+    promised = known.get("false_alarms")
+    promise = Promise(None if promised is None else float(promised), str(known["promise"]))
+    return Threshold(float(known["threshold"]), float(known["region_threshold"]), promise)
+
+
+def pack_weights(module: nn.Module) -> bytes:
+    """A module's weights as safetensors."""
+    return save_tensors({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()})
+
+
+def pack_scorer(scorer: nn.Module) -> bytes:
+    """What a scorer has learned as safetensors; of square matrices (P, D, D) that are triangular their upper halves."""
+    kept: dict[str, Tensor] = {}
+    for name, value in scorer.state_dict().items():
+        learned = value.detach().cpu().contiguous()
+        if learned.ndim == 3 and learned.shape[1] == learned.shape[2] > 1 and not learned.tril(-1).any():
+            rows, columns = torch.triu_indices(learned.shape[1], learned.shape[1])
+            kept[name + UPPER] = learned[:, rows, columns].contiguous()  # (P, D (D + 1) / 2)
+        else:
+            kept[name] = learned
+    return save_tensors(kept)
+
+
+def unpack_scorer(content: bytes) -> dict[str, Tensor]:
+    """What `pack_scorer` packed."""
+    learned = load_tensors(content)
+    for name in [name for name in learned if name.endswith(UPPER)]:
+        half = learned.pop(name)
+        if half.ndim != 2:
+            raise ValueError(f"upper halves of matrices are rows, one for each matrix; came {tuple(half.shape)}")
+        width = math.isqrt(2 * half.shape[1])
+        rows, columns = torch.triu_indices(width, width)
+        learned[name.removesuffix(UPPER)] = whole = half.new_zeros(len(half), width, width)
+        whole[:, rows, columns] = half
+    return learned
 
 
 def pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.arrays import RowSamples
-from unlike.data.images import InputSpec
-from unlike.data.index import Images, Index, find_images
+from unlike.calibration.decision import is_anomalous
+from unlike.data.source import Images, Source, labelled, open_source
 from unlike.errors import none_usable
 from unlike.evaluation.metrics import (
     REPLICATES,
@@ -24,6 +23,7 @@ from unlike.evaluation.metrics import (
     sweep,
 )
 from unlike.evaluation.pixels import PixelFigures, PixelSpool
+from unlike.evaluation.protocols import FittedDetector
 from unlike.evaluation.synthetic import make_synthetic
 from unlike.records import (
     Bools,
@@ -32,7 +32,6 @@ from unlike.records import (
     Floats,
     Metrics,
     Sample,
-    ScoredBatch,
     Scores,
     Unreadable,
 )
@@ -42,26 +41,9 @@ UNNAMED = ("", "anomalous")  # labels that name no kind of defect
 NO_MASKS = "needs masks of the defects; no anomalous image has one"
 
 
-class FittedDetector(Protocol):
-    """What `evaluate` asks of a detector."""
-
-    @property
-    def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
-    @property
-    def false_alarms_(self) -> float: ...  # the share that was promised
-    @property
-    def calibration_(self) -> Floats: ...  # (n,) scores of held-out normals
-    @property
-    def spec_(self) -> InputSpec: ...
-    @property
-    def digests_(self) -> npt.NDArray[np.uint64]: ...  # (M,) of the images it was fitted on
-    def stream(self, index: Index, batch_size: int | None = None) -> Iterator[ScoredBatch]: ...
-    def p_values(self, scores: Floats, categories: Sequence[str] | None = None) -> Floats: ...  # (N,) -> (N,)
-
-
 def evaluate(
     detector: FittedDetector,
-    images: Images | Index,
+    images: Images,
     labels: Any = None,
     *,
     synthetic: bool = False,
@@ -73,7 +55,7 @@ def evaluate(
     Each image is judged by the threshold of its category, where the detector has one; figures that need no threshold
     compare the scores as they are.
 
-    `images` and `labels` are as for `find_images`; of a set with splits, the test split is used. Where defects have
+    `images` and `labels` are as for `open_source`; of a set with splits, the test split is used. Where defects have
     masks, pixels are measured too, which keeps the maps in a temporary file. A figure that cannot be had is left out,
     with the reason; so is an image or a mask that cannot be read. `seed` is the bootstrap's; `notify` is called with the
     number of images done and of all. A DataError says that nothing could be read, or that nothing has a label.
@@ -81,43 +63,42 @@ def evaluate(
     With `synthetic`, for want of defective images: the normal ones alone are used, and defects are made on a copy of each
     (`make_synthetic`). The figures rank detectors and settings; they do not say how real defects will be found.
     """
-    index = find_images(images, labels)
-    index, lost = make_synthetic(index, detector.spec_, seed) if synthetic else (index.labelled(), ())
-    masked = not isinstance(index.samples, RowSamples) and any(
-        s.anomalous and s.mask is not None for s in index.samples
-    )
+    fitted, source = detector.fitted_, open_source(images, labels)
+    source, lost = make_synthetic(source, fitted.spec, seed) if synthetic else (labelled(source), ())
+    masked = any(sample.anomalous and sample.mask is not None for sample in source.samples)
     with ExitStack() as stack:
-        spool = stack.enter_context(PixelSpool(detector.spec_, seed)) if masked else None
-        seen = _watch(detector, index, spool, notify)
+        spool = stack.enter_context(PixelSpool(fitted.spec, seed)) if masked else None
+        seen = _watch(detector, source, spool, notify)
         seen.unreadable += lost
-        scores = seen.scores(index.source, spool)
+        scores = seen.scores(source.name, spool)
         pixels = spool.measure() if spool else {}
-    samples, thresholds = tuple(seen.samples), dict(detector.thresholds_)
-    threshold = float(thresholds.pop(""))
+    samples, decision = tuple(seen.samples), fitted.decision
     categories = [sample.category for sample in samples]
-    lines = np.array([thresholds.get(name, threshold) for name in categories])
-    groups = _Groups(scores.image, samples, lines, seed, pixels)
-    leaked = np.isin(np.concatenate(seen.digests), detector.digests_)
+    thresholds = np.array([decision.threshold_of(name).score for name in categories])
+    groups = _Groups(scores.image, samples, thresholds, seed, pixels)
+    leaked = np.isin(np.concatenate(seen.digests), fitted.digests)
     return Evaluation(
         overall=groups.overall(),
         categories=groups.categories(),
         kinds=groups.kinds(),
         scores=scores,
         samples=samples,
-        p_values=detector.p_values(scores.image, categories),
-        threshold=threshold,
-        promised_false_alarms=float(detector.false_alarms_),
-        calibrated_on=len(detector.calibration_),
+        p_values=decision.p_values(scores.image, categories),
+        image_thresholds=thresholds,
+        alarms=is_anomalous(scores.image, thresholds),
+        threshold=float(decision.threshold),
+        promised_false_alarms=decision.false_alarms,
+        calibrated_on=len(decision.scores),
         leaked=tuple(name for name, twin in zip(scores.ids, leaked, strict=True) if twin),
-        source=index,
+        source=source,
         synthetic=synthetic,
-        thresholds=thresholds,
+        thresholds={name: float(own.score) for name, own in decision.thresholds.items() if name},
     )
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """What `metrics.json` holds: figures as {"value", "low", "high"}, nested by their names; strictly valid JSON."""
-    scores = evaluation.scores
+    scores, promised = evaluation.scores, evaluation.promised_false_alarms
     swept = sweep(scores.image, evaluation.anomalous)
     found = {}
     if swept.normal and swept.anomalous:
@@ -125,11 +106,11 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     whole = _metrics_json(evaluation.overall)
     whole["counts"]["unreadable"] = len(scores.unreadable)
     return whole | {
-        "source": str(getattr(evaluation.source, "source", "")),
+        "source": str(getattr(evaluation.source, "name", "")),
         "synthetic": evaluation.synthetic,
         "threshold": _number(evaluation.threshold),
         "thresholds": {name: _number(threshold) for name, threshold in evaluation.thresholds.items()},
-        "promised_false_alarms": _number(evaluation.promised_false_alarms),
+        "promised_false_alarms": None if promised is None else _number(promised),
         "oracle": list(ORACLE),
         "oracle_thresholds": found,
         "categories": {name: _metrics_json(metrics) for name, metrics in evaluation.categories.items()},
@@ -149,22 +130,22 @@ class _Seen:
     digests: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
 
-    def scores(self, source: str, spool: PixelSpool | None) -> Scores:
+    def scores(self, name: str, spool: PixelSpool | None) -> Scores:
         if not self.samples:
-            raise none_usable(f"{source}: no labelled image", "read", self.unreadable)
+            raise none_usable(f"{name}: no labelled image", "read", self.unreadable)
         unreadable = (*self.unreadable, *(spool.unusable if spool else ()))
         return Scores(tuple(sample.id for sample in self.samples), np.concatenate(self.image), unreadable=unreadable)
 
 
 def _watch(
     detector: FittedDetector,
-    index: Index,
+    source: Source,
     spool: PixelSpool | None,
     notify: Callable[[int, int], None] | None,
 ) -> _Seen:
     """Score all images once, a batch at a time; maps go to the spool or are forgotten."""
     seen = _Seen()
-    for batch in detector.stream(index):
+    for batch in detector.stream(source):
         seen.samples += batch.samples
         seen.image.append(batch.image)
         seen.digests.append(batch.digests)
@@ -173,7 +154,7 @@ def _watch(
             for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
                 spool.add(sample, map_, shape)
         if notify:
-            notify(len(seen.samples) + len(seen.unreadable), len(index))
+            notify(len(seen.samples) + len(seen.unreadable), len(source))
     return seen
 
 
@@ -183,7 +164,7 @@ class _Groups:
 
     scores: Floats  # (N,)
     samples: tuple[Sample, ...]  # N
-    lines: Floats  # (N,) the threshold of each
+    thresholds: Floats  # (N,)
     seed: int
     pixels: Mapping[str, PixelFigures]  # by category, of all images under the empty name
 
@@ -212,7 +193,7 @@ class _Groups:
 
     def _measure(self, chosen: Bools) -> Metrics:
         anomalous = np.fromiter((bool(sample.anomalous) for sample in self.samples), bool, len(self.samples))
-        return measure_images(self.scores[chosen], anomalous[chosen], self.lines[chosen], self.seed)
+        return measure_images(self.scores[chosen], anomalous[chosen], self.thresholds[chosen], self.seed)
 
     def _with_pixels(self, metrics: Metrics, name: str) -> Metrics:
         found = self.pixels.get(name, PixelFigures({}, dict.fromkeys(("pixel.auroc", "pixel.aupro"), NO_MASKS)))
@@ -241,7 +222,7 @@ def _number(value: float) -> float | None:
 
 
 def _interval_methods(images: int) -> dict[str, str]:
-    bootstrap = "percentiles of a bootstrap that draws normal and anomalous images apart"
+    bootstrap = "percentiles of a bootstrap that draws normal and anomalous images separately"
     return {
         "confidence": "95 %",
         "image.auroc, average_precision, f1_max, accuracy_max": f"{bootstrap}, {replicates_for(images):,} replicates",

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from unlike.data.arrays import ImageArray
-from unlike.data.batches import find_insides, stream, value_range
+from unlike.data.arrays import ArraySource, ImageArray
+from unlike.data.batches import find_insides, value_range
 from unlike.data.defects import DefectConfig, add_defects
-from unlike.data.images import InputSpec, promote
-from unlike.data.index import Index
+from unlike.data.input_spec import InputSpec
+from unlike.data.pixels import promote
+from unlike.data.source import Source
 from unlike.errors import DataError, none_usable
 from unlike.records import Bools, Pixels, Sample, Unreadable
 
@@ -18,23 +19,23 @@ MOST = 500  # normal images that are used: all are in memory, twice
 
 
 def make_synthetic(
-    index: Index, spec: InputSpec, seed: int = 0, config: DefectConfig | None = None
-) -> tuple[Index, tuple[Unreadable, ...]]:
+    source: Source, spec: InputSpec, seed: int = 0, config: DefectConfig | None = None
+) -> tuple[Source, tuple[Unreadable, ...]]:
     """A labelled set in memory, of normal images in a detector's spec and of their damaged copies, with masks.
 
     Of a set with splits the normal images of the test split are used, at most 500, drawn at random. Kinds of defects take
     turns; a copy in which none could be seen is left out. Also returns the images that could not be read.
 
-    >>> from unlike.data.index import find_images
+    >>> from unlike.data.source import open_source
     >>> images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
-    >>> found, _ = make_synthetic(find_images(images), InputSpec(32, 32, 3))
+    >>> found, _ = make_synthetic(open_source(images), InputSpec(32, 32, 3))
     >>> [sample.id for sample in found.samples][5:8]
     ['5', '0 + paste', '1 + scar']
     """
-    chosen = _choose_normals(index, seed)
+    chosen = _choose_normals(source, seed)
     samples, normal, inside, unreadable = _read(chosen, spec)
     if not samples:
-        raise none_usable(f"{index.source}: no normal image", "read", unreadable)
+        raise none_usable(f"{source.name}: no normal image", "read", unreadable)
     damaged, masks, kinds = _damage(normal, inside, config or DefectConfig(), seed)
     rows = [row for row in range(len(samples)) if masks[row].any()]
     good = [Sample(s.id, row=row, anomalous=False, category=s.category, kind="good") for row, s in enumerate(samples)]
@@ -50,22 +51,22 @@ def make_synthetic(
         for row in rows
     ]
     array = ImageArray(np.concatenate([normal, damaged]))
-    return Index(f"{index.source}, with synthetic defects", [*good, *bad], array), unreadable
+    return ArraySource(f"{source.name}, with synthetic defects", [*good, *bad], array), unreadable
 
 
-def _choose_normals(index: Index, seed: int) -> Index:
-    normal = index.where(lambda sample: sample.anomalous is not True)
+def _choose_normals(source: Source, seed: int) -> Source:
+    normal = source.where(lambda sample: sample.anomalous is not True)
     held_out = normal.where(lambda sample: sample.split == "test")
     normal = held_out if len(held_out) else normal
     if not len(normal):
-        raise DataError(f"{index.source}: no image of {len(index):,} is normal; synthetic defects need normal images")
+        raise DataError(f"{source.name}: no image of {len(source):,} is normal; synthetic defects need normal images")
     few = np.sort(np.random.default_rng(seed).permutation(len(normal))[:MOST])
     return normal.take(few)
 
 
-def _read(index: Index, spec: InputSpec) -> tuple[list[Sample], Pixels, Bools | None, tuple[Unreadable, ...]]:
+def _read(source: Source, spec: InputSpec) -> tuple[list[Sample], Pixels, Bools | None, tuple[Unreadable, ...]]:
     """What can be read, of one number type (N, H, W, C), where in the spec it lies (N, H, W), and what cannot."""
-    batches = list(stream(index, spec))
+    batches = list(source.stream(spec))
     samples = [sample for batch in batches for sample in batch.samples]
     read = [batch.pixels for batch in batches if len(batch.samples)]
     kind = max((pixels.dtype for pixels in read), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))

@@ -1,4 +1,4 @@
-"""conv: a convolutional autoencoder (A3), with a linear bottleneck if wanted."""
+"""conv: a convolutional autoencoder, with a linear bottleneck if wanted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""conv-dense: convolutions down to a small grid, then linear layers down to a vector (B1)."""
+"""conv-dense: convolutions down to a small grid, then linear layers down to a vector."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class ConvDenseAutoencoder(Autoencoder):
         narrowing = (grid[0] * grid[1] * grid[2], config.hidden, config.code)
         down: list[nn.Module] = [nn.Conv2d(shape.channels, widths[0], 3, padding=1)]
         for inputs, outputs in pairwise(widths):
-            down += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.MaxPool2d(2), *_settle(outputs, config.dropout)]
+            down += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.MaxPool2d(2), *_follow(outputs, config.dropout)]
         up: list[nn.Module] = []
         for inputs, outputs in pairwise(widths[::-1]):
             up += [nn.ConvTranspose2d(inputs, outputs, 3, padding=1), nn.Upsample(scale_factor=2)]
-            up += _settle(outputs, config.dropout)
+            up += _follow(outputs, config.dropout)
         up.append(nn.ConvTranspose2d(widths[0], shape.channels, 3, padding=1))
         self.encoder = nn.Sequential(*down, nn.Flatten(), *linears(narrowing))
         self.decoder = nn.Sequential(*linears(narrowing[::-1]), nn.Unflatten(1, grid), *up, nn.Tanh())
@@ -58,6 +58,6 @@ class ConvDenseAutoencoder(Autoencoder):
         return self.decoder(code.flatten(1))  # type: ignore[no-any-return]  # (B, C, H, W)
 
 
-def _settle(width: int, dropout: float) -> list[nn.Module]:
+def _follow(width: int, dropout: float) -> list[nn.Module]:
     """What follows the change of size in every block."""
     return [BatchNorm(width), nn.Dropout(dropout), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""fcn: a fully-connected autoencoder (A2)."""
+"""fcn: a fully-connected autoencoder."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlike.backbones.network_cache import NetworkCache
 from unlike.config import check_count
 from unlike.errors import ConfigError
 from unlike.models.feature_autoencoder import FeatureAutoencoder, FeatureAutoencoderConfig
@@ -17,12 +18,12 @@ from unlike.records import ImageShape
 class FeatureAttentionConfig(FeatureAutoencoderConfig):
     """Sizes of an AttentionFeatureAutoencoder, and the features that it rebuilds."""
 
-    width: int = 128  # of the code and of the decoder, at each place
+    width: int = 128  # of the code and of the decoder, at each position
     depth: int = 2  # layers of the decoder
     heads: int = 8  # of each layer's attention
     growth: int = 2  # how many times as wide the layers between are
     dropout: float = 0.2  # on the way to the code, while it learns
-    easy_share: float = 0.9  # of the places, those rebuilt best, that hardly teach any more
+    easy_share: float = 0.9  # of the positions, those rebuilt best, that hardly teach any more
 
     def __post_init__(self) -> None:
         FeatureAutoencoderConfig.__post_init__(self)
@@ -33,18 +34,18 @@ class FeatureAttentionConfig(FeatureAutoencoderConfig):
 
 
 class AttentionFeatureAutoencoder(FeatureAutoencoder):
-    """Rebuild each place's features from noisy ones and from a blurred view of all others: defects are not passed on.
+    """Rebuild each position's features from noisy ones and from a blurred view of all others: defects are not passed on.
 
     Dinomaly (Guo et al., 2024, arXiv 2405.14325) on any backbone, a ViT's tokens or a CNN's cells: a small perceptron
     whose dropout is the noise, and layers of linear attention (Katharopoulos et al., 2020), whose weights cannot single
-    out the place itself. The paper's own has a DINOv2 ViT, 8 layers of its width and 10,000 steps, a GPU's work.
+    out the position itself. The paper's own has a DINOv2 ViT, 8 layers of its width and 10,000 steps, a GPU's work.
     `training.objective = cosine` is its loss.
     """
 
     Config = FeatureAttentionConfig
 
-    def __init__(self, config: FeatureAttentionConfig, shape: ImageShape) -> None:
-        super().__init__(config, shape)
+    def __init__(self, config: FeatureAttentionConfig, shape: ImageShape, networks: NetworkCache | None = None) -> None:
+        super().__init__(config, shape, networks)
         width, inner, noise = config.width, config.width * config.growth, config.dropout
         self.bottleneck = nn.Sequential(
             nn.Linear(self.width, width),
@@ -92,7 +93,7 @@ def attend_linearly(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Means of the values (..., N, D), each weighted by elu(query) + 1 times elu(key) + 1: (..., N, D).
 
     The effort grows with N, not with its square (Katharopoulos et al., 2020, equation 5); and, unlike a softmax, the
-    weights are flat: no query attends to a single place.
+    weights are flat: no query attends to a single position.
     """
     queries, keys = functional.elu(queries) + 1, functional.elu(keys) + 1
     sums = queries @ keys.sum(dim=-2)[..., None]  # (..., N, 1)
@@ -104,4 +105,4 @@ def _to_tokens(grid: Tensor) -> Tensor:
 
 
 def _to_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    return tokens.mT.reshape(len(tokens), -1, *grid)  # (B, h w, D) -> (B, D, h, w)
+    return tokens.mT.reshape(tokens.shape[0], -1, *grid)  # (B, h w, D) -> (B, D, h, w)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from unlike.backbones.network_cache import NetworkCache
 from unlike.config import check_count, check_count_or_none, check_widths
 from unlike.models.blocks import convolve
 from unlike.models.feature_autoencoder import FeatureAutoencoder, FeatureAutoencoderConfig
@@ -32,13 +33,13 @@ class ConvFeatureAutoencoder(FeatureAutoencoder):
     """Squeeze the grid of features until it is coarse and narrow, and make it grow again.
 
     The same network as `conv`, of features instead of pixels; their differences mean more (DFR, Yang et al., 2020, who
-    rebuild each place by itself). Grids of any size: what is odd is rounded up on the way down, and the way up knows.
+    rebuild each position by itself). Grids of any size: what is odd is rounded up on the way down, and the way up knows.
     """
 
     Config = FeatureConvConfig
 
-    def __init__(self, config: FeatureConvConfig, shape: ImageShape) -> None:
-        super().__init__(config, shape)
+    def __init__(self, config: FeatureConvConfig, shape: ImageShape, networks: NetworkCache | None = None) -> None:
+        super().__init__(config, shape, networks)
         widths, grids = config.widths, [self.grid]
         down = convolve(self.width, widths[0], 1)
         for inputs, outputs in pairwise(widths):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlike.backbones.network_cache import NetworkCache
 from unlike.config import check_count
 from unlike.models.feature_autoencoder import FeatureAutoencoder, FeatureAutoencoderConfig
 from unlike.records import ImageShape
@@ -26,11 +27,11 @@ class FeatureLinearConfig(FeatureAutoencoderConfig):
 
 
 class LinearFeatureAutoencoder(FeatureAutoencoder):
-    """Describe a whole image's features by a few numbers: what is local and new finds no place among them.
+    """Describe a whole image's features by a few numbers: what is local and new finds no room among them.
 
-    The features of all places are one long vector; a matrix brings it, less a mean, to the code, and the same matrix
+    The features of all positions are one long vector; a matrix brings it, less a mean, to the code, and the same matrix
     brings the code back. At its best it spans the principal components of normal images (Baldi & Hornik, 1989), each a
-    way in which whole images vary, such as light or pose. A code for each place, as a convolution makes, can copy a
+    way in which whole images vary, such as light or pose. A code for each position, as a convolution makes, can copy a
     defect; this one cannot, since no direction was learned from images with something there.
 
     >>> config = FeatureLinearConfig(backbone="resnet18", pretrained=False, code=8)
@@ -41,8 +42,8 @@ class LinearFeatureAutoencoder(FeatureAutoencoder):
 
     Config = FeatureLinearConfig
 
-    def __init__(self, config: FeatureLinearConfig, shape: ImageShape) -> None:
-        super().__init__(config, shape)
+    def __init__(self, config: FeatureLinearConfig, shape: ImageShape, networks: NetworkCache | None = None) -> None:
+        super().__init__(config, shape, networks)
         whole = (self.width, *self.grid)
         self.mean = nn.Parameter(torch.zeros(whole))
         self.basis = nn.Parameter(torch.randn(config.code, prod(whole)) / prod(whole) ** 0.5)  # rows of length 1

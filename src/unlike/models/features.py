@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from torch import Tensor
 
 from unlike.backbones.frozen_features import FeaturesConfig, make_features
+from unlike.backbones.network_cache import NetworkCache
 from unlike.models.base import Model, Objective
 from unlike.records import ImageShape
 
 
 class Features(Model):
-    """Look with a network that already knows how to see, and learn nothing: the code is what it sees at each place.
+    """Look with a network that already knows how to see, and learn nothing: the code is what it sees at each position.
 
     An image's features are (D, h, w): the chosen stages of the network, each averaged over neighbouring cells, in the
-    grid of the finest one (PatchCore, Roth et al. 2022, section 3.1). Nothing is trained; scorers that look at codes
-    learn what normal features are.
+    grid of the finest one (PatchCore, Roth et al. 2022, section 3.1). Nothing is trained; scorers of codes learn
+    what normal features are.
 
-    Averages are steady and miss what is small. So with `fine` there is a second look, (D', h, w) after the first, in which
-    some of the stages are as they are; a scorer's `look` says which of the two it measures.
+    Averages are steady and miss what is small. So with `fine` there is a second feature group, (D', h, w) after
+    the first, in which some of the stages are as they are; a scorer's `feature_group` says which of the two it takes.
 
-    At the border an average has fewer cells, and the network has seen the frame round the image: features vary most
-    there, and the strangest place of a normal image would mostly be at its edge. So they are damped by the share of
+    At the border an average has fewer cells, and the network has seen the padding round the image: features vary
+    most there, and the strangest position of a normal image would mostly be at its edge. So they are damped by the share of
     the averaged cells that lies inside the image.
     """
 
     Config = FeaturesConfig
     trains = False
 
-    def __init__(self, config: FeaturesConfig, shape: ImageShape) -> None:
+    def __init__(self, config: FeaturesConfig, shape: ImageShape, networks: NetworkCache | None = None) -> None:
         super().__init__(config, shape)
-        self.extractor = make_features(config, shape)
+        self.extractor = make_features(config, shape, networks)
+
+    @classmethod
+    def build(cls, config: FeaturesConfig, shape: ImageShape, networks: NetworkCache | None = None) -> Self:
+        return cls(config, shape, networks)
 
     @property
-    def looks(self) -> tuple[int, ...]:
-        return self.extractor.sizes.looks
+    def feature_groups(self) -> tuple[int, ...]:
+        return self.extractor.sizes.feature_groups
 
     def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         return self.extractor(images)  # type: ignore[no-any-return]  # (B, D, h, w)

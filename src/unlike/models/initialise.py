@@ -1,4 +1,4 @@
-"""Schemes for the weights that a model starts from (C4); pretrained weights are never touched."""
+"""Schemes for the weights that a model starts from; pretrained weights are never touched."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def _kaiming_xavier(layer: nn.Module) -> None:
 
 INITIALISATIONS: dict[str, Callable[[nn.Module], None]] = {
     "default": _leave,
-    "kaiming-xavier": _kaiming_xavier,  # C4
+    "kaiming-xavier": _kaiming_xavier,
 }

@@ -42,7 +42,7 @@ def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 
 def cosine(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """1 less the cosine of the angle between the channels of a place: (B, C, H, W) twice -> (B, H, W), 0 to 2.
+    """1 less the cosine of the angle between the channels of a position: (B, C, H, W) twice -> (B, H, W), 0 to 2.
 
     For features, whose direction says what is there. A single channel has no direction but its sign.
     """
@@ -88,7 +88,7 @@ def ssim_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 
 def cosine_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """1 less the cosine of the angle between whole images, all places and channels in one, a scalar.
+    """1 less the cosine of the angle between whole images, all positions and channels in one, a scalar.
 
     Global cosine similarity (Guo et al. 2023, ReContrast; Dinomaly, Guo et al. 2024).
     """

@@ -1,4 +1,4 @@
-"""multi-encoder: several encoders look at an image, their codes are added, and one decoder paints the sum (A6)."""
+"""multi-encoder: several encoders look at an image, their codes are added, and one decoder paints the sum."""
 
 from __future__ import annotations
 

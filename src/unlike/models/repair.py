@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from unlike.config import check_range, check_widths
 from unlike.errors import ConfigError
-from unlike.models.base import Autoencoder, Objective
+from unlike.models.base import Autoencoder, Objective, OutputSpec
 from unlike.models.blocks import convolve
 from unlike.records import ImageShape
 
@@ -86,10 +87,12 @@ class RepairNetwork(Autoencoder):
         self.look = nn.Sequential(*convolve(widths[0] + 2 * pixels, widths[0]), nn.Conv2d(widths[0], 1, 3, padding=1))
 
     def encode(self, images: Tensor) -> Tensor:  # (B, C, H, W)
-        code = self._view(images).code
-        height, width = (side // POOL for side in code[-1].shape[2:])
-        grids = [_resize(values, height, width) for values in code]
-        return functional.avg_pool2d(torch.cat(grids, 1), 3, stride=1, padding=1)  # (B, D, H / 8, W / 8)
+        return self._code(self._view(images))  # (B, D, H / 8, W / 8)
+
+    @property
+    def output_spec(self) -> OutputSpec:
+        spec = super().output_spec
+        return replace(spec, names=(*spec.names, "marks"))
 
     @property
     def decodes(self) -> bool:
@@ -112,6 +115,21 @@ class RepairNetwork(Autoencoder):
         marked = functional.binary_cross_entropy_with_logits(view.marks, damaged)
         painted = objective(images + self._crop(view.change), clean)
         return painted + float(self.config.mark_weight) * marked
+
+    def _compute(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:  # noqa: ARG002
+        view = self._view(images)
+        return {
+            "features": self._code(view),
+            "target": self.target(images),
+            "reconstruction": images + self._crop(view.change),
+            "marks": view.marks[:, 0],
+        }
+
+    def _code(self, view: _View) -> Tensor:
+        code = view.code
+        height, width = (side // POOL for side in code[-1].shape[2:])
+        grids = [_resize(values, height, width) for values in code]
+        return functional.avg_pool2d(torch.cat(grids, 1), 3, stride=1, padding=1)
 
     def _view(self, images: Tensor) -> _View:
         mean = images.mean((1, 2, 3), keepdim=True)

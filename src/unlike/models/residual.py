@@ -1,8 +1,8 @@
-"""residual-unet: a deep autoencoder of residual blocks, with or without the skips of a U-Net (D1)."""
+"""residual-unet: a deep autoencoder of residual blocks, with or without the skips of a U-Net."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -70,6 +70,11 @@ class ResidualUNet(Autoencoder):
 
     def rebuild(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         return self._ascend(*self._descend(images))  # (B, C, H, W)
+
+    def _compute(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        code, seen = self._descend(images)
+        found = {"features": code, "target": self.target(images)}
+        return found | {"reconstruction": self._ascend(code, seen)} if "reconstruction" in names else found
 
     def _descend(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The code, and, for the skips if there are any, what each block saw on the way to it, last first."""

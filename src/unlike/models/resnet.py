@@ -1,4 +1,4 @@
-"""resnet: a ResNet-18 looks, a small decoder paints (A5)."""
+"""resnet: a ResNet-18 looks, a small decoder paints."""
 
 from __future__ import annotations
 

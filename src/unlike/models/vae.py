@@ -1,4 +1,4 @@
-"""vae: a variational autoencoder (A4, C1), with an encoder of its own or any of timm's (C2, C3)."""
+"""vae: a variational autoencoder, with an encoder of its own or any of timm's."""
 
 from __future__ import annotations
 

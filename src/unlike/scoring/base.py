@@ -1,87 +1,114 @@
-"""The promise of a scorer: learn what normal looks like, then say where an image is strange."""
+"""The promise of a scorer: learn what normal features or reconstructions look like, then say where an image is strange."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-import numpy.typing as npt
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from unlike.models import Model
+from unlike.models.base import OutputSpec
 from unlike.records import Floats, Rows
+from unlike.scoring.batches import Batches
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a scorer, by its kind and settings, can and cannot do beyond `fit` and `forward`."""
+
+    passes: int = 1  # how often it goes through the images that it learns from
+    # images that a trained model has not seen: unused, useful (for a scale that `fit_normalisation` can learn too), or needed
+    held_out: Literal["unused", "useful", "needed"] = "unused"
+    position_dependent: str = ""  # the setting by which each position of an image is learned by itself; empty: none is
+    per_category: bool = False  # whether several categories are better learned each by itself
+    leave_one_out: int | None = (
+        None  # fewest images of which each can be left out in closed form; None: it learns again
+    )
 
 
-class Scorer(ABC):
-    """A distance from normal, in some view that a model has of an image.
+class Scorer(nn.Module):
+    """A distance from normal, in what a model makes of an image.
 
-    A subclass names its `Config`, a frozen dataclass, and is built as `Kind(config)`.
+    It is built as `Kind(config, spec)`, for what a model gives (`Model.output_spec`), and raises ConfigError where that is not
+    what it needs. What it learns are buffers: `state_dict` is what goes to disk, and `.to(device)` moves it. It never sees a
+    model or an image: `inputs` names what `forward`, and each batch that `fit` learns from, consists of.
+
+    `forward(*inputs)` of B images gives maps (B, h, w), each value >= 0 and the higher the stranger.
     """
 
     Config: ClassVar[type[Any]]
-    needs_held_out: bool = False  # False: where no model is trained, the held-out images teach too
-    only_codes: bool = False  # it asks a model for nothing but codes
-    parts: Sequence[tuple[str, ...]] = ()  # the categories of each that it learns by itself; none: it learns all as one
-    wants_held_out: bool = False  # it uses them where there are some, but can `settle` by what they would have had
+    inputs: tuple[str, ...]  # outputs of a model, in the order in which `forward` takes them
+    categories: Sequence[tuple[str, ...]] = ()  # of each part that it learns by itself; none: it learns all as one
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
-
-    @property
-    def passes(self) -> int:
-        """How often it goes through the images that it learns from."""
-        return 1
+    def __init__(self, config: Any, spec: OutputSpec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.register_load_state_dict_pre_hook(_take_shapes)  # type: ignore[no-untyped-call]
 
     @property
-    def learns_apart(self) -> bool:
-        """Whether several categories are learned each by itself."""
-        return False
+    def capabilities(self) -> Capabilities:
+        """What it can do beyond `fit` and `forward`."""
+        return Capabilities()
 
-    def check(self, model: Model) -> None:  # noqa: B027 - most scorers suit every model
-        """Raise ConfigError if this scorer cannot work with that model."""
+    def fit(self, train: Batches, held_out: Batches, seed: int) -> Scorer:  # noqa: ARG002 - some learn nothing
+        """Learn from batches of inputs of normal images, and give back itself; some learn nothing.
 
-    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> Scorer:  # noqa: ARG002
-        """Learn what normal looks like from batches of normal images (B, C, H, W); some learn nothing.
-
-        `train` are the images the model was trained on, `held_out` others, for what must not be learned from images the
-        model knows by heart, such as a scale; there are none where no model was trained. Both may be gone through more
-        than once. `seed` is of every random choice.
+        `train` are the images that the model was trained on, `held_out` others, for what must not be learned from images
+        that a model knows by heart, such as a scale; there are none where no model was trained. Both may be gone through
+        more than once. `seed` is of every random choice.
         """
         return self
 
-    @abstractmethod
-    def maps(self, model: Model, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, h, w), each value >= 0 and the higher the stranger."""
+    def component_maps(self, *inputs: Tensor) -> Tensor:
+        """Inputs of B images -> (B, M, h, w), the maps of which `forward` makes one, where there are several."""
+        return self(*inputs)[:, None]  # type: ignore[no-any-return]
 
-    def views(self, model: Model, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, M, h, w), the maps of which `maps` makes one, if there are several."""
-        return self.maps(model, images)[:, None]
+    def fit_normalisation(self, component_maps: Tensor, categories: Rows) -> Tensor:  # noqa: ARG002
+        """Learn a scale from component maps (N, M, h, w) of normal images by scorers that had not seen them; their maps (N, h, w).
 
-    def settle(self, views: Tensor) -> Tensor:
-        """Learn a scale from views (N, M, h, w) of normal images by scorers that had not seen them; their maps (N, h, w)."""
-        return views[:, 0]
-
-    def rescale(self, scores: Floats, peaks: Floats, numbers: Rows) -> tuple[Floats, Floats]:  # noqa: ARG002
-        """Choose a scale for each part by the scores (n,) of held-out normal images, and bring these and their peaks to it.
-
-        `numbers` (n,) are the parts that the images are of. What has no parts leaves both as they are.
+        `categories` (N,) numbers the category of each.
         """
-        return scores, peaks
+        return component_maps[:, 0]
 
-    def knows_left_out(self, count: int) -> bool:  # noqa: ARG002
-        """Whether, having learned from so many images or more, it can tell `left_out` without learning again."""
-        return False
+    def fit_score_scale(self, scores: Floats, categories: Rows) -> Floats:  # noqa: ARG002
+        """Learn what to divide maps by, from scores (N,) of held-out normal images: for each of them its divisor (N,)."""
+        return np.ones(len(scores))
 
-    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
-        """The views (n, M, h, w) of the `chosen` of all codes (N, D, h, w) it learned from, each as if it alone were new."""
-        raise NotImplementedError(f"{type(self).__name__} has to learn again for that")
+    @torch.no_grad()
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
+        """Component maps (n, M, h, w) of the `chosen` of all features (N, D, h, w), each as if it alone had not been learned from.
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """What was learned, as arrays to keep with the detector."""
-        return {}
+        Here by learning again without each; where `capabilities.leave_one_out` names a number of images, in closed form.
+        For scorers of features.
+        """
+        maps = []
+        for row in chosen.tolist():
+            rest = np.delete(np.arange(len(features)), row)
+            others = Batches.of_tensors(features, categories=categories).take(rest)
+            fresh = self.fresh().fit(others, others.take(rest[:0]), 0)
+            maps.append(fresh.component_maps(features[row : row + 1]))
+        return torch.cat(maps)
 
-    def restore(self, arrays: Arrays) -> None:  # noqa: B027 - some learn nothing
-        """Take back what `state` gave."""
+    def fresh(self) -> Scorer:
+        """One of the same kind that has learned nothing yet."""
+        return type(self)(self.config, self.spec)
+
+
+class ReconstructionScorer(Scorer):
+    """A distance of what a model rebuilds from what it should have.
+
+    `forward(target, reconstruction)`, (B, C, h, w) each, gives maps (B, h, w).
+    """
+
+    inputs = ("target", "reconstruction")
+
+
+def _take_shapes(scorer: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Make room for buffers as they come from a disk: how large they are depends on what was learned."""
+    for name, buffer in list(scorer._buffers.items()):  # noqa: SLF001 - `named_buffers` leaves out those that are None
+        found = state.get(prefix + name)
+        if found is not None and (buffer is None or found.shape != buffer.shape):
+            setattr(scorer, name, torch.empty_like(found))

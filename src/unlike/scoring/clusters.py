@@ -1,4 +1,4 @@
-"""kmeans and equilibrium: how far a code is from the centres of the normal ones. (B2, D4)"""
+"""kmeans and equilibrium: how far a code is from the centres of the normal ones."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from unlike.config import check_range
+from unlike.models.base import OutputSpec
 from unlike.records import Floats
 from unlike.scoring.features import (
-    CodeConfig,
-    CodeScorer,
+    FeatureConfig,
+    FeatureScorer,
     check_counts,
     check_enough,
     nearest,
@@ -23,24 +25,29 @@ from unlike.scoring.statistics.moments import Moments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KMeansConfig(CodeConfig):
+class KMeansConfig(FeatureConfig):
     """Into how many clusters normal codes are put."""
 
     clusters: int = 5  # that normal codes are put into, each with a centre
     restarts: int = 10  # from other centres; the best is kept
 
     def __post_init__(self) -> None:
-        CodeConfig.__post_init__(self)
+        FeatureConfig.__post_init__(self)
         check_counts(clusters=self.clusters, restarts=self.restarts)
 
 
-class KMeansScorer(CodeScorer):
+class KMeansScorer(FeatureScorer):
     """The distance to the nearest of a few centres of normal codes.
 
     scikit-learn's MiniBatchKMeans finds the centres, from all codes of a small set or 200,000 of a large one.
     """
 
     Config = KMeansConfig
+    centres: Tensor  # (K, d)
+
+    def __init__(self, config: KMeansConfig, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        self.register_buffer("centres", torch.empty(0, 0))
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         check_enough(len(rows), self.config.clusters, "clusters", "scorer.clusters")
@@ -57,7 +64,7 @@ class KMeansScorer(CodeScorer):
         )
 
     def distances(self, rows: Tensor) -> Tensor:
-        return nearest(rows, self.learned["centres"])[:, 0]
+        return nearest(rows, self.centres)[:, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

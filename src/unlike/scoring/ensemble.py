@@ -1,29 +1,29 @@
-"""fusion: several scorers at once, each by what normal images show it."""
+"""ensemble: several scorers at once, each by what normal images show it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from unlike.calibration.precomputed import Remembered
 from unlike.config import from_mapping
 from unlike.errors import ConfigError, DataError, unknown
-from unlike.models import Model
-from unlike.scoring.base import Arrays, Scorer
+from unlike.models.base import OutputSpec
+from unlike.records import Rows
+from unlike.scoring.base import Capabilities, Scorer
+from unlike.scoring.batches import Batches
 
 LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
 LEVELS = (0.5, 0.95)  # of the scores of held-out normal images: they become 1 and 2
 LEAST_VALUE = 1e-3  # in a geometric mean
-AS_THEY_ARE = (1.0, 2.0)  # levels that leave a scorer's values as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +34,18 @@ class EnsembleConfig:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by scorer: {kmeans = {clusters = 3}}
     combine: Literal["mean", "geometric", "max"] = "mean"  # geometric: the mean of logarithms; max: the highest
     weights: tuple[float, ...] | None = None  # of the scorers in a mean, in their order; none: all alike
-    # of each map, by held-out normal images: their median score becomes 1, and by levels what 19 in 20 stay below 2
-    scale: Literal["levels", "line"] = "levels"
-    per_category: bool = True  # several categories are learned apart, where all are scorers of codes
+    # of each map, by held-out normal images: their median score becomes 1, and by quantiles what 19 in 20 stay below 2
+    normalisation: Literal["quantiles", "median"] = "quantiles"
+    per_category: bool = True  # several categories are learned each by itself, where all are scorers of features
 
     def __post_init__(self) -> None:
-        if len(self.scorers) < 2 or len(set(self.scorers)) < len(self.scorers) or "fusion" in map(_kind, self.scorers):
+        if (
+            len(self.scorers) < 2
+            or len(set(self.scorers)) < len(self.scorers)
+            or "ensemble" in map(_kind, self.scorers)
+        ):
             raise ConfigError(
-                f"scorer.scorers: expected two different names of scorers or more, not fusion, came {list(self.scorers)}; "
+                f"scorer.scorers: expected two different names of scorers or more, not ensemble, came {list(self.scorers)}; "
                 "a scorer that comes again, with other settings, has a word of its own after it, as neighbours_fine"
             )
         if self.weights is not None and (
@@ -62,115 +66,117 @@ class EnsembleScorer(Scorer):
     """A mean, weighted or not, or the highest, of several scorers, each brought to a scale on which normal images look alike.
 
     A scorer's values are stretched so that 0 stays 0, the median score of held-out normal images becomes 1, and what
-    all but one in twenty of them stay below becomes 2; beyond that a straight line. `scale = "line"` only makes the
-    median 1, which leaves the places of a map to each other as they were. Maps are brought to the finest grid.
+    all but one in twenty of them stay below becomes 2; beyond that a straight line. `normalisation = "median"` only makes the
+    median 1, which leaves the positions of a map to each other as they were. Maps are brought to the finest grid.
 
     A geometric mean takes values below a thousandth for a thousandth: a scorer that finds nothing at all is no veto.
-    In the mean, a scorer that finds a place twenty times as far as usual outvotes all others that find it usual. In the
+    In the mean, a scorer that finds a position twenty times as far as usual outvotes all others that find it usual. In the
     geometric mean, of four, it makes it twice as far: several must agree.
 
-    Where no image is held out the values are left as they are, until `settle` is told what held-out images would have had.
+    Where no image is held out the values are left as they are, until `fit_normalisation` sees what held-out images would have
+    had.
     """
 
     Config = EnsembleConfig
-    wants_held_out = True  # for the levels
+    middle: Tensor  # (M,) of each member's scores: becomes 1
+    spread: Tensor  # (M,) from there to what becomes 2
 
-    def __init__(self, config: EnsembleConfig, kinds: Callable[[], Mapping[str, type[Scorer]]] | None = None) -> None:
-        super().__init__(config)
-        known = (kinds or _registered)()
-        for name in config.scorers:
-            if _kind(name, known) not in known:
-                raise unknown("scorer.scorers", _kind(name), [kind for kind in known if kind != "fusion"])
-        self.members = [
-            kind(from_mapping(kind.Config, config.settings.get(name, {}), f"scorer.settings.{name}"))
-            for name, kind in ((name, known[_kind(name, known)]) for name in config.scorers)
-        ]
-        self.only_codes = all(member.only_codes for member in self.members)
-        self.needs_held_out = not self.only_codes
-        self.levels: npt.NDArray[np.float64] = np.empty((0, 2))  # of each member
+    def __init__(
+        self, config: EnsembleConfig, spec: OutputSpec, kinds: Mapping[str, type[Scorer]] | None = None
+    ) -> None:
+        super().__init__(config, spec)
+        known = _registered() if kinds is None else kinds
+        self.members = nn.ModuleList([_make_member(name, config, spec, known) for name in config.scorers])
+        self.inputs = tuple(dict.fromkeys(name for member in self.scorers for name in member.inputs))
+        self.register_buffer("middle", torch.ones(len(self.members)))
+        self.register_buffer("spread", torch.ones(len(self.members)))
 
     @property
-    def learns_apart(self) -> bool:
-        return bool(self.config.per_category) and self.only_codes
+    def scorers(self) -> list[Scorer]:
+        """The members."""
+        return cast("list[Scorer]", list(self.members))
 
     @property
-    def passes(self) -> int:
-        return sum(member.passes for member in self.members)
+    def capabilities(self) -> Capabilities:
+        found = [member.capabilities for member in self.scorers]
+        features_alone = self.inputs == ("features",)
+        left_out = [one.leave_one_out for one in found if one.leave_one_out is not None]
+        dependent = ((name, one.position_dependent) for name, one in zip(self.config.scorers, found, strict=True))
+        return Capabilities(
+            passes=sum(one.passes for one in found),
+            held_out="useful" if features_alone else "needed",  # for the levels
+            position_dependent=next((f"settings.{name}.{choice}" for name, choice in dependent if choice), ""),
+            per_category=bool(self.config.per_category) and features_alone,
+            leave_one_out=max(left_out) if len(left_out) == len(found) else None,
+        )
 
-    def check(self, model: Model) -> None:
-        for name, member in zip(self.config.scorers, self.members, strict=True):
-            try:
-                member.check(model)
-            except ConfigError as error:
-                raise ConfigError(re.sub(r"^scorer\.", f"scorer.settings.{name}.", str(error))) from None
-
-    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> EnsembleScorer:
-        for member in self.members:
-            member.fit(model, train, held_out, seed)
-        self.levels = np.array([AS_THEY_ARE] * len(self.members))
-        with torch.no_grad():
-            means = [self.views(model, images).mean(dim=(2, 3)) for images in held_out]
-        if means:
-            self.levels = _levels(torch.cat(means))
-        elif not self.only_codes:
-            raise DataError("fusion needs normal images that the model was not trained on, for its scales; add images")
+    def fit(self, train: Batches, held_out: Batches, seed: int) -> EnsembleScorer:
+        for member in self.scorers:
+            places = tuple(self.inputs.index(name) for name in member.inputs)
+            member.fit(train.select(places), held_out.select(places), seed)
+        self.middle, self.spread = torch.ones_like(self.middle), torch.ones_like(self.spread)
+        if len(held_out):
+            self._learn_levels(torch.cat([self.component_maps(*inputs).mean(dim=(2, 3)) for inputs in held_out]))
+        elif self.capabilities.held_out == "needed":
+            raise DataError(
+                "an ensemble needs normal images that the model was not trained on, for its scales; add images"
+            )
         return self
 
-    def maps(self, model: Model, images: Tensor) -> Tensor:
-        return self._join(self.views(model, images))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self._combine(self.component_maps(*inputs))
 
-    def views(self, model: Model, images: Tensor) -> Tensor:
-        wanted = [member.only_codes for member in self.members]
-        codes, known = model.encode(images) if any(wanted) else images, Remembered(model.looks)  # seen once for all
-        maps = [
-            member.maps(known, codes) if wants else member.maps(model, images)
-            for member, wants in zip(self.members, wanted, strict=True)
-        ]
-        return _stack(maps)
+    def component_maps(self, *inputs: Tensor) -> Tensor:
+        given = dict(zip(self.inputs, inputs, strict=True))
+        return _stack([member(*(given[name] for name in member.inputs)) for member in self.scorers])
 
-    def knows_left_out(self, count: int) -> bool:
-        return all(member.knows_left_out(count) for member in self.members)
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
+        return _stack([member.leave_one_out(features, chosen, categories)[:, 0] for member in self.scorers])
 
-    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
-        return _stack([member.left_out(model, codes, chosen)[:, 0] for member in self.members])
+    def fit_normalisation(self, component_maps: Tensor, categories: Rows) -> Tensor:  # noqa: ARG002
+        self._learn_levels(component_maps.mean(dim=(2, 3)))
+        return self._combine(component_maps)
 
-    def settle(self, views: Tensor) -> Tensor:
-        self.levels = _levels(views.mean(dim=(2, 3)))
-        return self._join(views)
+    def _learn_levels(self, scores: Tensor) -> None:  # (N, M)
+        levels = _levels(scores)
+        self.middle = torch.from_numpy(levels[:, 0].astype(np.float32)).to(scores.device)
+        self.spread = torch.from_numpy((levels[:, 1] - levels[:, 0]).astype(np.float32)).to(scores.device)
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        arrays: dict[str, npt.NDArray[Any]] = {"levels": self.levels}
-        for name, member in zip(self.config.scorers, self.members, strict=True):
-            arrays |= {f"{name}.{key}": value for key, value in member.state().items()}
-        return arrays
-
-    def restore(self, arrays: Arrays) -> None:
-        self.levels = np.asarray(arrays["levels"], np.float64)
-        for name, member in zip(self.config.scorers, self.members, strict=True):
-            start = f"{name}."
-            member.restore({key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)})
-
-    def _join(self, views: Tensor) -> Tensor:
-        """(B, M, h, w) -> (B, h, w)"""
-        pairs = zip(views.unbind(dim=1), self.levels.tolist(), strict=True)
-        line = self.config.scale == "line"
-        maps = torch.stack([view / middle if line else stretch(view, middle, high) for view, (middle, high) in pairs])
+    def _combine(self, component_maps: Tensor) -> Tensor:  # (B, M, h, w)
+        """(B, h, w)"""
+        maps, middle = component_maps, self.middle[:, None, None]
+        if self.config.normalisation == "median":
+            maps = maps / middle
+        else:
+            maps = stretch(maps, middle, self.spread[:, None, None])
         if self.config.combine == "max":
-            return maps.amax(dim=0)
-        weights = maps.new_tensor(self.config.weights or [1.0] * len(maps))
-        weights = (weights / weights.sum())[:, None, None, None]
+            return maps.amax(dim=1)
+        weights = self.config.weights or (1.0,) * len(self.members)
+        shares = torch.tensor(weights, device=maps.device)[:, None, None] / sum(weights)
         if self.config.combine == "geometric":
-            return (maps.clamp_min(LEAST_VALUE).log() * weights).sum(dim=0).exp()
-        return (maps * weights).sum(dim=0)
+            return (maps.clamp_min(LEAST_VALUE).log() * shares).sum(dim=1).exp()
+        return (maps * shares).sum(dim=1)
 
 
-def stretch(values: Tensor, middle: float, high: float) -> Tensor:
-    """Values >= 0 so that 0 stays 0, `middle` becomes 1 and `high` 2, in straight lines.
+def _make_member(name: str, config: EnsembleConfig, spec: OutputSpec, known: Mapping[str, type[Scorer]]) -> Scorer:
+    """One of the scorers, built for what the model gives; errors speak of its own settings."""
+    if _kind(name, known) not in known:
+        raise unknown("scorer.scorers", _kind(name), [kind for kind in known if kind != "ensemble"])
+    kind = known[_kind(name, known)]
+    chosen = from_mapping(kind.Config, config.settings.get(name, {}), f"scorer.settings.{name}")
+    try:
+        return kind(chosen, spec)
+    except ConfigError as error:
+        raise ConfigError(re.sub(r"^scorer\.", f"scorer.settings.{name}.", str(error))) from None
 
-    >>> stretch(torch.tensor([0.0, 2.0, 3.0, 5.0]), middle=2.0, high=3.0).tolist()
+
+def stretch(values: Tensor, middle: Tensor, spread: Tensor) -> Tensor:
+    """Values >= 0 so that 0 stays 0, `middle` becomes 1, and `spread` beyond it 2, in straight lines.
+
+    >>> stretch(torch.tensor([0.0, 2.0, 3.0, 5.0]), torch.tensor(2.0), torch.tensor(1.0)).tolist()
     [0.0, 1.0, 2.0, 4.0]
     """
-    return torch.where(values < middle, values / middle, 1 + (values - middle) / (high - middle))
+    return torch.where(values < middle, values / middle, 1 + (values - middle) / spread)
 
 
 def _kind(name: str, known: Iterable[str] = ()) -> str:

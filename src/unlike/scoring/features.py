@@ -1,11 +1,11 @@
-"""What the scorers of codes share: rows of numbers from a model, gathered in bounded memory, and made comparable."""
+"""What the scorers of features share: rows of numbers, gathered in bounded memory, and made comparable."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -17,56 +17,66 @@ from torch.nn import functional
 
 from unlike.config import check_range
 from unlike.errors import ConfigError, DataError
-from unlike.models import Model
-from unlike.records import Floats
-from unlike.scoring.base import Arrays, Scorer
+from unlike.models.base import OutputSpec
+from unlike.records import Floats, Rows
+from unlike.scoring.base import Capabilities, Scorer
+from unlike.scoring.batches import Batches, in_blocks
 from unlike.scoring.statistics.moments import Moments, moments_of
 
 WIDEST = 8192  # numbers a row whose covariance is computed: 0.5 GB
 BLOCK = 4096  # rows at a time
 AT_ONCE = 2_000_000  # distances: more do not fit the processor's caches, and take a third longer
+NOT_FINITE = (
+    "the code of a normal image is not finite: the model did not learn; fit it with a smaller training.learning_rate"
+)
 SAMPLE_BYTES = 400_000_000  # of rows that are kept at most, whatever was asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CodeConfig:
+class FeatureConfig:
     """Which view of a code is measured, and how it is made comparable first."""
 
     # what is one row of numbers: each position of the grid by itself, the whole grid as one vector, or its mean
     code: Literal["grid", "vector", "mean"] = "grid"
-    look: int | None = None  # which, from 0, of a model that looks twice (features with model.fine); none: both
+    feature_group: int | None = (
+        None  # which, from 0, of a model that gives several (features with model.fine); none: all
+    )
     # how the numbers of a row are made comparable, by what normal images show
     scale: Literal["none", "standardise", "whiten"] = "none"
     reduce: int | None = None  # principal components to keep, before anything else is learned
-    per_category: bool = True  # several categories are learned apart; an image is held against the one it looks like
+    per_category: bool = (
+        True  # several categories are learned each by itself; an image is held against the one it is like
+    )
     unit: bool = False  # only where a row points to counts, not how far: contrast and complexity go
 
     def __post_init__(self) -> None:
         if self.reduce is not None and self.reduce < 1:
             raise ConfigError(f"scorer.reduce: expected 1 component or more, or none, came {self.reduce}")
-        if self.look is not None and self.look < 0:
-            raise ConfigError(f"scorer.look: expected 0 or more, or none, came {self.look}")
+        if self.feature_group is not None and self.feature_group < 0:
+            raise ConfigError(f"scorer.feature_group: expected 0 or more, or none, came {self.feature_group}")
 
 
-class CodeScorer(Scorer):
-    """A distance from the codes of normal images: of each position of a grid, or of a whole image.
+class FeatureScorer(Scorer):
+    """A distance from the features of normal images: of each position of a grid, or of a whole image.
 
-    A subclass learns from rows of numbers and measures others; how rows come out of images, and how they are scaled, is
-    the same for all. A model is asked for nothing but `encode`. One pass over the normal images, in memory that does not
-    grow with their number.
+    A subclass learns from rows of numbers and measures others; how rows come out of features, and how they are scaled, is
+    the same for all. One pass over the normal images, in memory that does not grow with their number. A subclass registers a
+    buffer for each array that its `learn` returns.
     """
 
-    Config: ClassVar[type[Any]] = CodeConfig
-    only_codes = True
+    Config: ClassVar[type[Any]] = FeatureConfig
+    inputs = ("features",)
     keeps_rows: bool = True  # False: what `Moments` says of the rows is enough
     needs_covariance: bool = False
+    mean: Tensor  # (D,)
+    basis: Tensor | None  # (D, d); None where rows stay as they are
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.mean: Tensor | None = None  # (D,)
-        self.basis: Tensor | None = None  # (D, d), or None where rows stay as they are
-        self.learned: dict[str, Tensor] = {}  # by the subclass
-        self.origins: npt.NDArray[np.intp] = np.empty(0, np.intp)  # (N,) the image of each row that `learn` is given
+    def __init__(self, config: Any, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        self.columns = _columns(config.feature_group, spec.feature_groups)
+        self.register_buffer("mean", torch.empty(0))
+        self.register_buffer("basis", None)
+        self.origins: Rows = np.empty(0, np.intp)  # (N,) the image of each row that `learn` is given
 
     @abstractmethod
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:
@@ -74,40 +84,36 @@ class CodeScorer(Scorer):
 
     @abstractmethod
     def distances(self, rows: Tensor) -> Tensor:
-        """(N, d) -> (N,), each >= 0; `self.learned` has what was learned."""
+        """(N, d) -> (N,), each >= 0"""
 
-    def check(self, model: Model) -> None:
-        count = max(len(model.looks), 1)
-        if self.config.look is not None and self.config.look >= count:
-            known = f"0 to {count - 1}" if count > 1 else "0, for the model looks once (see model.fine of features)"
-            raise ConfigError(f"scorer.look: expected {known}, or none, came {self.config.look}")
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(per_category=bool(self.config.per_category))
 
-    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:  # noqa: ARG002
+    def fit(self, train: Batches, held_out: Batches, seed: int) -> FeatureScorer:  # noqa: ARG002
         wants_covariance = self.wants_covariance()
         keeps = self.keeps_rows or self.config.unit or not wants_covariance
         sample = _RowSample(np.random.default_rng(seed), self.most_rows if keeps else 0)
         moments: Moments | None = None
         each = 1  # rows of an image
-        with torch.no_grad():
-            for images in train:
-                rows, (height, width) = self._rows(model, images)
-                each = height * width
-                if moments is None:
-                    check_width(rows.shape[1], self.config, wants_covariance)
-                    moments = Moments(rows.shape[1], covariance=wants_covariance)
-                moments.add(rows)
-                sample.add(rows)
+        for (features,) in train:
+            rows, (height, width) = self.rows_of(features)
+            each = height * width
+            if moments is None:
+                check_width(rows.shape[1], self.config, wants_covariance)
+                moments = Moments(rows.shape[1], covariance=wants_covariance)
+            moments.add(rows)
+            sample.add(rows)
         if moments is None:
-            raise DataError("a scorer of codes needs normal images to learn from; none came")
+            raise DataError("a scorer of features needs normal images to learn from; none came")
         if not moments.finite:
-            raise DataError(
-                "the code of a normal image is not finite: the model did not learn; fit it with a smaller training.learning_rate"
-            )
+            raise DataError(NOT_FINITE)
         check_varied(moments)
         basis = make_basis(moments, self.config.scale, self.config.reduce)
         around = (
             np.zeros(moments.width) if self.config.unit and basis is None else moments.mean
         )  # plain cosines: from 0
+        device = rows.device
         self.mean = torch.from_numpy(around.astype(np.float32))
         self.basis = None if basis is None else torch.from_numpy(basis.astype(np.float32))
         rows, self.origins = torch.from_numpy(sample.rows(moments.width)), sample.numbers() // each
@@ -115,18 +121,13 @@ class CodeScorer(Scorer):
         kept = self._prepare_all(rows).numpy()
         del rows
         prepared = moments_of(kept, covariance=wants_covariance) if self.config.unit else moments.through(basis)
-        found = self.learn(kept, prepared, seed)
-        self.learned = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in found.items()}
-        return self
+        for name, value in self.learn(kept, prepared, seed).items():
+            setattr(self, name, torch.from_numpy(np.ascontiguousarray(value)))
+        return self.to(device)
 
-    def maps(self, model: Model, images: Tensor) -> Tensor:
-        rows, grid = self._rows(model, images)
-        self._move(rows.device)
-        return self.distances(self._prepare(rows)).view(len(images), *grid)
-
-    @property
-    def learns_apart(self) -> bool:
-        return bool(self.config.per_category)
+    def forward(self, features: Tensor) -> Tensor:  # (B, D, h, w)
+        rows, grid = self.rows_of(features)
+        return self.distances(self.prepare(rows)).view(features.shape[0], *grid)  # (B, h, w)
 
     def wants_covariance(self) -> bool:
         """Whether the covariance of all rows is to be computed."""
@@ -137,36 +138,21 @@ class CodeScorer(Scorer):
         """How many rows are kept to learn from: all of a small set, a random sample of a large one."""
         return 200_000
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        assert self.mean is not None, "fit comes first"
-        own = {"mean": self.mean} | ({} if self.basis is None else {"basis": self.basis}) | self.learned
-        return {name: value.cpu().numpy() for name, value in own.items()}
+    def group_of(self, features: Tensor) -> Tensor:
+        """(B, D, h, w) -> of several feature groups the one that is measured, (B, d, h, w)."""
+        return features[:, self.columns]
 
-    def restore(self, arrays: Arrays) -> None:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
-        self.mean, self.basis = tensors.pop("mean"), tensors.pop("basis", None)
-        self.learned = tensors
-
-    def _look(self, model: Model, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> the code (B, D, h, w), or of several looks the one that is measured."""
-        code = model.encode(images)
-        if self.config.look is None or not model.looks:
-            return code
-        look: Tensor = torch.split(code, list(model.looks), dim=1)[self.config.look]
-        return look
-
-    def _rows(self, model: Model, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, C, H, W) -> rows (B h w, D), and the grid (h, w) they lie on; 1 x 1 where an image is one row."""
-        code = self._look(model, images)
+    def rows_of(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, D, h, w) -> rows (B h w, D), and the grid (h, w) they lie on; 1 x 1 where an image is one row."""
+        group = self.group_of(features)
         if self.config.code == "vector":
-            return code.flatten(1), (1, 1)
+            return group.flatten(1), (1, 1)
         if self.config.code == "mean":
-            return code.mean(dim=(2, 3)), (1, 1)
-        return code.permute(0, 2, 3, 1).reshape(-1, code.shape[1]), (code.shape[2], code.shape[3])
+            return group.mean(dim=(2, 3)), (1, 1)
+        return group.permute(0, 2, 3, 1).reshape(-1, group.shape[1]), (group.shape[2], group.shape[3])
 
-    def _prepare(self, rows: Tensor) -> Tensor:
+    def prepare(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N, d), around the mean of the normal ones: distances of small numbers are exact."""
-        assert self.mean is not None, "fit or restore comes first"
         centred = rows - self.mean
         scaled = centred if self.basis is None else centred @ self.basis
         return functional.normalize(scaled, dim=1) if self.config.unit else scaled
@@ -175,15 +161,19 @@ class CodeScorer(Scorer):
         """The same for many rows, which are overwritten where what comes out is as wide."""
         prepared = rows if self.basis is None else rows.new_empty(len(rows), self.basis.shape[1])
         for start in range(0, len(rows), BLOCK):
-            prepared[start : start + BLOCK] = self._prepare(rows[start : start + BLOCK])
+            prepared[start : start + BLOCK] = self.prepare(rows[start : start + BLOCK])
         return prepared
 
-    def _move(self, device: torch.device) -> None:
-        assert self.mean is not None, "fit or restore comes first"
-        if self.mean.device != device:
-            self.mean = self.mean.to(device)
-            self.basis = None if self.basis is None else self.basis.to(device)
-            self.learned = {name: value.to(device) for name, value in self.learned.items()}
+
+def _columns(group: int | None, widths: tuple[int, ...]) -> slice:
+    """Which of the D numbers of a feature are those of a group; all where none is named."""
+    count = max(len(widths), 1)
+    if group is not None and group >= count:
+        known = f"0 to {count - 1}" if count > 1 else "0, for the model gives one (see model.fine of features)"
+        raise ConfigError(f"scorer.feature_group: expected {known}, or none, came {group}")
+    if group is None or not widths:
+        return slice(None)
+    return slice(sum(widths[:group]), sum(widths[: group + 1]))
 
 
 def make_basis(moments: Moments, scale: str, reduce: int | None) -> Floats | None:
@@ -269,12 +259,15 @@ def nearest(rows: Tensor, points: Tensor, count: int = 1, *, owners: tuple[Tenso
     """
     lengths = points.square().sum(dim=1)
     block = max(1, min(BLOCK, AT_ONCE // max(len(points), 1)))
+    parts = in_blocks(rows, block)
+    others = (
+        [None] * len(parts) if owners is None else [part[:, None] == owners[1] for part in in_blocks(owners[0], block)]
+    )
     found = []
-    for start in range(0, len(rows), block):
-        part = rows[start : start + block]
+    for part, own in zip(parts, others, strict=True):
         closeness = torch.addmm(lengths, part, points.T, alpha=-2)  # (block, M) squared distance, less the row's length
-        if owners is not None:
-            closeness[owners[0][start : start + block, None] == owners[1]] = torch.inf
+        if own is not None:
+            closeness[own] = torch.inf
         chosen = closeness.topk(count, dim=1, largest=False).indices if count > 1 else closeness.argmin(1, keepdim=True)
         found.append(torch.linalg.vector_norm(part[:, None] - points[chosen], dim=2))
     return torch.cat(found)
@@ -332,7 +325,7 @@ class _RowSample:
         self._rows[where], self._keys[where], self._numbers[where] = values, keys, numbers
 
 
-def check_width(width: int, config: CodeConfig, covariance: bool) -> None:
+def check_width(width: int, config: FeatureConfig, covariance: bool) -> None:
     """Raise ConfigError where a covariance that is wanted would be too large."""
     if covariance and width > WIDEST:
         instead = "code = 'mean'" if config.code == "vector" else "a model with a narrower code"

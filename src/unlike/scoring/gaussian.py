@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unlike.errors import ConfigError, DataError
-from unlike.models import Model
-from unlike.records import Floats
-from unlike.scoring.base import Arrays
-from unlike.scoring.features import CodeConfig, CodeScorer, check_varied
+from unlike.models.base import OutputSpec
+from unlike.records import Floats, Rows
+from unlike.scoring.base import Capabilities
+from unlike.scoring.batches import Batches
+from unlike.scoring.features import NOT_FINITE, FeatureConfig, FeatureScorer, check_varied
 from unlike.scoring.statistics.moments import Moments, check_shrinkage, moments_of, whitening_of
-from unlike.scoring.statistics.positions import (
-    FEWEST_LEFT,
-    halve,
-    lengths_at,
-    lengths_left_out,
-    make_whole,
-    moments_at,
-    whiten_each,
-)
+from unlike.scoring.statistics.positions import FEWEST_LEFT, lengths_at, lengths_left_out, moments_at, whiten_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GaussianConfig(CodeConfig):
+class GaussianConfig(FeatureConfig):
     """Whether each position of a grid has a Gaussian of its own, and how far few images are trusted."""
 
     positions: Literal["pooled", "each"] = "pooled"  # each by itself: for things that always lie the same way
     shrinkage: float | Literal["auto"] = "auto"  # of the covariance to a sphere; auto: Ledoit & Wolf's rule
 
     def __post_init__(self) -> None:
-        CodeConfig.__post_init__(self)
+        FeatureConfig.__post_init__(self)
         check_shrinkage(self.shrinkage)
         if self.positions == "each" and (
             self.code != "grid" or self.unit or self.scale != "none" or self.reduce is not None
@@ -46,7 +37,7 @@ class GaussianConfig(CodeConfig):
             )
 
 
-class GaussianScorer(CodeScorer):
+class GaussianScorer(FeatureScorer):
     """The Mahalanobis distance from the mean of normal codes, under their shrunk covariance.
 
     With `positions = "each"` every position has a mean and covariance of its own, as in PaDiM (Defard et al., 2021).
@@ -54,39 +45,44 @@ class GaussianScorer(CodeScorer):
 
     Config = GaussianConfig
     needs_covariance = True
+    whitening: Tensor  # (D, D), or (P, D, D) for positions = "each", where the mean is (P, D)
 
-    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:
+    def __init__(self, config: GaussianConfig, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        self.register_buffer("whitening", torch.empty(0))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        each = self.config.positions == "each"
+        return replace(
+            super().capabilities,
+            position_dependent="positions = 'each'" if each else "",
+            leave_one_out=FEWEST_LEFT if each and self.config.shrinkage != "auto" else None,
+        )
+
+    def fit(self, train: Batches, held_out: Batches, seed: int) -> FeatureScorer:
         if self.config.positions == "pooled":
-            return super().fit(model, train, held_out, seed)
-        moments = moments_at((self._look(model, images) for images in train), "positions = 'pooled'")
+            return super().fit(train, held_out, seed)
+        moments, device = moments_at((self.group_of(features) for (features,) in train), "positions = 'pooled'")
         if not moments.finite:
-            raise DataError(
-                "the code of a normal image is not finite: fit the model with a smaller training.learning_rate"
-            )
+            raise DataError(NOT_FINITE)
         check_varied(moments)
-        self.mean = torch.from_numpy(moments.mean.astype(np.float32))  # (P, D)
-        self.learned = {"whitening": torch.from_numpy(whiten_each(moments, self.config.shrinkage))}
-        return self
+        self.mean = torch.from_numpy(moments.mean.astype(np.float32))
+        self.whitening = torch.from_numpy(whiten_each(moments, self.config.shrinkage))
+        return self.to(device)
 
-    def maps(self, model: Model, images: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:  # (B, D, h, w)
         if self.config.positions == "pooled":
-            return super().maps(model, images)
-        return lengths_at(self._gaps(model, images), self.learned["whitening"])
+            return super().forward(features)
+        return lengths_at(self._centred(features), self.whitening)  # (B, h, w)
 
-    def knows_left_out(self, count: int) -> bool:
-        return self.config.positions == "each" and self.config.shrinkage != "auto" and count >= FEWEST_LEFT
-
-    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
-        gaps = self._gaps(model, codes)
-        influence = torch.eye(len(codes), device=codes.device) - 1 / len(codes)  # that of the mean
-        maps = lengths_left_out(gaps, self.learned["whitening"], influence, chosen, float(self.config.shrinkage))
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
+        if self.capabilities.leave_one_out is None:
+            return super().leave_one_out(features, chosen, categories)
+        left = self._centred(features)
+        influence = torch.eye(len(features), device=features.device) - 1 / len(features)  # that of the mean
+        maps = lengths_left_out(left, self.whitening, influence, chosen, float(self.config.shrinkage))
         return maps[:, None]
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        return halve(super().state()) if self.config.positions == "each" else super().state()
-
-    def restore(self, arrays: Arrays) -> None:
-        super().restore(make_whole(arrays) if self.config.positions == "each" else arrays)
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         auto = self.config.shrinkage == "auto"
@@ -95,12 +91,10 @@ class GaussianScorer(CodeScorer):
         return {"whitening": whitening.astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
-        distances: Tensor = torch.linalg.vector_norm(rows @ self.learned["whitening"], dim=1)
+        distances: Tensor = torch.linalg.vector_norm(rows @ self.whitening, dim=1)
         return distances
 
-    def _gaps(self, model: Model, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> the code less the mean of its place, (B, D, h, w)."""
-        code = self._look(model, images)
-        self._move(code.device)
-        assert self.mean is not None, "fit or restore comes first"
-        return code - self.mean.T.reshape(code.shape[1:])
+    def _centred(self, features: Tensor) -> Tensor:
+        """(B, D, h, w) -> what is measured of them, less the mean of its position, (B, d, h, w)."""
+        group = self.group_of(features)
+        return group - self.mean.T.reshape(group.shape[1:])

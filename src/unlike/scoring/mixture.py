@@ -11,13 +11,21 @@ import torch
 from torch import Tensor
 
 from unlike.config import check_range
+from unlike.models.base import OutputSpec
 from unlike.records import Floats
-from unlike.scoring.features import CodeConfig, CodeScorer, check_counts, check_enough, short_seed, unconverged_allowed
+from unlike.scoring.features import (
+    FeatureConfig,
+    FeatureScorer,
+    check_counts,
+    check_enough,
+    short_seed,
+    unconverged_allowed,
+)
 from unlike.scoring.statistics.moments import Moments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MixtureConfig(CodeConfig):
+class MixtureConfig(FeatureConfig):
     """How many Gaussians there are, and what shapes they may have."""
 
     components: int = 5  # Gaussians of the mixture
@@ -26,18 +34,26 @@ class MixtureConfig(CodeConfig):
     floor: float = 1e-3  # least variance of a component in any direction, as a share of a number's mean variance
 
     def __post_init__(self) -> None:
-        CodeConfig.__post_init__(self)
+        FeatureConfig.__post_init__(self)
         check_counts(components=self.components, restarts=self.restarts)
         check_range("scorer.floor", self.floor, 1e-9, 1)
 
 
-class MixtureScorer(CodeScorer):
+class MixtureScorer(FeatureScorer):
     """The negative logarithm of the density of normal codes, counted from the highest it can have.
 
     scikit-learn's GaussianMixture learns it, from all codes of a small set or 50,000 of a large one.
     """
 
     Config = MixtureConfig
+    means: Tensor  # (K, d)
+    roots: Tensor  # (K, d, d), or (K, d) of diagonal ones: of the inverse covariances
+    heights: Tensor  # (K,) logarithms of the densities at the means, from the highest that any can have
+
+    def __init__(self, config: MixtureConfig, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        for name in ("means", "roots", "heights"):
+            self.register_buffer(name, torch.empty(0))
 
     @property
     def most_rows(self) -> int:
@@ -67,10 +83,9 @@ class MixtureScorer(CodeScorer):
         return {name: value.astype(np.float32) for name, value in learned.items()}
 
     def distances(self, rows: Tensor) -> Tensor:
-        means, roots, heights = (self.learned[name] for name in ("means", "roots", "heights"))
         densities = []
-        for mean, root, height in zip(means, roots, heights, strict=True):
-            apart = rows - mean
-            stretched = apart @ root if root.ndim == 2 else apart * root
+        for mean, root, height in zip(self.means, self.roots, self.heights, strict=True):
+            centred = rows - mean
+            stretched = centred @ root if root.ndim == 2 else centred * root
             densities.append(height - stretched.square().sum(dim=1) / 2)
         return (-torch.logsumexp(torch.stack(densities), dim=0)).clamp_min(0)

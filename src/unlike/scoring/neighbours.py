@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,21 +11,23 @@ from torch import Tensor
 
 from unlike.config import check_range
 from unlike.errors import ConfigError
-from unlike.models import Model
-from unlike.records import Floats
-from unlike.scoring.features import CodeConfig, CodeScorer, check_counts, check_enough, check_width, nearest
+from unlike.models.base import OutputSpec
+from unlike.records import Floats, Rows
+from unlike.scoring.base import Capabilities
+from unlike.scoring.features import FeatureConfig, FeatureScorer, check_counts, check_enough, check_width, nearest
 from unlike.scoring.statistics.moments import Moments, check_shrinkage, moments_of, whitening_of
 
 BATCH = 16  # images at once, where all are gone through
 FAR = 1024  # rows among which picks are made before all are looked at again
 BLOCK = 1_000_000  # distances computed at once: 4 MB, which stay near the processor
 PAIRS = 12_000  # of a code and its nearest, by which gaps are measured
+FEWEST_LEFT = 2  # images of which each can be left out
 LARGE = 100  # codes in a bank for each neighbour that is asked for
 NARROW = 32  # numbers a code, while it is chosen or not: 128 choose no better, and cost four times as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NeighboursConfig(CodeConfig):
+class NeighboursConfig(FeatureConfig):
     """How many normal codes are remembered, and how many of them are asked."""
 
     neighbours: int = 1  # that are asked; their distances are averaged
@@ -38,7 +40,7 @@ class NeighboursConfig(CodeConfig):
     shrinkage: float | Literal["auto"] = 0.1  # of that covariance to a sphere; euclidean has no use for it
 
     def __post_init__(self) -> None:
-        CodeConfig.__post_init__(self)
+        FeatureConfig.__post_init__(self)
         check_shrinkage(self.shrinkage)
         check_range("scorer.share", self.share, 1e-9, 1)
         check_counts(neighbours=self.neighbours, least=self.least, most=self.most, candidates=self.candidates)
@@ -46,7 +48,7 @@ class NeighboursConfig(CodeConfig):
             raise ConfigError(f"scorer.least: expected no more than scorer.most, {self.most}, came {self.least}")
 
 
-class NeighboursScorer(CodeScorer):
+class NeighboursScorer(FeatureScorer):
     """The distance to the nearest normal codes, out of a coreset that covers them all.
 
     The coreset is PatchCore's (Roth et al., 2022): greedily, the code farthest from those chosen, as seen in 32 random
@@ -58,7 +60,24 @@ class NeighboursScorer(CodeScorer):
     """
 
     Config = NeighboursConfig
-    _owners: Tensor | None = None  # (M,) the image that each code of the bank is of, once it has learned
+    bank: Tensor  # (M, d)
+    whitening: Tensor | None  # (d, d) for metric = "mahalanobis"
+
+    def __init__(self, config: NeighboursConfig, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        self.register_buffer("bank", torch.empty(0, 0))
+        self.register_buffer("whitening", None)
+        self.owners = torch.empty(
+            0, dtype=torch.long
+        )  # (M,) the image that each code of the bank is of, once it has learned
+
+    @property
+    def capabilities(self) -> Capabilities:
+        config = self.config
+        fixed = config.scale != "whiten" and config.reduce is None and config.metric == "euclidean"
+        large = config.least >= LARGE * config.neighbours  # else all codes of the bank could be one image's
+        # covariances would have to be learned again
+        return replace(super().capabilities, leave_one_out=FEWEST_LEFT if fixed and large else None)
 
     @property
     def most_rows(self) -> int:
@@ -71,7 +90,7 @@ class NeighboursScorer(CodeScorer):
         codes = torch.from_numpy(rows)
         chosen = choose_coreset(_narrow(codes, seed), size, seed)
         if config.metric == "euclidean":
-            self._owners = torch.from_numpy(self.origins[chosen])
+            self.owners = torch.from_numpy(self.origins[chosen])
             return {"bank": rows[chosen]}
         check_width(rows.shape[1], config, covariance=True)
         gaps = moments_of(gaps_to_nearest(codes, chosen, seed))
@@ -82,29 +101,23 @@ class NeighboursScorer(CodeScorer):
         return {"bank": whitened[chosen].numpy(), "whitening": whitening}
 
     def distances(self, rows: Tensor) -> Tensor:
-        if self.config.metric == "mahalanobis":
-            rows = rows @ self.learned["whitening"]
-        return nearest(rows, self.learned["bank"], self.config.neighbours).mean(dim=1)
+        if self.whitening is not None:
+            rows = rows @ self.whitening
+        return nearest(rows, self.bank, self.config.neighbours).mean(dim=1)
 
-    def knows_left_out(self, count: int) -> bool:
-        fixed = self.config.scale != "whiten" and self.config.reduce is None and self.config.metric == "euclidean"
-        large = self.config.least >= LARGE * self.config.neighbours  # else all codes of the bank could be one image's
-        return fixed and large and count > 1  # covariances would have to be learned again
-
-    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
         """Each by the codes of other images in the bank: fewer than another bank would have without it, so rather far."""
-        config, bank, owners = self.config, self.learned["bank"], self._owners
-        assert owners is not None, "fit comes first"
-        others = len(bank) - int(torch.bincount(owners).max())
+        config, owners = self.config, self.owners
+        if self.capabilities.leave_one_out is None:
+            return super().leave_one_out(features, chosen, categories)
+        others = len(self.bank) - int(torch.bincount(owners).max())
         check_enough(others, config.neighbours, "neighbours of other images", "scorer.neighbours")
         maps = []
         for part in torch.split(chosen, BATCH):
-            rows, grid = self._rows(model, codes[part])
-            self._move(rows.device)
+            rows, grid = self.rows_of(features[part])
             images = part.repeat_interleave(grid[0] * grid[1])
-            gaps = nearest(
-                self._prepare(rows), self.learned["bank"], config.neighbours, owners=(images, owners.to(rows.device))
-            )
+            pairs = (images, owners.to(rows.device))
+            gaps = nearest(self.prepare(rows), self.bank, config.neighbours, owners=pairs)
             maps.append(gaps.mean(dim=1).view(len(part), 1, *grid))
         return torch.cat(maps)
 

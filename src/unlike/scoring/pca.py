@@ -1,30 +1,27 @@
-"""pca: what of a code lies outside the directions in which normal ones vary. (B2; DFR and FRE on frozen features)"""
+"""pca: what of a code lies outside the directions in which normal ones vary. (DFR and FRE on frozen features)"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unlike.errors import ConfigError, DataError
-from unlike.models import Model
-from unlike.records import Floats
-from unlike.scoring.base import Arrays
-from unlike.scoring.features import CodeConfig, CodeScorer, check_components, principal
+from unlike.models.base import OutputSpec
+from unlike.records import Floats, Rows
+from unlike.scoring.base import Capabilities
+from unlike.scoring.batches import Batches
+from unlike.scoring.features import FeatureConfig, FeatureScorer, check_components, principal
 from unlike.scoring.statistics.moments import Moments, check_shrinkage
 from unlike.scoring.statistics.positions import (
     FEWEST_LEFT,
     OWN,
-    check_places,
-    halve,
+    check_positions,
     lengths_at,
     lengths_left_out,
-    make_whole,
     moments_at,
     whiten_each,
 )
@@ -37,7 +34,7 @@ BATCH = 16  # images at once, where all are gone through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PCAConfig(CodeConfig):
+class PCAConfig(FeatureConfig):
     """How many directions count as normal, and how the rest is measured."""
 
     # principal components that are kept; below 1, as many as explain that share of the variance. Of whole images none is
@@ -49,7 +46,7 @@ class PCAConfig(CodeConfig):
     shrinkage: float | Literal["auto"] = 0.2  # of a place's covariance to a sphere; whitened alone has a use for it
 
     def __post_init__(self) -> None:
-        CodeConfig.__post_init__(self)
+        FeatureConfig.__post_init__(self)
         check_components(self.components)
         check_shrinkage(self.shrinkage)
         if self.distance == "whitened" and (self.unit or not self.whole):
@@ -66,7 +63,7 @@ class PCAConfig(CodeConfig):
         return self.code == "vector" and placed and as_it_is
 
 
-class PCAScorer(CodeScorer):
+class PCAScorer(FeatureScorer):
     """The squared error of a code rebuilt from the principal components of normal codes.
 
     `mahalanobis` divides each discarded direction by its variance: what hardly ever varies counts most (Kamoi &
@@ -87,59 +84,65 @@ class PCAScorer(CodeScorer):
     Config = PCAConfig
     keeps_rows = False
     needs_covariance = True
-    _spread = 0.0  # variance of a number of a code, while it is learned
+    kept: Tensor | None  # (D, M) directions that are kept, each weighed; None for mahalanobis
+    discarded: Tensor | None  # (D, N) the others, each over its deviation; for mahalanobis alone
+    whitening: Tensor | None  # (P, D, D) of what is left at each position; for whitened alone
+
+    def __init__(self, config: PCAConfig, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        wanted = {"kept": config.distance != "mahalanobis", "discarded": config.distance == "mahalanobis"}
+        for name, wants in {**wanted, "whitening": config.distance == "whitened"}.items():
+            self.register_buffer(name, torch.empty(0) if wants else None)
+        self.spread = 0.0  # variance of a number of a code, while it is learned
+
+    @property
+    def capabilities(self) -> Capabilities:
+        config, whitened = self.config, self.config.distance == "whitened"
+        fixed = config.whole and not (whitened and config.shrinkage == "auto")
+        something = config.components >= 1 or config.components <= MOST_SHARE  # of an image is left
+        return replace(
+            super().capabilities,
+            passes=2 if whitened else 1,
+            position_dependent=f"distance = {config.distance!r}" if config.whole else "",
+            leave_one_out=FEWEST_LEFT if fixed and something and not config.unit else None,
+        )
 
     def wants_covariance(self) -> bool:
         return not self.config.whole
 
     @property
-    def passes(self) -> int:
-        return 2 if self.config.distance == "whitened" else 1
-
-    @property
     def most_rows(self) -> int:
         return MOST_WHOLE if self.config.whole else super().most_rows
 
-    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> CodeScorer:
-        super().fit(model, train, held_out, seed)
-        if self.config.distance == "whitened":
-            assert self.mean is not None, "it was fitted just now"
-            self.learned["whitening"] = torch.from_numpy(self._whiten(model, train)).to(self.mean.device)
+    def fit(self, train: Batches, held_out: Batches, seed: int) -> FeatureScorer:
+        super().fit(train, held_out, seed)
+        if self.whitening is not None:
+            self._learn_whitening(train)
         return self
 
-    def maps(self, model: Model, images: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:  # (B, D, h, w)
         if not self.config.whole:
-            return super().maps(model, images)
-        left = self._left_over(model, images)  # (B, D, h, w)
-        if self.config.distance == "whitened":
-            return lengths_at(left, self.learned["whitening"])
-        return torch.linalg.vector_norm(left, dim=1)  # type: ignore[no-any-return]
+            return super().forward(features)
+        left = self._left_over(features)  # (B, d, h, w)
+        if self.whitening is not None:
+            return lengths_at(left, self.whitening)
+        return torch.linalg.vector_norm(left, dim=1)  # type: ignore[no-any-return]  # (B, h, w)
 
-    def knows_left_out(self, count: int) -> bool:
-        config = self.config
-        fixed = not config.unit and (config.distance != "whitened" or config.shrinkage != "auto")
-        something = config.components >= 1 or config.components <= MOST_SHARE  # of an image is left
-        return config.whole and fixed and something and count >= FEWEST_LEFT
-
-    def left_out(self, model: Model, codes: Tensor, chosen: Tensor) -> Tensor:
-        left, influence = self._all_left_over(model, codes)
-        if self.config.distance == "whitened":
-            floor, shrinkage = FLOOR * self._spread, float(self.config.shrinkage)
-            maps = lengths_left_out(left, self.learned["whitening"], influence, chosen, shrinkage, floor)
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
+        if self.capabilities.leave_one_out is None:
+            return super().leave_one_out(features, chosen, categories)
+        left, influence = self._all_left_over(features)
+        if self.whitening is not None:
+            floor, shrinkage = FLOOR * self.spread, float(self.config.shrinkage)
+            maps = lengths_left_out(left, self.whitening, influence, chosen, shrinkage, floor)
         else:
             own = influence[chosen, chosen].clamp_min(OWN)
             maps = torch.linalg.vector_norm(left[chosen], dim=1) / own[:, None, None]
         return maps[:, None]
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        return halve(super().state()) if self.config.distance == "whitened" else super().state()
-
-    def restore(self, arrays: Arrays) -> None:
-        super().restore(make_whole(arrays) if self.config.distance == "whitened" else arrays)
-
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         if self.config.whole:
-            self._spread = moments.variance / moments.width
+            self.spread = moments.variance / moments.width
             return {"kept": _rebuilding(rows, self.config.components)}
         values, vectors = principal(moments.covariance)
         kept = self._count(values, moments)
@@ -149,54 +152,57 @@ class PCAScorer(CodeScorer):
         return {"discarded": (vectors[:, kept:] / np.sqrt(values[kept:])).astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
-        if self.config.distance == "mahalanobis":
-            return (rows @ self.learned["discarded"]).square().sum(dim=1)
+        if self.discarded is not None:
+            return (rows @ self.discarded).square().sum(dim=1)
         squared = self._error(rows).square().sum(dim=1)
         return squared.sqrt() if self.config.distance == "euclidean" else squared
 
-    def _look(self, model: Model, images: Tensor) -> Tensor:
-        code = super()._look(model, images)
-        if self.config.distance == "whitened":  # rather now than when all have been looked at
-            check_places(code.shape[2] * code.shape[3], code.shape[1], INSTEAD)
-        return code
+    def group_of(self, features: Tensor) -> Tensor:
+        group = super().group_of(features)
+        if self.whitening is not None:  # rather now than when all have been looked at
+            check_positions(group.shape[2] * group.shape[3], group.shape[1], INSTEAD)
+        return group
 
-    def _left_over(self, model: Model, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> what of each whole code no component rebuilds, where it lies on the grid (B, D, h, w)."""
-        code = self._look(model, images)
-        self._move(code.device)
-        return self._error(self._prepare(code.flatten(1))).view_as(code)
+    def _left_over(self, features: Tensor) -> Tensor:
+        """(B, D, h, w) -> what of each whole code no component rebuilds, where it lies on the grid (B, d, h, w)."""
+        group = self.group_of(features)
+        return self._error(self.prepare(group.flatten(1))).view_as(group)
 
-    def _whiten(self, model: Model, train: Iterable[Tensor]) -> Floats:
-        """(P, D, D), by what is left of normal images at each place; what is left by rounding alone is no spread."""
-        moments = moments_at((self._left_over(model, images) for images in train), INSTEAD)
-        return whiten_each(moments, self.config.shrinkage, FLOOR * self._spread)
+    def _learn_whitening(self, train: Batches) -> None:
+        """By what is left of normal images at each position; what is left by rounding alone is no spread."""
+        moments, device = moments_at((self._left_over(features) for (features,) in train), INSTEAD)
+        whitening = whiten_each(moments, self.config.shrinkage, FLOOR * self.spread)
+        self.whitening = torch.from_numpy(whitening).to(device)
 
-    def _all_left_over(self, model: Model, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def _all_left_over(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """What is left of the images that were learned from, and (N, N) how much of each is in that: a column each."""
-        self._move(codes.device)
-        kept, learned = self.learned["kept"], torch.from_numpy(self.origins).to(codes.device)
-        left, along = codes.new_empty(0), codes.new_empty(len(codes), kept.shape[1])
-        for start in range(0, len(codes), BATCH):
+        kept, learned = self._kept, torch.from_numpy(self.origins).to(features.device)
+        left, along = features.new_empty(0), features.new_empty(len(features), kept.shape[1])
+        for start in range(0, len(features), BATCH):
             part = slice(start, start + BATCH)
-            code = self._look(model, codes[part])
-            left = left if start else codes.new_empty((len(codes), *code.shape[1:]))
-            rows = self._prepare(code.flatten(1))
+            group = self.group_of(features[part])
+            left = left if start else group.new_empty((len(features), *group.shape[1:]))
+            rows = self.prepare(group.flatten(1))
             along[part] = rows @ kept  # (n, M) what of them is in each direction that is kept
-            left[part] = torch.addmm(rows, along[part], kept.T, alpha=-1).view_as(code)
+            left[part] = torch.addmm(rows, along[part], kept.T, alpha=-1).view_as(group)
         wide, seen = along.cpu().double(), along[learned].cpu().double()
         sizes = (
             seen.square().sum(dim=0) / kept.square().sum(dim=0).cpu().double()
         )  # of all images, along each direction
-        influence = torch.eye(len(codes), dtype=torch.double) - 1 / len(codes)
+        influence = torch.eye(len(features), dtype=torch.double) - 1 / len(features)
         influence[:, learned.cpu()] -= (
             wide / sizes
         ) @ seen.T  # of more than MOST_WHOLE, the others are in the mean alone
-        return left, influence.float().to(codes.device)
+        return left, influence.float().to(features.device)
+
+    @property
+    def _kept(self) -> Tensor:
+        assert self.kept is not None, "mahalanobis has none, and does not ask"
+        return self.kept
 
     def _error(self, rows: Tensor) -> Tensor:  # (N, D)
         """What of each row is not rebuilt by what is kept, (N, D)."""
-        kept = self.learned["kept"]
-        return rows - (rows @ kept) @ kept.T
+        return rows - (rows @ self._kept) @ self._kept.T
 
     def _count(self, values: Floats, moments: Moments) -> int:
         """How many components are kept; at least one is left out, or nothing could be strange."""

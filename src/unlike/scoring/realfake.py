@@ -1,13 +1,11 @@
-"""real-or-fake: does a reconstruction look like those of normal images? (A7)"""
+"""real-or-fake: does a reconstruction look like those of normal images?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,8 +13,9 @@ from torch.nn import functional
 from unlike.config import check_range
 from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError
-from unlike.models import Autoencoder, Model
-from unlike.scoring.base import Arrays, Scorer
+from unlike.models.base import OutputSpec
+from unlike.scoring.base import Scorer
+from unlike.scoring.batches import Batches
 
 MOST_IMAGES = 20_000  # whose codes are kept while the classifier learns: a stated bound on memory
 
@@ -50,58 +49,47 @@ class RealFakeScorer(Scorer):
     """
 
     Config = RealFakeConfig
+    inputs = ("features", "reconstruction")  # it learns from the codes, and looks at what is made of them
 
-    def __init__(self, config: RealFakeConfig) -> None:
-        super().__init__(config)
-        self.classifier: nn.Module | None = None
-
-    def check(self, model: Model) -> None:
-        if not isinstance(model, Autoencoder) or not model.decodes:
-            skips = " with skips (set model.skips=false)" if hasattr(model.config, "skips") else ""
+    def __init__(self, config: RealFakeConfig, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        if spec.decode is None:
+            skips = " with skips (set model.skips=false)" if spec.skips else ""
             raise ConfigError(
-                f"scorer 'real-or-fake' needs a model that decodes its code; {type(model).__name__}{skips} does not"
+                f"scorer 'real-or-fake' needs a model that decodes its code; {spec.model}{skips} does not"
             )
+        assert spec.target_channels is not None, "what can be decoded has channels"
+        with isolated_randomness(0):
+            self.classifier = _make_classifier(spec.target_channels, config.widths).requires_grad_(requires_grad=False)
+        self.classifier.eval()
 
-    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> RealFakeScorer:  # noqa: ARG002
-        assert isinstance(model, Autoencoder)
-        config = self.config
+    def fit(self, train: Batches, held_out: Batches, seed: int) -> RealFakeScorer:  # noqa: ARG002
+        assert self.spec.decode is not None, "it was made for a model that decodes"
+        config, decode = self.config, self.spec.decode
         with torch.no_grad(), isolated_randomness(seed):
-            codes = _gather(model.encode(images) for images in train)  # (N, D, h, w)
+            codes = _gather(features for features, _ in train)  # (N, D, h, w)
             spread = codes.std(dim=0, keepdim=True, correction=0).clamp_min(1e-6)
-            channels = model.decode(codes[:1]).shape[1]
         with isolated_randomness(seed), torch.enable_grad(), torch.inference_mode(mode=False):
             codes, spread = codes.clone(), spread.clone()
-            self.classifier = _make_classifier(channels, config.widths).to(codes.device)
-            optimiser = torch.optim.AdamW(self.classifier.parameters(), lr=config.learning_rate)
+            classifier = _make_classifier(self.spec.target_channels or 1, config.widths).to(codes.device)
+            optimiser = torch.optim.AdamW(classifier.parameters(), lr=config.learning_rate)
             half = config.batch_size // 2
             for _ in range(config.steps):
                 chosen = codes[torch.randint(len(codes), (2 * half,), device=codes.device)]
                 with torch.no_grad():
                     noise = _noise(chosen[half:], config.noise) * spread * config.noise_size
-                    shown = model.decode(torch.cat([chosen[:half], chosen[half:] + noise]))
+                    shown = decode(torch.cat([chosen[:half], chosen[half:] + noise]))
                 fake = torch.arange(2 * half, device=codes.device) >= half
-                loss = functional.binary_cross_entropy_with_logits(self.classifier(shown)[:, 0], fake.float())
+                loss = functional.binary_cross_entropy_with_logits(classifier(shown)[:, 0], fake.float())
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-        self.classifier.eval()
+        self.classifier = classifier.eval().requires_grad_(requires_grad=False)
         return self
 
-    def maps(self, model: Model, images: Tensor) -> Tensor:
-        assert isinstance(model, Autoencoder)
-        assert self.classifier is not None, "fit or restore comes first"
-        logits: Tensor = self.classifier.to(images.device)(model.rebuild(images))
+    def forward(self, features: Tensor, reconstruction: Tensor) -> Tensor:  # noqa: ARG002
+        logits: Tensor = self.classifier(reconstruction)
         return torch.sigmoid(logits)[..., None]  # (B, 1, 1)
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        assert self.classifier is not None, "fit comes first"
-        return {name: value.cpu().numpy() for name, value in self.classifier.state_dict().items()}
-
-    def restore(self, arrays: Arrays) -> None:
-        weights = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
-        self.classifier = _make_classifier(weights["0.weight"].shape[1], self.config.widths)
-        self.classifier.load_state_dict(weights)
-        self.classifier.eval()
 
 
 def _gather(codes: Iterable[Tensor]) -> Tensor:

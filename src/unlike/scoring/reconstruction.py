@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unlike.errors import ConfigError, DataError, unknown
-from unlike.models import Autoencoder, Model
-from unlike.models.feature_autoencoder import FeatureAutoencoder
+from unlike.models.base import OutputSpec
 from unlike.models.losses import LOSS_MAPS
 from unlike.records import Floats
-from unlike.scoring.base import Arrays, Scorer
+from unlike.scoring.base import Capabilities, ReconstructionScorer
+from unlike.scoring.batches import Batches
 from unlike.scoring.features import WIDEST
 from unlike.scoring.statistics.moments import Moments
 
@@ -46,7 +44,7 @@ class ResidualConfig:
             )
 
 
-class ResidualScorer(Scorer):
+class ResidualScorer(ReconstructionScorer):
     """The textbook score of an autoencoder: what it has not seen, it rebuilds badly.
 
     Some channels are hard to rebuild in any image. `scale = "channel"` divides the difference in each, less its mean, by
@@ -60,83 +58,77 @@ class ResidualScorer(Scorer):
     """
 
     Config = ResidualConfig
-    needs_held_out = True  # for a scale: a trained model knows its own images by heart
+    mean: Tensor | None  # (C,) of the differences of normal images
+    scaling: Tensor | None  # (C,) or (C, C): times it, they vary alike in all channels
+    usual: Tensor | None  # (h, w) of the residuals of normal images
 
-    def __init__(self, config: ResidualConfig) -> None:
-        super().__init__(config)
-        self.mean: Tensor | None = None  # (C,) of the differences of normal images
-        self.scaling: Tensor | None = None  # (C,) or (C, C): times it, they vary alike in all channels
-        self.usual: Tensor | None = None  # (h, w) of the residuals of normal images
-
-    def check(self, model: Model) -> None:
-        if not isinstance(model, Autoencoder):
-            raise ConfigError(
-                f"scorer 'residual' needs a model that rebuilds its target; {type(model).__name__} does not"
-            )
-        if self.config.difference == "cosine" and model.rebuilds_images and model.shape.channels == 1:
+    def __init__(self, config: ResidualConfig, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        if "reconstruction" not in spec.names:
+            raise ConfigError(f"scorer 'residual' needs a model that rebuilds its target; {spec.model} does not")
+        if config.difference == "cosine" and spec.images and spec.target_channels == 1:
             raise ConfigError(
                 "scorer.difference = 'cosine' compares the directions of several channels, and these images have one; "
                 "take 'squared'"
             )
+        scaled, each = config.scale != "none", config.positions == "each"
+        for name, wanted in (("mean", scaled), ("scaling", scaled), ("usual", each)):
+            self.register_buffer(name, torch.empty(0) if wanted else None)
 
-    def fit(self, model: Model, train: Iterable[Tensor], held_out: Iterable[Tensor], seed: int) -> ResidualScorer:  # noqa: ARG002
-        self.mean = self.scaling = self.usual = None
-        if self.config.scale != "none":
-            self._learn_scale(model, held_out)
-        if self.config.positions == "each":
-            self._learn_usual(model, held_out)
+    @property
+    def capabilities(self) -> Capabilities:
+        # for a scale: a trained model knows its own images by heart
+        each = self.config.positions == "each"
+        return Capabilities(held_out="needed", position_dependent="positions = 'each'" if each else "")
+
+    def fit(self, train: Batches, held_out: Batches, seed: int) -> ResidualScorer:  # noqa: ARG002
+        if self.scaling is not None:
+            self._learn_scale(held_out)
+        if self.usual is not None:
+            self._learn_usual(held_out)
         return self
 
-    def maps(self, model: Model, images: Tensor) -> Tensor:
-        rebuilt, target = _compare(model, images)
+    def forward(self, target: Tensor, reconstruction: Tensor) -> Tensor:  # (B, C, h, w) each
+        maps = self._residuals(target, reconstruction)
+        return maps if self.usual is None else maps / self.usual  # (B, h, w)
+
+    def _residuals(self, target: Tensor, reconstruction: Tensor) -> Tensor:
         if self.scaling is not None:
-            rebuilt, target = self._scale(rebuilt - target), torch.zeros_like(target)
-        maps = LOSS_MAPS[self.config.difference](rebuilt, target)  # (B, h, w)
-        return maps if self.usual is None else maps / self.usual.to(maps.device)
+            reconstruction, target = self._scale(reconstruction - target), torch.zeros_like(target)
+        return LOSS_MAPS[self.config.difference](reconstruction, target)
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        learned = {"mean": self.mean, "scaling": self.scaling, "usual": self.usual}
-        return {name: value.cpu().numpy() for name, value in learned.items() if value is not None}
-
-    def restore(self, arrays: Arrays) -> None:
-        names = ("mean", "scaling") if self.config.scale != "none" else ()
-        for name in (*names, "usual") if self.config.positions == "each" else names:
-            setattr(self, name, torch.from_numpy(np.ascontiguousarray(arrays[name])))
-
-    def _learn_scale(self, model: Model, held_out: Iterable[Tensor]) -> None:
+    def _learn_scale(self, held_out: Batches) -> None:
         """What differences of channels are divided by."""
-        moments: Moments | None = None
-        with torch.no_grad():
-            for images in held_out:
-                rebuilt, target = _compare(model, images)
-                moments = moments or _start(target.shape[1])
-                moments.add((rebuilt - target).movedim(1, -1).flatten(0, -2))  # (B h w, C)
+        moments, device = None, torch.device("cpu")
+        for target, reconstruction in held_out:
+            device = target.device
+            moments = moments or _start(target.shape[1])
+            moments.add((reconstruction - target).movedim(1, -1).flatten(0, -2))  # (B h w, C)
         if moments is None:
             raise _need_others("scale", self.config.scale)
         if not moments.finite:
             raise DataError(NOT_FINITE)
         scaling = _by_channel(moments) if self.config.scale == "channel" else _whitening(moments)
-        self.mean, self.scaling = (torch.from_numpy(array.astype(np.float32)) for array in (moments.mean, scaling))
+        learned = (torch.from_numpy(array.astype(np.float32)).to(device) for array in (moments.mean, scaling))
+        self.mean, self.scaling = learned
 
-    def _learn_usual(self, model: Model, held_out: Iterable[Tensor]) -> None:
+    def _learn_usual(self, held_out: Batches) -> None:
         """The mean residual at each position."""
         total, count = torch.zeros(()), 0
-        with torch.no_grad():
-            for images in held_out:
-                total, count = total + self.maps(model, images).cpu().double().sum(dim=0), count + len(images)
+        for target, reconstruction in held_out:
+            maps = self._residuals(target, reconstruction)
+            total, count = total + maps.cpu().double().sum(dim=0), count + len(maps)
         if not count:
             raise _need_others("positions", self.config.positions)
         usual = total / count
         if not torch.isfinite(usual).all():
             raise DataError(NOT_FINITE)
         least = LEAST_USUAL * usual.mean()
-        self.usual = (usual + least).float() if least > 0 else torch.ones_like(usual).float()
+        self.usual = ((usual + least).float() if least > 0 else torch.ones_like(usual).float()).to(maps.device)
 
     def _scale(self, differences: Tensor) -> Tensor:  # (B, C, h, w)
-        assert self.mean is not None
-        assert self.scaling is not None
-        if self.mean.device != differences.device:
-            self.mean, self.scaling = self.mean.to(differences.device), self.scaling.to(differences.device)
+        assert self.mean is not None, "it is learned with the scaling"
+        assert self.scaling is not None, "who asks has one"
         centred = differences - self.mean[:, None, None]
         if self.scaling.ndim == 1:
             return centred * self.scaling[:, None, None]
@@ -145,14 +137,6 @@ class ResidualScorer(Scorer):
 
 def _need_others(name: str, value: str) -> DataError:
     return DataError(f"scorer.{name} = {value!r} needs normal images that the model was not trained on; add images")
-
-
-def _compare(model: Model, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What a model rebuilds and what it should, (B, C, h, w) each."""
-    assert isinstance(model, Autoencoder)
-    if isinstance(model, FeatureAutoencoder):  # both from one look
-        return model.compare(images)
-    return model.rebuild(images), model.target(images)
 
 
 def _start(channels: int) -> Moments:

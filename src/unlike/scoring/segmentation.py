@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unlike.errors import ConfigError
-from unlike.models import Model
-from unlike.models.repair import MarksDefects
+from unlike.models.base import OutputSpec
 from unlike.scoring.base import Scorer
 
 
@@ -26,13 +25,14 @@ class SegmentationScorer(Scorer):
     """
 
     Config = SegmentationConfig
+    inputs = ("marks",)
 
-    def check(self, model: Model) -> None:
-        if not isinstance(model, MarksDefects):
+    def __init__(self, config: SegmentationConfig, spec: OutputSpec) -> None:
+        super().__init__(config, spec)
+        if "marks" not in spec.names:
             raise ConfigError(
-                f"scorer 'segmentation' needs a model that marks defects; {type(model).__name__} does not: take model 'repair'"
+                f"scorer 'segmentation' needs a model that marks defects; {spec.model} does not: take model 'repair'"
             )
 
-    def maps(self, model: Model, images: Tensor) -> Tensor:
-        assert isinstance(model, MarksDefects)
-        return functional.softplus(model.mark(images))  # (B, h, w)
+    def forward(self, marks: Tensor) -> Tensor:  # (B, h, w), logarithms of the odds that a cell is defective
+        return functional.softplus(marks)

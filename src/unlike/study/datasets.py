@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from unlike.config import check_range
-from unlike.data.arrays import ImageArray
+from unlike.data.arrays import ArraySource, ImageArray
 from unlike.data.cells import load_cells
 from unlike.data.classes import choose_part, find_classes
-from unlike.data.index import Index, find_images
+from unlike.data.source import Source, labelled, open_source, training
 from unlike.errors import ConfigError, DataError, unknown
 from unlike.records import Pixels, Sample
 
@@ -52,13 +52,13 @@ class DataSource:
         if self.root is None and self.train is None:
             collection = self.collection or "textures"
             return replace(self, collection=collection, name=self.name or collection)
-        places = {key: getattr(self, key) for key in ("root", "train", "test", "labels")}
-        found: dict[str, Any] = {key: str(base / path) for key, path in places.items() if path is not None}
+        paths = {key: getattr(self, key) for key in ("root", "train", "test", "labels")}
+        found: dict[str, Any] = {key: str(base / path) for key, path in paths.items() if path is not None}
         name = self.name or Path(found.get("root") or found["train"]).name or "images"
         return replace(self, name=name, **found)
 
 
-def open_images(source: DataSource) -> tuple[Index, Index]:
+def open_images(source: DataSource) -> tuple[Source, Source]:
     """The normal images to fit on, and the labelled ones to measure with.
 
     >>> train, test = open_images(DataSource(most_train=20, most_test=5).named(Path()))
@@ -67,16 +67,16 @@ def open_images(source: DataSource) -> tuple[Index, Index]:
     """
     if source.collection is not None:
         whole = COLLECTIONS[source.collection]()
-        train, test = whole.training(), whole.labelled()
+        train, test = training(whole), labelled(whole)
     elif source.train is not None:
         assert source.test is not None
-        train, test = find_images(source.train).training(), find_images(source.test, source.labels).labelled()
+        train, test = training(open_source(source.train)), labelled(open_source(source.test, source.labels))
     else:
         train, test = _open_root(Path(source.root or ""))
     return draw(train, source.most_train), draw(test, source.most_test)
 
 
-def open_classes(source: DataSource) -> tuple[Index, Index]:
+def open_classes(source: DataSource) -> tuple[Source, Source]:
     """Images of several classes: those to learn from, and those to test with; the `kind` of each is its class."""
     if source.collection is not None:
         whole = COLLECTIONS[source.collection]()
@@ -91,17 +91,17 @@ def open_classes(source: DataSource) -> tuple[Index, Index]:
     return draw(learn, source.most_train, _class), draw(test, source.most_test, _class)
 
 
-def draw(index: Index, most: int | None, group: Callable[[Sample], tuple[str, str]] | None = None) -> Index:
+def draw(found: Source, most: int | None, group: Callable[[Sample], tuple[str, str]] | None = None) -> Source:
     """At most so many images of each category and label, drawn at random, always the same ones, in order."""
     group = group or _label
     if most is None:
-        return index
+        return found
     random = np.random.default_rng(0)
     groups: dict[tuple[str, str], list[int]] = {}
-    for position, sample in enumerate(index.samples):
+    for position, sample in enumerate(found.samples):
         groups.setdefault(group(sample), []).append(position)
     kept = [random.permutation(positions)[:most] for _, positions in sorted(groups.items())]
-    return index.take(np.sort(np.concatenate(kept)))
+    return found.take(np.sort(np.concatenate(kept)))
 
 
 def _label(sample: Sample) -> tuple[str, str]:
@@ -112,27 +112,27 @@ def _class(sample: Sample) -> tuple[str, str]:
     return sample.category, sample.kind
 
 
-def categories(*indexes: Index) -> list[str]:
+def categories(*sources: Source) -> list[str]:
     """The categories that all of these have."""
-    found = [{sample.category for sample in index.samples} for index in indexes]
+    found = [{sample.category for sample in source.samples} for source in sources]
     return sorted(set.intersection(*found) - {""})
 
 
-def of_category(index: Index, name: str) -> Index:
+def of_category(found: Source, name: str) -> Source:
     """The images of one category."""
-    return index.where(lambda sample: sample.category == name)
+    return found.where(lambda sample: sample.category == name)
 
 
-def _open_root(root: Path) -> tuple[Index, Index]:
-    """A folder of arrays, or whatever else `find_images` knows."""
+def _open_root(root: Path) -> tuple[Source, Source]:
+    """A folder of arrays, or whatever else `open_source` knows."""
     train, test = _first(root, TRAIN_ARRAYS), _first(root, TEST_ARRAYS)
     if train is None or test is None:
-        index = find_images(root)
-        return index.training(), index.labelled()
+        whole = open_source(root)
+        return training(whole), labelled(whole)
     labels = _first(root, LABEL_FILES)
     if labels is None:
         raise DataError(f"{root}: has {test.name} but no labels; expected a file such as test_labels.csv beside it")
-    return find_images(train).training(), find_images(test, labels).labelled()
+    return training(open_source(train)), labelled(open_source(test, labels))
 
 
 def _first(root: Path, patterns: Iterable[str]) -> Path | None:
@@ -140,7 +140,7 @@ def _first(root: Path, patterns: Iterable[str]) -> Path | None:
     return next((path for path in found if "label" not in path.name or "*label*.csv" in patterns), None)
 
 
-def _divide(whole: Index) -> tuple[Index, Index]:
+def _divide(whole: Source) -> tuple[Source, Source]:
     """A third of each class to test with."""
     random = np.random.default_rng(0)
     kinds = np.array([sample.kind for sample in whole.samples])
@@ -150,7 +150,7 @@ def _divide(whole: Index) -> tuple[Index, Index]:
 
 
 @functools.cache
-def textures() -> Index:
+def textures() -> Source:
     """Three categories of textures with noise, 32 x 32 in colour; anomalous ones have a blot or a scratch."""
     random = np.random.default_rng(0)
     images: list[Pixels] = []
@@ -161,11 +161,11 @@ def textures() -> Index:
                 name = f"{category}/{split}/{kind}/{len(samples):04}"
                 samples.append(Sample(name, None, len(samples), kind != "good", category, kind, split))
                 images.append(_spoil(pattern(random), kind, random))
-    return Index("generated textures", samples, ImageArray(np.stack(images)))
+    return ArraySource("generated textures", samples, ImageArray(np.stack(images)))
 
 
 @functools.cache
-def digits() -> Index:
+def digits() -> Source:
     """The handwritten digits of scikit-learn, 8 x 8: even ones are normal, odd ones anomalous; each digit is a class."""
     from sklearn.datasets import load_digits
 
@@ -179,11 +179,11 @@ def digits() -> Index:
         Sample(f"{row:04}", None, row, bool(digit % 2), kind=str(digit), split=part)
         for row, (digit, part) in enumerate(rows)
     ]
-    return Index("digits of scikit-learn", samples, ImageArray(images))
+    return ArraySource("digits of scikit-learn", samples, ImageArray(images))
 
 
 @functools.cache
-def cells() -> Index:
+def cells() -> Source:
     """Monocrystalline solar cells (ELPV), 300 x 300 grey, from PyPI: certainly good ones, and certainly defective ones."""
     images, probability, kind = load_cells()
     mono = kind == "mono"
@@ -198,10 +198,10 @@ def cells() -> Index:
         for (split, label), rows in parts.items()
         for row in rows.tolist()
     ]
-    return Index("solar cells of elpv-dataset", sorted(samples, key=lambda sample: sample.id), ImageArray(images))
+    return ArraySource("solar cells of elpv-dataset", sorted(samples, key=lambda sample: sample.id), ImageArray(images))
 
 
-COLLECTIONS: dict[str, Callable[[], Index]] = {"cells": cells, "digits": digits, "textures": textures}
+COLLECTIONS: dict[str, Callable[[], Source]] = {"cells": cells, "digits": digits, "textures": textures}
 
 SIDE = 32  # pixels of a generated image
 Y, X = np.mgrid[:SIDE, :SIDE] / SIDE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,6 +108,11 @@ class LabelModel(Model):
 
     def warm_up(self, share: float) -> None:
         self.model.warm_up(share)
+
+    @contextlib.contextmanager
+    def during_training(self) -> Iterator[None]:
+        with self.model.during_training():
+            yield
 
     def train(self, mode: bool = True) -> LabelModel:
         """A frozen encoder stays as it will be used: its batch norms learn nothing either."""

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unlike.allocation import kept_memory
-from unlike.backbones.runtimes import build_parts
+from unlike.artifacts import TRAINING_PROCESSES
+from unlike.backbones.lazy_network import materialise
 from unlike.data.augment import AugmentConfig, augment
 from unlike.data.batches import ImageSet
 from unlike.data.defects import add_defects
@@ -45,6 +46,7 @@ def train(
     split: Split,
     config: TrainingConfig,
     *,
+    value_range: tuple[float, float],
     labels: Labels | None = None,
     augmentation: AugmentConfig | None = None,
     corruption: CorruptionConfig | None = None,
@@ -58,6 +60,7 @@ def train(
 
     Returns one row an epoch: epoch, train and validation loss, learning_rate. With a checkpoint, the state is kept on
     disk after each epoch, and `resume` goes on from there to the same result as a training that was never stopped.
+    `value_range` has the values of black and white of images of floats.
     `labels`, one for each of `images` (not only of those that train), go to the loss of a model that learns from labels.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -65,7 +68,7 @@ def train(
         return []
     epochs, batch_size = config.resolve(len(split.train))
     fabric = _start_fabric(config, device)
-    with isolated_randomness(seed):
+    with isolated_randomness(seed), model.during_training():
         run = _Run(model, config, fabric, epochs, -(-len(split.train) // batch_size), labels)
         if resume and checkpoint is not None and (saved := checkpoint.load()):
             run.restore(saved)
@@ -77,10 +80,10 @@ def train(
             batches = shuffled_batches(split.train, batch_size, seed, epoch)
             # 1 + rank: numpy pads seeds with zeros, and [seed, epoch] orders the batches
             random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])
-            spoiler = _Spoiler(augmentation, corruption, images.value_range, random)
+            spoiler = _Spoiler(augmentation, corruption, value_range, random)
             train_loss = run.learn(images, batches, spoiler)
             # the same defects after each epoch, and no noise: what is validated is what the model is for
-            damager = _Spoiler(None, _only_defects(corruption), images.value_range, np.random.default_rng([seed, 0, 1]))
+            damager = _Spoiler(None, _only_defects(corruption), value_range, np.random.default_rng([seed, 0, 1]))
             validation_loss = run.validate(images, split.validation, batch_size, damager)
             row = run.remember(epoch, train_loss, validation_loss)
             if checkpoint is not None and fabric.is_global_zero:
@@ -145,7 +148,7 @@ class _Run:
         self.wrapped, self.optimiser = fabric.setup(model.to(memory_format=torch.channels_last), optimiser)
         self.wrapped.mark_forward_method("loss")
         if config.compile:
-            build_parts(model)  # none can be while it is compiled
+            materialise(model)  # no network can be while it is compiled
         self.loss = torch.compile(self.wrapped.loss) if config.compile else self.wrapped.loss
         self.schedule = SCHEDULES[config.schedule](self.optimiser, config, epochs, steps)
         self.objective = LOSSES[config.objective]
@@ -265,6 +268,8 @@ def _start_fabric(config: TrainingConfig, device: str) -> Fabric:
     devices: Any = [int(number)] if number else config.processes
     if "WORLD_SIZE" in os.environ and not number:  # started by torchrun
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    if config.processes != 1:
+        os.environ[TRAINING_PROCESSES] = str(config.processes)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it gives advice on GPUs that is not for our users
     try:
         fabric = Fabric(accelerator=name, devices=devices, precision=precision)

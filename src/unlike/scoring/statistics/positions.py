@@ -1,23 +1,20 @@
-"""Places: a Gaussian at each place of a grid, for what always lies the same way."""
+"""A Gaussian at each position of a grid, for what always lies the same way."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unlike.errors import ConfigError
 from unlike.records import Floats
-from unlike.scoring.base import Arrays
 from unlike.scoring.statistics.moments import FLOOR, Moments, floors_of, whitening_of
 
-MOST_BYTES = 2_000_000_000  # of covariances, one a place, and of the matrices that are learned from them
+MOST_BYTES = 2_000_000_000  # of covariances, one a position, and of the matrices that are learned from them
 FEWEST_LEFT = 3  # images of which each can be left out: two must be there to whiten by
 OWN = 1e-4  # of what is left of an image, the least that can be its own: less is rounding
 NOTHING = 1e-6  # of a variance: what is left of it where all of it was one image's, by rounding
@@ -25,8 +22,8 @@ TINY = 1e-6  # what a determinant that is above 0 but for rounding counts as
 BLOCK_BYTES = 16_000_000  # of the covariances that are inverted at a time, several copies of which are made
 
 
-def check_places(positions: int, width: int, instead: str) -> None:
-    """Raise ConfigError where a covariance at each place would take too much memory; `instead` says what to take."""
+def check_positions(positions: int, width: int, instead: str) -> None:
+    """Raise ConfigError where a covariance at each position would take too much memory; `instead` says what to take."""
     size = (8 + 4) * positions * width * width  # sums in double precision, and what is learned
     if size > MOST_BYTES:
         raise ConfigError(
@@ -35,27 +32,26 @@ def check_places(positions: int, width: int, instead: str) -> None:
         )
 
 
-def rows_of(code: Tensor) -> Tensor:
-    """(B, D, h, w) -> (B, P, D), a row for each place."""
+def rows_at(code: Tensor) -> Tensor:
+    """(B, D, h, w) -> (B, P, D), a row for each position."""
     return code.flatten(2).transpose(1, 2)
 
 
-def moments_at(codes: Iterable[Tensor], instead: str) -> Moments:
-    """The moments of codes (B, D, h, w) at each place; a ConfigError where they are too many, as `check_places` says."""
-    moments: Moments | None = None
-    with torch.no_grad():
-        for code in codes:
-            rows = rows_of(code)
-            if moments is None:
-                check_places(rows.shape[1], rows.shape[2], instead)
-                moments = Moments(rows.shape[2], positions=rows.shape[1])
-            moments.add(rows)
+def moments_at(features: Iterable[Tensor], instead: str) -> tuple[Moments, torch.device]:
+    """The moments of features (B, D, h, w) at each position, and where these were; a ConfigError where they are too many."""
+    moments, device = None, torch.device("cpu")
+    for batch in features:
+        rows, device = rows_at(batch), batch.device
+        if moments is None:
+            check_positions(rows.shape[1], rows.shape[2], instead)
+            moments = Moments(rows.shape[2], positions=rows.shape[1])
+        moments.add(rows)
     assert moments is not None, "there are normal images"
-    return moments
+    return moments, device
 
 
 def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
-    """(B, D, h, w) -> (B, h, w), the length of what is at each place, as its matrix of (P, D, D) whitens it."""
+    """(B, D, h, w) -> (B, h, w), the length of what is at each position, as its matrix of (P, D, D) whitens it."""
     count, _, height, width = gaps.shape
     lengths: Tensor = torch.linalg.vector_norm(gaps.flatten(2).permute(2, 0, 1) @ whitening, dim=2)  # (P, B)
     return lengths.T.reshape(count, height, width)
@@ -64,7 +60,7 @@ def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
 def lengths_left_out(
     left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float, least: float = 0.0
 ) -> Tensor:
-    """Lengths (n, h, w) that the `chosen` of N images would have at each place, had each alone not been learned from.
+    """Lengths (n, h, w) that the `chosen` of N images would have at each position, had each alone not been learned from.
 
     `left` (N, D, h, w) is what is left of each, `influence @ codes`: a column of (N, N) says how much of an image is in what
     is left of each, of less the mean, or less what a regression with a penalty explains. `whitening` is by that, shrunk, no
@@ -112,7 +108,7 @@ def _radius(size: Tensor, whole: Tensor, *, largest: Tensor, shrinkage: float, l
 
 
 def whiten_each(moments: Moments, shrinkage: float | Literal["auto"], least: float = 0.0) -> Floats:
-    """Matrices (P, D, D), one for each place, made some places at a time: beside the sums there is little else.
+    """Matrices (P, D, D), one for each position, made some positions at a time: beside the sums there is little else.
 
     No variance counts as smaller than `least`.
     """
@@ -126,30 +122,8 @@ def whiten_each(moments: Moments, shrinkage: float | Literal["auto"], least: flo
     return whitening
 
 
-def halve(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """A scorer's arrays to be kept, of a matrix of (P, D, D) that whitens only what is not below its diagonals: the rest is 0."""
-    kept = dict(arrays)
-    whitening = kept.pop("whitening")
-    rows, columns = np.triu_indices(whitening.shape[1])
-    return kept | {"upper": whitening[:, rows, columns]}  # (P, D (D + 1) / 2)
-
-
-def make_whole(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """The arrays that `halve` halved; older ones are whole."""
-    known = dict(arrays)
-    if "upper" in known:
-        upper = known.pop("upper")
-        if upper.ndim != 2:
-            raise ValueError(f"upper halves of matrices are rows, one for each place; came {upper.shape}")
-        width = math.isqrt(2 * upper.shape[1])
-        rows, columns = np.triu_indices(width)
-        known["whitening"] = np.zeros((len(upper), width, width), upper.dtype)
-        known["whitening"][:, rows, columns] = upper
-    return known
-
-
 def blocks(positions: int, width: int) -> list[slice]:
-    """Places whose covariances of `width` numbers a side are no more than BLOCK_BYTES together, or one at a time.
+    """Positions whose covariances of `width` numbers a side are no more than BLOCK_BYTES together, or one at a time.
 
     >>> blocks(5, 1000)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]

@@ -1,4 +1,4 @@
-"""equilibrium: does a method of clustering find a small group beside a large one? (D4)"""
+"""equilibrium: does a method of clustering find a small group beside a large one?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.config import check_range
-from unlike.data.index import Index
+from unlike.data.source import Source
+from unlike.detector.explain import encode
 from unlike.errors import ConfigError, DataError
 from unlike.records import Floats
 from unlike.study.datasets import open_classes
@@ -42,7 +43,8 @@ def cluster_unequal_classes(task: Task) -> Outcome:
     learn, _ = open_classes(task.source)
     options = task.options
     chosen, classes = _draw_unequal(learn, options.shares, task.seed)
-    codes = task.detector().fit(without_labels(chosen)).encode(without_labels(chosen)).vectors
+    unlabelled = without_labels(chosen)
+    codes = encode(task.detector().fit(unlabelled), unlabelled).vectors
     points = _principal(codes, options.components)
     found = _cluster(points, options, task.seed)
     sizes = np.sort(np.bincount(found, minlength=len(options.shares)))[::-1]
@@ -53,12 +55,12 @@ def cluster_unequal_classes(task: Task) -> Outcome:
     return Outcome(metrics, points=drawn)
 
 
-def _draw_unequal(index: Index, shares: tuple[int, ...], seed: int) -> tuple[Index, Labels]:
+def _draw_unequal(images: Source, shares: tuple[int, ...], seed: int) -> tuple[Source, Labels]:
     """Images of the first classes, as many of each as its share says, drawn by the seed; and the class of each."""
-    kinds = np.array([sample.kind for sample in index.samples])
+    kinds = np.array([sample.kind for sample in images.samples])
     names, counts = np.unique(kinds, return_counts=True)
     if len(names) < len(shares):
-        raise DataError(f"{index.source}: {len(shares)} classes are wanted, came {len(names)}: {', '.join(names)}")
+        raise DataError(f"{images.name}: {len(shares)} classes are wanted, came {len(names)}: {', '.join(names)}")
     unit = min(int(count) // share for count, share in zip(counts, shares, strict=False))
     random = np.random.default_rng(seed)
     rows = [
@@ -67,7 +69,7 @@ def _draw_unequal(index: Index, shares: tuple[int, ...], seed: int) -> tuple[Ind
     ]
     classes = np.repeat(np.arange(len(shares)), [len(part) for part in rows])
     order = np.argsort(np.concatenate(rows))
-    return index.take(np.concatenate(rows)[order]), classes[order]
+    return images.take(np.concatenate(rows)[order]), classes[order]
 
 
 def _principal(codes: Floats, components: int) -> Floats:

@@ -1,4 +1,4 @@
-"""joint-or-separate: one detector of all categories, or one of each? (C6)"""
+"""joint-or-separate: one detector of all categories, or one of each?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from unlike.data.index import Index
+from unlike.data.source import Source
 from unlike.errors import DataError
 from unlike.evaluation import evaluate
 from unlike.study.datasets import categories, of_category, open_images
@@ -29,28 +29,28 @@ class JointOptions:
     training: Literal["joint", "separate"] = "joint"  # all categories together, or each by itself
 
 
-def fit_jointly_or_apart(task: Task) -> Outcome:
+def fit_jointly_or_separately(task: Task) -> Outcome:
     """Measure each category by itself, whatever the detector was fitted on, and both averages over categories."""
     train, test = open_images(task.source)
     names = categories(train, test)
     if len(names) < 2:
-        raise DataError(f"{train.source}: expected two categories or more, each with train and test, came {len(names)}")
+        raise DataError(f"{train.name}: expected two categories or more, each with train and test, came {len(names)}")
     tests = {name: of_category(test, name) for name in names}
     found: dict[str, dict[str, float]] = {}
     histories: dict[str, History] = {}
     if task.options.training == "joint":
         detector = task.detector().fit(train)
-        histories["all"] = detector.history_
+        histories["all"] = detector.fitted_.history
         found = {name: read_figures(evaluate(detector, part, seed=task.seed)) for name, part in tests.items()}
     else:
         for name, part in tests.items():
             detector = task.detector().fit(of_category(train, name))
-            histories[name] = detector.history_
+            histories[name] = detector.fitted_.history
             found[name] = read_figures(evaluate(detector, part, seed=task.seed))
     return Outcome(_average(found, tests), {name: history for name, history in histories.items() if history})
 
 
-def _average(found: dict[str, dict[str, float]], tests: dict[str, Index]) -> dict[str, float]:
+def _average(found: dict[str, dict[str, float]], tests: dict[str, Source]) -> dict[str, float]:
     """The figures of each category, and the plain and the weighted mean of those that all have."""
     metrics = {f"{metric}@{name}": value for name, figures in found.items() for metric, value in figures.items()}
     weights = [len(tests[name]) for name in found]
@@ -63,7 +63,7 @@ def _average(found: dict[str, dict[str, float]], tests: dict[str, Index]) -> dic
 
 
 JOINT_OR_SEPARATE = Experiment(
-    fit_jointly_or_apart,
+    fit_jointly_or_separately,
     metrics=tuple(f"{metric}@{group}" for metric in ("image.auroc", "image.accuracy") for group in (AVERAGE, WEIGHTED)),
     known=METRICS,
     options=JointOptions,

@@ -8,18 +8,16 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from unlike.calibration.cross_conformal import score_views, view_left_out, view_out_of_fold
+from unlike.calibration.precomputed import Remembered, Remembering
 
 from conftest import stripes, write_png
 from unlike import Detector
-from unlike.calibration.cross_conformal import score_views, view_left_out, view_out_of_fold
-from unlike.calibration.precomputed import Remembered, Remembering
-from unlike.data.images import InputSpec
-from unlike.data.index import find_images
-from unlike.data.loading import load_images
+from unlike.data.input_spec import InputSpec
+from unlike.data.source import open_source
 from unlike.detector.fitting import build_model, crosses, make_scorer
 from unlike.detector.presets import PRESETS
 from unlike.errors import ConfigError, DataError
-from unlike.scoring import SCORERS
 from unlike.scoring.clusters import KMeansScorer
 from unlike.scoring.ensemble import EnsembleConfig, EnsembleScorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
@@ -295,7 +293,7 @@ def test_what_a_training_starts_from_does_not_depend_on_how_it_will_calibrate(mo
     """Asking how large a code is must change no statistic of the untrained model, and draw no random number."""
     detector = Detector(model, "neighbours", size=32)
     spec = InputSpec(32, 32, 3, floating=False, aspect="stretch", convert=False)
-    images, built = load_images(find_images(stripes(40)), spec, None), build_model(detector.settings, spec, 0)
+    images, built = open_source(stripes(40)).load(spec, None), build_model(detector.settings, spec, 0)
     before, state = {name: value.clone() for name, value in built.state_dict().items()}, torch.get_rng_state()
     assert crosses(built, make_scorer(detector.settings, built), detector.settings, images)
     assert built.training

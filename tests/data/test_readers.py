@@ -1,31 +1,22 @@
-"""Decoding keeps every value or says why not; the way into a spec and back again."""
+"""Decoding keeps every value or says why not."""
 
 import io
 import os
 import struct
 import zlib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from conftest import write_png
-from unlike.data.images import (
-    MAX_PIXELS,
-    InputSpec,
-    decode,
-    decode_bytes,
-    decode_mask,
-    is_image,
-    promote,
-    restore_map,
-    to_spec,
-    to_uint8,
-)
+from unlike import registry
+from unlike.data.input_spec import InputSpec, conform
+from unlike.data.readers import MAX_PIXELS, READERS, decode, decode_bytes, decode_mask, is_image
+from unlike.data.source import open_source
 from unlike.errors import ImageError
 
 RANDOM = np.random.default_rng(3)
@@ -170,7 +161,6 @@ def png_header(width: int, height: int) -> bytes:
 
 
 BROKEN = {
-    "empty": (b"", "is empty (0 bytes)"),
     "text": (b"this is a shopping list\n" * 20, "is no image that can be decoded, or is cut short"),
     "bomb": (png_header(60_000, 60_000), f"claims more than {MAX_PIXELS:,} pixels (a decompression bomb?)"),
     "int32": (as_file(Image.fromarray(GREY[..., 0].astype(np.int32)), "TIFF"), "holds int32 values; expected uint8"),
@@ -197,6 +187,12 @@ def test_the_bound_on_pixels_holds_where_pillow_has_none(monkeypatch):
 def test_an_image_wider_than_opencv_allows_is_refused():
     with pytest.raises(ImageError, match="cannot be decoded"):
         decode_bytes(b"P5\n1048577 1\n255\n" + bytes(1048577))
+
+
+def test_a_64_bit_value_too_large_is_refused_not_clipped():
+    content = opencv(np.full((9, 7, 1), 1e300), ".tiff")
+    with pytest.raises(ImageError, match="not finite"):
+        conform(decode_bytes(content), InputSpec(4, 4, 1, floating=True))
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95, 0.999])
@@ -245,158 +241,6 @@ def test_a_mask_that_cannot_be_read_is_named(tmp_path):
         decode_mask(tmp_path / "m_mask.png")
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("size", [(16, 16), (8, 16), (20, 12)])
-def test_shrinking_a_fine_pattern_gives_its_mean(kind, size):
-    y, x = np.mgrid[:160, :160]
-    high = 1 if kind == np.float32 else np.iinfo(kind).max
-    board = ((x + y) % 2 * high).astype(kind)[..., None]
-    framed = to_spec(board, InputSpec(*size, 1, floating=kind == np.float32))
-    assert framed.shape == (*size, 1)
-    assert framed.dtype == kind
-    np.testing.assert_allclose(framed / high, 0.5, atol=0.12 if size == (20, 12) else 0.01)  # 160 / 12 is not whole
-
-
-def test_enlarging_keeps_the_range_and_the_mean():
-    framed = to_spec(GREY, InputSpec(36, 28, 1))
-    assert framed.shape == (36, 28, 1)
-    assert framed.min() >= GREY.min()
-    assert framed.max() <= GREY.max()
-    assert abs(framed.mean() - GREY.mean()) < 5
-
-
-def test_one_axis_shrinks_while_the_other_grows():
-    stripes = np.zeros((100, 4, 1), np.uint8)
-    stripes[::2] = 200
-    np.testing.assert_array_equal(to_spec(stripes, InputSpec(10, 16, 1)), np.full((10, 16, 1), 100))
-
-
-def test_an_image_of_the_right_size_is_not_touched():
-    np.testing.assert_array_equal(to_spec(COLOUR, InputSpec(9, 7, 3)), COLOUR)
-
-
-def test_padding_keeps_the_proportions_and_the_edge():
-    wide_image = np.full((10, 40, 3), 50, np.uint8)
-    wide_image[0], wide_image[-1] = 10, 90
-    framed = to_spec(wide_image, InputSpec(40, 40, 3, aspect="pad"))
-    np.testing.assert_array_equal(framed[15:25], wide_image)
-    assert (framed[:15] == 10).all()
-    assert (framed[25:] == 90).all()
-
-
-@pytest.mark.parametrize("channels", [2, 5, 9])
-def test_any_number_of_channels_is_resized_apart(channels):
-    image = np.broadcast_to(np.arange(channels, dtype=np.uint8) * 20, (30, 40, channels))
-    framed = to_spec(image, InputSpec(12, 50, channels))
-    assert framed.shape == (12, 50, channels)
-    np.testing.assert_array_equal(framed[3, 3], np.arange(channels) * 20)
-
-
-@pytest.mark.parametrize(
-    ("image", "channels", "message"),
-    [
-        (GREY, 3, "has 1 channel where the detector takes 3; fit with --set data.channels=3 to convert such images"),
-        (COLOUR, 1, "has 3 channels where the detector takes 1; fit with --set data.channels=1 to convert such images"),
-        (ALPHA, 3, "has 4 channels where the detector takes 3; fit with --set data.channels=3 to convert such images"),
-    ],
-)
-def test_other_channels_are_refused_unless_asked_for(image, channels, message):
-    with pytest.raises(ImageError) as caught:
-        to_spec(image, InputSpec(9, 7, channels))
-    assert str(caught.value) == message
-
-
-def test_channels_are_converted_when_asked_for():
-    np.testing.assert_array_equal(to_spec(GREY, InputSpec(9, 7, 3, convert=True)), np.repeat(GREY, 3, axis=2))
-    np.testing.assert_array_equal(to_spec(ALPHA, InputSpec(9, 7, 3, convert=True)), ALPHA[..., :3])
-    weights = [0.299, 0.587, 0.114]
-    for image in (COLOUR, ALPHA):
-        grey = to_spec(image, InputSpec(9, 7, 1, convert=True))
-        np.testing.assert_allclose(grey[..., 0], image[..., :3] @ weights, atol=1)
-
-
-@pytest.mark.parametrize(("channels", "wanted"), [(5, 3), (1, 4), (3, 4), (2, 1)])
-def test_conversions_that_mean_nothing_are_refused(channels, wanted):
-    with pytest.raises(ImageError, match=f"has {channels} channels?, which cannot be turned into {wanted}"):
-        to_spec(np.zeros((9, 7, channels), np.uint8), InputSpec(9, 7, wanted, convert=True))
-
-
-def test_floats_and_integers_do_not_mix():
-    with pytest.raises(ImageError, match="holds integer values where the detector takes float ones; convert the image"):
-        to_spec(GREY, InputSpec(9, 7, 1, floating=True))
-    with pytest.raises(ImageError, match="holds float values where the detector takes integer ones; convert the image"):
-        to_spec(FLOATS[1], InputSpec(9, 7, 1))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(value):
-    image = FLOATS[1].copy()
-    image[4, 4] = value
-    with pytest.raises(ImageError, match=r"^holds values that are not finite \(NaN or infinity\)$"):
-        to_spec(image, InputSpec(4, 4, 1, floating=True))
-
-
-def test_a_64_bit_value_too_large_is_refused_not_clipped():
-    content = opencv(np.full((9, 7, 1), 1e300), ".tiff")
-    with pytest.raises(ImageError, match="not finite"):
-        to_spec(decode_bytes(content), InputSpec(4, 4, 1, floating=True))
-
-
-sides = st.integers(12, 90)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    height=sides, width=sides, place=st.tuples(*[st.floats(0.15, 0.85)] * 2), aspect=st.sampled_from(["stretch", "pad"])
-)
-@example(height=90, width=12, place=(0.5, 0.5), aspect="pad")
-@example(height=12, width=90, place=(0.2, 0.8), aspect="stretch")
-def test_a_map_comes_back_to_where_the_blob_was(height, width, place, aspect):
-    spec = InputSpec(40, 56, 1, floating=True, aspect=aspect)
-    y, x = place[0] * (height - 1), place[1] * (width - 1)
-    rows, columns = np.mgrid[:height, :width]
-    sigma = max(1.5, min(height, width) / 12)
-    blob = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2)).astype(np.float32)[..., None]
-    framed = to_spec(blob, spec)[..., 0]
-    small = cv2.resize(framed, (28, 20), interpolation=cv2.INTER_AREA)  # as models give it: half the spec
-    restored = restore_map(small, (height, width), spec)
-    assert restored.shape == (height, width)
-    assert restored.dtype == np.float32
-    weights = np.maximum(restored - 0.1 * restored.max(), 0)
-    centre = (weights * rows).sum() / weights.sum(), (weights * columns).sum() / weights.sum()
-    assert abs(centre[0] - y) < 0.04 * height + 1
-    assert abs(centre[1] - x) < 0.04 * width + 1
-
-
-def test_a_map_that_shrinks_keeps_a_single_bright_pixel():
-    map_ = np.zeros((64, 64), np.float32)
-    map_[33, 21] = 64.0
-    restored = restore_map(map_, (8, 8), InputSpec(64, 64, 1))
-    assert restored[4, 2] == 1.0  # the mean over the area, where interpolation would miss it
-    assert restored.sum() == 1.0
-
-
-def test_a_map_of_the_same_size_is_not_touched():
-    map_ = np.random.default_rng(0).random((16, 24), np.float32)
-    np.testing.assert_array_equal(restore_map(map_, (16, 24), InputSpec(16, 24, 1)), map_)
-
-
-def test_promote_spans_the_wider_scale():
-    image = np.array([0, 1, 255], np.uint8).reshape(1, 3, 1)
-    widened = promote(image, np.dtype(np.uint16))
-    assert widened.dtype == np.uint16
-    assert widened.ravel().tolist() == [0, 257, 65535]
-    assert promote(image, np.dtype(np.uint8)) is image
-    assert promote(widened, np.dtype(np.uint16)) is widened
-
-
-def test_to_uint8_is_for_the_eye():
-    values = np.array([[-1.0, 0.0, 0.5, 1.0, 2.0]])
-    assert to_uint8(values, 0.0, 1.0).tolist() == [[0, 0, 128, 255, 255]]
-    assert to_uint8(np.array([[0, 65535]], np.uint16), 0, 65535).tolist() == [[0, 255]]
-    assert to_uint8(np.array([[3.0]]), 3.0, 3.0).tolist() == [[0]]
-
-
 def test_images_are_told_by_their_names():
     names = ["a.png", "b.JPG", "c.tiff", ".hidden.png", "notes.txt", "noending"]
     assert [name for name in names if is_image(Path("folder") / name)] == ["a.png", "b.JPG", "c.tiff"]
@@ -406,3 +250,72 @@ def test_decoding_does_not_depend_on_the_working_folder(tmp_path, monkeypatch):
     write_png(tmp_path / "a.png", GREY)
     monkeypatch.chdir(tmp_path)
     np.testing.assert_array_equal(decode(Path(os.curdir, "a.png")), GREY)
+
+
+SENSOR = """
+import numpy as np
+from unlike.errors import ImageError
+
+def read(content):
+    if content == b"broken":
+        raise ImageError("is no picture of the sensor")
+    return np.frombuffer(content, np.uint8).reshape(2, 2, -1)
+
+def read_flat(content):
+    return np.frombuffer(content, np.int8).reshape(2, 2)
+"""
+
+
+@pytest.fixture
+def sensor(tmp_path, monkeypatch):
+    """Another package reads files that end in .sensor, and reads .flat wrongly."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/stand_in_sensor.py").write_text(SENSOR)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    places = {"sensor": "stand_in_sensor:read", "flat": "stand_in_sensor:read_flat"}
+    found = [EntryPoint(extension, place, "unlike.readers") for extension, place in places.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point for point in found if point.group == group])
+    registry._find_plug_ins.cache_clear()
+    yield tmp_path / "images"
+    registry._find_plug_ins.cache_clear()
+
+
+def test_a_reader_of_another_package_reads_files_of_its_extension(sensor):
+    sensor.mkdir()
+    (sensor / "a.sensor").write_bytes(bytes(range(12)))
+    (sensor / "b.SENSOR").write_bytes(b"broken")
+    (sensor / "c.sensor").write_bytes(b"")
+    write_png(sensor / "d.png", np.full((2, 2, 3), 7, np.uint8))
+    source = open_source(sensor)
+    (batch,) = source.stream(InputSpec(2, 2, 3))
+    assert [sample.id for sample in batch.samples] == ["a.sensor", "d.png"]
+    assert batch.pixels[0].tolist() == np.arange(12).reshape(2, 2, 3).tolist()
+    assert [(item.id, item.reason) for item in batch.unreadable] == [
+        ("b.SENSOR", "is no picture of the sensor"),
+        ("c.sensor", "is empty (0 bytes)"),
+    ]
+
+
+def test_what_a_reader_gives_must_be_an_image(sensor):
+    sensor.mkdir()
+    (sensor / "a.flat").write_bytes(bytes(4))
+    with pytest.raises(
+        ImageError, match=r"^was read as 2 x 2 of int8; expected H x W x C of uint8, uint16 or float32 from"
+    ):
+        decode(sensor / "a.flat")
+
+
+def test_a_file_whose_name_says_nothing_is_told_by_its_content(tmp_path):
+    path = write_png(tmp_path / "a.png", COLOUR)
+    np.testing.assert_array_equal(decode(path.rename(tmp_path / "photo")), COLOUR)
+
+
+def test_every_common_kind_has_the_reader_that_tells_them_by_their_content():
+    assert {"png", "jpg", "tiff", "webp"} <= set(READERS)
+    assert all(READERS[extension] is decode_bytes for extension in ("png", "jpg", "tiff", "webp"))
+
+
+def test_an_empty_file_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"^is empty \(0 bytes\)$"):
+        decode(tmp_path / "a.png")

@@ -1,4 +1,4 @@
-"""From what a user names to an Index: the same ids every time, and a sentence for what cannot be."""
+"""From what a user names to a Source: the same ids every time, and a sentence for what cannot be."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import write_png
-from unlike.data.index import Index, find_images, read_original
+from unlike.data.files import FileSource
+from unlike.data.source import labelled, open_source, training
 from unlike.errors import DataError
 from unlike.records import Sample
 
@@ -25,23 +26,23 @@ def folder(tmp_path):
     return tmp_path
 
 
-def ids(index):
-    return [sample.id for sample in index.samples]
+def ids(source):
+    return [sample.id for sample in source.samples]
 
 
 def test_a_folder(folder):
-    index = find_images(folder)
-    assert ids(index) == ["a/deep/z.png", "a/x.png", "b/x.png", "b/y.png", "c.png"]
-    assert index.source == str(folder)
-    assert len(index) == 5
-    assert index.array is None
-    assert ids(find_images(str(folder))) == ids(index)
-    assert find_images(index) is index
+    source = open_source(folder)
+    assert ids(source) == ["a/deep/z.png", "a/x.png", "b/x.png", "b/y.png", "c.png"]
+    assert source.name == str(folder)
+    assert len(source) == 5
+    assert source.natural_size is None
+    assert ids(open_source(str(folder))) == ids(source)
+    assert open_source(source) is source
 
 
 def test_a_single_image(folder):
-    index = find_images(folder / "b/y.png")
-    assert index.samples == [Sample("y.png", folder / "b/y.png")]
+    source = open_source(folder / "b/y.png")
+    assert source.samples == [Sample("y.png", folder / "b/y.png")]
 
 
 @pytest.mark.parametrize(
@@ -54,55 +55,55 @@ def test_a_single_image(folder):
     ],
 )
 def test_a_glob(folder, monkeypatch, pattern, expected):
-    assert ids(find_images(folder / pattern)) == expected
+    assert ids(open_source(folder / pattern)) == expected
     monkeypatch.chdir(folder)
-    assert ids(find_images(pattern)) == expected
+    assert ids(open_source(pattern)) == expected
 
 
 def test_brackets_in_a_name_that_exists_are_no_glob(tmp_path):
     write_png(tmp_path / "lot [1]/a[0].png", DOT)
-    assert ids(find_images(tmp_path / "lot [1]")) == ["a[0].png"]
-    assert ids(find_images(tmp_path / "lot [1]/a[0].png")) == ["a[0].png"]
+    assert ids(open_source(tmp_path / "lot [1]")) == ["a[0].png"]
+    assert ids(open_source(tmp_path / "lot [1]/a[0].png")) == ["a[0].png"]
 
 
 def test_a_manifest(folder):
     (folder / "list.csv").write_text("path,label\nb/x.png,1\nc.png,0\n")
-    assert [(s.id, s.anomalous) for s in find_images(folder / "list.csv").samples] == [
+    assert [(s.id, s.anomalous) for s in open_source(folder / "list.csv").samples] == [
         ("b/x.png", True),
         ("c.png", False),
     ]
 
 
 def test_several_sources_keep_their_order_and_short_ids_where_they_can(folder):
-    index = find_images([folder / "b/y.png", str(folder / "a"), folder / "c.png"])
-    assert ids(index) == ["y.png", "deep/z.png", "x.png", "c.png"]
-    assert index.source == f"{folder}/b/y.png, {folder}/a, {folder}/c.png"
-    assert ids(find_images([folder / "a"])) == ids(find_images(folder / "a"))
+    source = open_source([folder / "b/y.png", str(folder / "a"), folder / "c.png"])
+    assert ids(source) == ["y.png", "deep/z.png", "x.png", "c.png"]
+    assert source.name == f"{folder}/b/y.png, {folder}/a, {folder}/c.png"
+    assert ids(open_source([folder / "a"])) == ids(open_source(folder / "a"))
 
 
 def test_ids_that_would_clash_become_whole_paths(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert ids(find_images(["b", "a"])) == ["b/x.png", "b/y.png", "a/deep/z.png", "a/x.png"]
-    assert ids(find_images(["b/x.png", "a/x.png"])) == ["b/x.png", "a/x.png"]
-    assert ids(find_images(["b/*", "a/*"])) == ["b/x.png", "b/y.png", "a/x.png"]
+    assert ids(open_source(["b", "a"])) == ["b/x.png", "b/y.png", "a/deep/z.png", "a/x.png"]
+    assert ids(open_source(["b/x.png", "a/x.png"])) == ["b/x.png", "a/x.png"]
+    assert ids(open_source(["b/*", "a/*"])) == ["b/x.png", "b/y.png", "a/x.png"]
 
 
 def test_many_sources_are_not_all_named(folder):
     paths = [folder / name for name in ("b/x.png", "b/y.png", "a/x.png", "a/deep/z.png", "c.png")]
-    assert find_images(paths).source == f"{paths[0]}, {paths[1]}, {paths[2]} and 2 more"
+    assert open_source(paths).name == f"{paths[0]}, {paths[1]}, {paths[2]} and 2 more"
 
 
 def test_an_array_and_its_labels():
-    index = find_images(ROWS, labels=[0, 1, 0, 0, 1])
-    assert index.source == "the array"
-    assert [(s.id, s.row, s.anomalous) for s in index.samples] == [
+    source = open_source(ROWS, labels=[0, 1, 0, 0, 1])
+    assert source.name == "the array"
+    assert [(s.id, s.row, s.anomalous) for s in source.samples] == [
         ("0", 0, False),
         ("1", 1, True),
         ("2", 2, False),
         ("3", 3, False),
         ("4", 4, True),
     ]
-    assert all(sample.anomalous is None for sample in find_images(ROWS).samples)
+    assert all(sample.anomalous is None for sample in open_source(ROWS).samples)
 
 
 def test_what_can_become_an_array_is_one():
@@ -110,23 +111,23 @@ def test_what_can_become_an_array_is_one():
         def __array__(self, dtype=None, copy=None):
             return ROWS
 
-    index = find_images(Tensor())
-    np.testing.assert_array_equal(index.array.block(0, 5)[..., 0], ROWS)
+    source = open_source(Tensor())
+    np.testing.assert_array_equal(source.array.block(0, 5)[..., 0], ROWS)
 
 
 @pytest.mark.parametrize("ending", [".npy", ".npz"])
 def test_an_array_in_a_file(tmp_path, ending):
     path = tmp_path / f"x{ending}"
     np.save(path, ROWS) if ending == ".npy" else np.savez(path, images=ROWS, labels=[0, 1, 0, 0, 1])
-    index = find_images(path)
-    assert index.source == str(path)
-    assert [s.anomalous for s in index.samples] == (
+    source = open_source(path)
+    assert source.name == str(path)
+    assert [s.anomalous for s in source.samples] == (
         [None] * 5 if ending == ".npy" else [False, True, False, False, True]
     )
     np.save(tmp_path / "y.npy", np.array([1, 1, 0, 0, 0]))
-    relabelled = find_images(str(path), labels=tmp_path / "y.npy")
+    relabelled = open_source(str(path), labels=tmp_path / "y.npy")
     assert [s.anomalous for s in relabelled.samples] == [True, True, False, False, False]
-    assert len(find_images([path], labels=[0] * 5)) == 5
+    assert len(open_source([path], labels=[0] * 5)) == 5
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_an_array_in_a_file(tmp_path, ending):
 )
 def test_a_path_that_leads_nowhere(folder, images, message):
     with pytest.raises(DataError) as caught:
-        find_images(folder / images)
+        open_source(folder / images)
     assert str(caught.value).startswith(message.format(folder))
 
 
@@ -154,19 +155,19 @@ def test_what_is_no_source_of_images(folder):
         (3, "expected a path, a list of paths or an array, came int"),
     ):
         with pytest.raises(DataError, match=message):
-            find_images(images)
+            open_source(images)
 
 
 @pytest.mark.parametrize("images", ["", "c.png", ["a", "c.png"]])
 def test_labels_go_with_arrays_only(folder, images):
     paths = [folder / name for name in images] if isinstance(images, list) else folder / images
     with pytest.raises(DataError, match="labels apart from the images go with an array"):
-        find_images(paths, labels=[0, 1])
+        open_source(paths, labels=[0, 1])
 
 
 def test_a_missing_file_is_said_to_be_missing_whatever_its_labels(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
-        find_images(tmp_path / "x.npy", labels=[0, 1])
+        open_source(tmp_path / "x.npy", labels=[0, 1])
 
 
 def samples(*facts):
@@ -177,7 +178,7 @@ def samples(*facts):
 
 
 @pytest.mark.parametrize(
-    ("known", "training", "labelled"),
+    ("known", "fitted", "measured"),
     [
         ([(None, ""), (None, "")], [0, 1], None),
         ([(False, ""), (True, ""), (False, "")], [0, 2], [0, 1, 2]),
@@ -190,57 +191,57 @@ def samples(*facts):
         ([(True, "")], None, [0]),
     ],
 )
-def test_who_trains_and_who_is_evaluated(known, training, labelled):
-    index = Index("lot", samples(*known))
+def test_who_trains_and_who_is_evaluated(known, fitted, measured):
+    source = FileSource("lot", samples(*known))
     for chosen, expected, message in (
-        (index.training, training, f"lot: no image of {len(known)} is normal and outside a test split"),
+        (training, fitted, f"lot: no image of {len(known)} is normal and outside a test split"),
         (
-            index.labelled,
             labelled,
+            measured,
             f"lot: no image of {len(known)} has a label; expected a folder with subfolders",
         ),
     ):
         if expected is None:
             with pytest.raises(DataError, match=message):
-                chosen()
+                chosen(source)
         else:
-            assert ids(chosen()) == [f"{number}.png" for number in expected]
+            assert ids(chosen(source)) == [f"{number}.png" for number in expected]
 
 
 def test_rows_are_chosen_by_label():
-    index = find_images(ROWS, labels=[0, 1, 0, 0, 1])
-    assert ids(index.training()) == ["0", "2", "3"]
-    assert ids(index.labelled()) == ["0", "1", "2", "3", "4"]
-    assert ids(index.training().where(lambda sample: sample.row != 2)) == ["0", "3"]
-    unlabelled = find_images(ROWS)
-    assert unlabelled.training() is unlabelled
+    source = open_source(ROWS, labels=[0, 1, 0, 0, 1])
+    assert ids(training(source)) == ["0", "2", "3"]
+    assert ids(labelled(source)) == ["0", "1", "2", "3", "4"]
+    assert ids(training(source).where(lambda sample: sample.row != 2)) == ["0", "3"]
+    unlabelled = open_source(ROWS)
+    assert training(unlabelled) is unlabelled
     with pytest.raises(DataError, match=r"the array: no image of 5 has a label; .* or an array with --labels"):
-        unlabelled.labelled()
+        labelled(unlabelled)
     with pytest.raises(DataError, match="the array: no image of 5 is normal"):
-        find_images(ROWS, labels=[1] * 5).training()
+        training(open_source(ROWS, labels=[1] * 5))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 4), max_size=8), st.booleans())
 def test_take_is_those_samples_in_that_order(positions, of_rows):
-    index = find_images(ROWS, labels=[0, 1, 0, 0, 1])
+    source = open_source(ROWS, labels=[0, 1, 0, 0, 1])
     if not of_rows:
-        index = Index("lot", list(index.samples))
-    expected = [index.samples[position] for position in positions]
-    assert list(index.take(np.array(positions, np.intp)).samples) == expected
+        source = FileSource("lot", list(source.samples))
+    expected = [source.samples[position] for position in positions]
+    assert list(source.take(np.array(positions, np.intp)).samples) == expected
 
 
 def test_one_original_image(folder):
     write_png(folder / "c.png", np.full((3, 4, 3), 9, np.uint8))
-    index = find_images(folder)
-    assert read_original(index, index.samples[-1]).tolist() == np.full((3, 4, 3), 9).tolist()
-    rows = find_images(ROWS)
-    np.testing.assert_array_equal(read_original(rows, rows.samples[3])[..., 0], ROWS[3])
+    source = open_source(folder)
+    assert source.read(source.samples[-1]).tolist() == np.full((3, 4, 3), 9).tolist()
+    rows = open_source(ROWS)
+    np.testing.assert_array_equal(rows.read(rows.samples[3])[..., 0], ROWS[3])
     with pytest.raises(DataError, match="7: has neither a file nor a row in the array"):
-        read_original(rows, Sample("7"))
+        rows.read(Sample("7"))
 
 
 def test_names_that_are_no_text(folder):
     odd = os.fsdecode(b"\xff\xfe.png")
     write_png(folder / "c.png", DOT).rename(folder / odd)
-    assert odd in ids(find_images(folder))
+    assert odd in ids(open_source(folder))

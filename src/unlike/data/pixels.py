@@ -1,0 +1,29 @@
+"""Pixels from one number type to another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unlike.records import Pixels
+
+
+def promote(image: Pixels, kind: np.dtype[np.generic]) -> Pixels:
+    """Widen uint8 to uint16 so that both span their full scale: 255 becomes 65535."""
+    if image.dtype == np.uint8 and kind == np.uint16:
+        return image.astype(np.uint16) * np.uint16(257)
+    return image
+
+
+def as_float32(image: npt.NDArray[Any]) -> Pixels:
+    """Values too large for it become infinite, which `conform` refuses by name."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.ascontiguousarray(image, np.float32))
+
+
+def to_uint8(image: Pixels, low: float, high: float) -> Pixels:
+    """For the eye only: values from low to high as 0 to 255."""
+    scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1e-12))
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
