@@ -306,7 +306,7 @@ def test_categories_of_which_none_is_held_out_are_learned_with_the_others(tmp_pa
     images = stripes(140)
     for row, image in enumerate(images):
         write_png(tmp_path / ("big" if row < 100 else f"rare{row // 2}") / "train/good" / f"{row}.png", image)
-    settings = {"training": {"epochs": 1}, "scorer": {"scorers": ["neighbours", "kmeans"], "scale": "line"}}
+    settings = {"training": {"epochs": 1}, "scorer": {"scorers": ["neighbours", "kmeans"], "normalisation": "median"}}
     detector = Detector("conv", "ensemble", size=32, settings=settings).fit(tmp_path)
     assert "learned_apart" not in detector.describe()["fitted"]
 

@@ -59,6 +59,7 @@ def test_many_unreadable_images_are_listed_in_part(capsys):
 
 
 def test_only_the_first_process_speaks(monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
     monkeypatch.setenv("RANK", "1")
     Console().say("hello")
     assert capsys.readouterr().err == ""
