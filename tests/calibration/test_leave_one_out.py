@@ -35,11 +35,11 @@ def test_scores_out_of_fold_are_those_of_scorers_of_the_others():
     codes = torch.tensor(np.random.default_rng(0).normal(size=(10, 3, 2, 2)), dtype=torch.float32)
     folds, one_category = [np.arange(0, 5), np.arange(5, 10)], np.zeros(10, int)
     views = view_out_of_fold(
-        lambda: NeighboursScorer(NeighboursConfig()), Remembered(), codes, folds, one_category, seed=0
+        lambda: NeighboursScorer(NeighboursConfig(), SPEC), Remembered(), codes, folds, one_category, seed=0
     )
-    scores, peaks = score_views(NeighboursScorer(NeighboursConfig()), views, one_category, MapConfig())
-    first = NeighboursScorer(NeighboursConfig()).fit(Remembered(), [codes[5:]], [], 0)
-    maps = first.maps(Remembered(), codes[:5])
+    scores, peaks = score_views(NeighboursScorer(NeighboursConfig(), SPEC), views, one_category, MapConfig())
+    first = NeighboursScorer(NeighboursConfig(), SPEC).fit(Remembered(), [codes[5:]], [], 0)
+    maps = first(codes[:5])
     np.testing.assert_allclose(scores[:5], maps.mean(dim=(1, 2)), rtol=1e-6)
     np.testing.assert_allclose(peaks[:5], maps.amax(dim=(1, 2)), rtol=1e-6)
 
@@ -53,11 +53,11 @@ def draw(count: int, seed: int = 0, level: float = 0.0) -> torch.Tensor:
 
 
 def whole(distance: str, **settings) -> PCAScorer:
-    return PCAScorer(PCAConfig(code="vector", components=5, distance=distance, **settings))
+    return PCAScorer(PCAConfig(code="vector", components=5, distance=distance, **settings), SPEC)
 
 
 def each(shrinkage: float) -> GaussianScorer:
-    return GaussianScorer(GaussianConfig(positions="each", shrinkage=shrinkage))
+    return GaussianScorer(GaussianConfig(positions="each", shrinkage=shrinkage), SPEC)
 
 
 MANY = NeighboursConfig(least=10_000)  # a bank of everything
@@ -67,8 +67,8 @@ LEFT_OUT = {
     "whitened, shrunk": (lambda: whole("whitened", shrinkage=0.2), 0.01),  # but for a bound, from above
     "gaussian": (lambda: each(0.0), 1e-3),
     "gaussian, shrunk": (lambda: each(0.2), 0.01),
-    "neighbours": (lambda: NeighboursScorer(MANY), 1e-5),
-    "two neighbours": (lambda: NeighboursScorer(NeighboursConfig(least=10_000, neighbours=2)), 1e-5),
+    "neighbours": (lambda: NeighboursScorer(MANY, SPEC), 1e-5),
+    "two neighbours": (lambda: NeighboursScorer(NeighboursConfig(least=10_000, neighbours=2), SPEC), 1e-5),
 }
 
 
@@ -90,10 +90,10 @@ def test_what_is_left_out_is_seen_as_by_a_scorer_of_the_others(kind, count, monk
     count_now[0] = count - 1
     for row, left in zip(chosen.tolist(), found, strict=True):
         others = make().fit(Remembered(), [codes[np.arange(count) != row]], [], 0)
-        expected = others.maps(Remembered(), codes[row : row + 1])[0]
+        expected = others(codes[row : row + 1])[0]
         tight = tolerance if count == 40 else 3 * tolerance
         torch.testing.assert_close(left, expected, rtol=tight, atol=1e-3)
-        assert not torch.allclose(left, scorer.maps(Remembered(), codes[row : row + 1])[0], rtol=tight)
+        assert not torch.allclose(left, scorer(codes[row : row + 1])[0], rtol=tight)
 
 
 @pytest.mark.parametrize("make", [lambda: each(0.1), lambda: each(0.3)])
@@ -110,10 +110,10 @@ def test_a_place_at_which_one_image_alone_differs_is_new_without_it(make, count)
     left = scorer.left_out(Remembered(), codes, torch.arange(count))[:, 0]
     for row in range(count):
         others = make().fit(Remembered(), [codes[np.arange(count) != row]], [], 0)
-        expected = others.maps(Remembered(), codes[row : row + 1])[0]
+        expected = others(codes[row : row + 1])[0]
         assert (left[row] >= expected.clamp_max(1e4) * 0.99 - 1e-3).all()  # beyond that, by floors of rounding
         assert (left[row] <= expected * 1.3 + 1e-3).all()
-    assert left[1, 1, 0] > 100 * scorer.maps(Remembered(), codes[1:2])[0, 1, 0]
+    assert left[1, 1, 0] > 100 * scorer(codes[1:2])[0, 1, 0]
 
 
 @pytest.mark.parametrize("kind", ["gaussian, shrunk", "whitened, shrunk"])
@@ -129,7 +129,7 @@ def test_the_promise_is_kept_by_the_highest_of_many_places(kind):
         scorer = make().fit(Remembered(), [normal], [], 0)
         left = scorer.left_out(Remembered(), normal, torch.arange(19)).amax(dim=(1, 2, 3))
         line = left.sort().values[-2]  # of 20 new ones 2 may lie above the second of 19
-        shares.append(float((scorer.maps(Remembered(), fresh).amax(dim=(1, 2)) > line).float().mean()))
+        shares.append(float((scorer(fresh).amax(dim=(1, 2)) > line).float().mean()))
     margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
     assert 0.01 < np.mean(shares) <= 0.1 + margin
 
@@ -142,7 +142,7 @@ def test_what_is_left_out_lies_where_the_codes_do(monkeypatch):
     monkeypatch.setattr(scorer, "_move", moved.append)
     scorer.left_out(Remembered(), codes, torch.arange(3))
     assert moved == [codes.device]
-    bank = NeighboursScorer(MANY).fit(Remembered(), [codes], [], 0)
+    bank = NeighboursScorer(MANY, SPEC).fit(Remembered(), [codes], [], 0)
     assert bank.left_out(Remembered(), codes.to("meta"), torch.arange(3, device="meta")).device.type == "meta"
 
 
@@ -160,15 +160,15 @@ def test_what_is_whitened_is_looked_at_once_while_the_looks_of_a_category_are_no
         whole("whitened", shrinkage="auto"),
         whole("error"),
         whole("euclidean", unit=True),
-        PCAScorer(PCAConfig()),
-        GaussianScorer(GaussianConfig()),
-        GaussianScorer(GaussianConfig(positions="each")),
-        NeighboursScorer(NeighboursConfig(metric="mahalanobis")),
-        NeighboursScorer(NeighboursConfig(scale="whiten")),
-        NeighboursScorer(NeighboursConfig(reduce=2)),
-        NeighboursScorer(NeighboursConfig(least=99)),  # a bank so small that all of it may be one image's
-        PCAScorer(PCAConfig(code="vector", components=0.9999, distance="euclidean")),
-        EnsembleScorer(EnsembleConfig(scorers=("neighbours", "kmeans"))),
+        PCAScorer(PCAConfig(), SPEC),
+        GaussianScorer(GaussianConfig(), SPEC),
+        GaussianScorer(GaussianConfig(positions="each"), SPEC),
+        NeighboursScorer(NeighboursConfig(metric="mahalanobis"), SPEC),
+        NeighboursScorer(NeighboursConfig(scale="whiten"), SPEC),
+        NeighboursScorer(NeighboursConfig(reduce=2), SPEC),
+        NeighboursScorer(NeighboursConfig(least=99), SPEC),  # a bank so small that all of it may be one image's
+        PCAScorer(PCAConfig(code="vector", components=0.9999, distance="euclidean"), SPEC),
+        EnsembleScorer(EnsembleConfig(scorers=("neighbours", "kmeans")), SPEC),
     ],
     ids=lambda scorer: f"{scorer.config}",
 )
@@ -179,7 +179,7 @@ def test_what_has_to_learn_again_says_so(scorer):
 def test_two_images_are_too_few_to_leave_one_out():
     assert [whole("whitened").knows_left_out(count) for count in (2, 3)] == [False, True]
     with pytest.raises(NotImplementedError, match="KMeansScorer has to learn again"):
-        KMeansScorer(KMeansScorer.Config()).left_out(Remembered(), draw(9), torch.arange(9))
+        KMeansScorer(KMeansScorer.Config(), SPEC).left_out(Remembered(), draw(9), torch.arange(9))
 
 
 def test_images_of_which_no_components_are_made_are_left_out_of_what_whitens(monkeypatch):
@@ -188,12 +188,12 @@ def test_images_of_which_no_components_are_made_are_left_out_of_what_whitens(mon
     codes = draw(60)
     scorer = whole("whitened", shrinkage=0.0).fit(Remembered(), [codes], [], 0)
     left = scorer.left_out(Remembered(), codes, torch.arange(60))[:, 0]
-    fresh = scorer.maps(Remembered(), draw(300, seed=1))
+    fresh = scorer(draw(300, seed=1))
     learned = np.isin(np.arange(60), scorer.origins)
     assert learned.sum() == 25
     for some in (learned, ~learned):
         assert left[some].median() == pytest.approx(float(fresh.median()), rel=0.15)
-        assert left[some].median() > scorer.maps(Remembered(), codes[some]).median()
+        assert left[some].median() > scorer(codes[some]).median()
 
 
 def test_the_maps_of_a_fusion_are_those_of_its_scorers():
@@ -202,7 +202,7 @@ def test_the_maps_of_a_fusion_are_those_of_its_scorers():
         settings={"gaussian": {"positions": "each", "shrinkage": 0.1}, "neighbours": {"code": "mean"}},
     )
     codes, chosen = draw(30), torch.tensor([2, 5])
-    fused = EnsembleScorer(config)
+    fused = EnsembleScorer(config, SPEC)
     assert fused.knows_left_out(30)
     views = fused.fit(Remembered(), [codes], [], 0).left_out(Remembered(), codes, chosen)
     assert views.shape == (2, 2, 2, 3)
@@ -281,8 +281,8 @@ def test_images_that_a_model_never_saw_teach_the_scorer_of_its_codes():
     counts = apart.describe()["fitted"]["images"]
     assert crosswise.describe()["fitted"]["images"] == counts
     assert 0 < counts["calibration"] < 60
-    assert len(crosswise._fitted.scorer.learned["bank"]) == 60
-    assert len(apart._fitted.scorer.learned["bank"]) == counts["train"]
+    assert len(crosswise._fitted.scorer.bank) == 60
+    assert len(apart._fitted.scorer.bank) == counts["train"]
     assert crosswise.p_values(np.array([1e9])) == pytest.approx(1 / (counts["calibration"] + 1))
     assert crosswise.score(images).image.max() < 1e-3  # it knows them all
     assert crosswise.threshold_ > 0.01  # but has drawn its line as if it did not

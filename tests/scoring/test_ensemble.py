@@ -41,12 +41,12 @@ def fit(scorer, codes, held_out=()):
 
 
 def scores(scorer, codes) -> np.ndarray:
-    return scorer.maps(Remembered(), codes).mean(dim=(1, 2)).numpy()
+    return scorer(codes).mean(dim=(1, 2)).numpy()
 
 
 def test_scorers_are_brought_to_one_scale():
     normal, held_out, others = vectors(300, 0), vectors(100, 1), vectors(50, 2, factor=3)
-    fused = fit(EnsembleScorer(TWO), normal, [held_out])
+    fused = fit(EnsembleScorer(TWO, SPEC), normal, [held_out])
     parts = np.stack([scores(member, others) for member in fused.members])
     for member, (middle, high) in zip(fused.members, fused.levels, strict=True):
         np.testing.assert_allclose(np.quantile(scores(member, held_out), [0.5, 0.95]), [middle, high], rtol=1e-5)
@@ -54,14 +54,14 @@ def test_scorers_are_brought_to_one_scale():
     np.testing.assert_allclose(scores(fused, others), np.mean(stretched, axis=0), rtol=1e-4)
     config = EnsembleConfig(scorers=TWO.scorers, settings=TWO.settings, combine="max")
     np.testing.assert_allclose(
-        scores(fit(EnsembleScorer(config), normal, [held_out]), others), np.max(stretched, axis=0), rtol=1e-4
+        scores(fit(EnsembleScorer(config, SPEC), normal, [held_out]), others), np.max(stretched, axis=0), rtol=1e-4
     )
 
 
 def test_in_a_line_only_the_median_is_brought_to_one():
     normal, held_out, others = vectors(300, 0), vectors(100, 1), vectors(50, 2, factor=3)
     config = EnsembleConfig(scorers=TWO.scorers, settings=TWO.settings, scale="line")
-    fused = fit(EnsembleScorer(config), normal, [held_out])
+    fused = fit(EnsembleScorer(config, SPEC), normal, [held_out])
     divided = [scores(member, others) / np.median(scores(member, held_out)) for member in fused.members]
     np.testing.assert_allclose(scores(fused, others), np.mean(divided, axis=0), rtol=1e-4)
 
@@ -69,7 +69,7 @@ def test_in_a_line_only_the_median_is_brought_to_one():
 def test_a_mean_may_be_weighted():
     normal, held_out, others = vectors(300, 0), vectors(100, 1), vectors(50, 2, factor=3)
     config = EnsembleConfig(scorers=TWO.scorers, settings=TWO.settings, weights=(3, 1))
-    fused = fit(EnsembleScorer(config), normal, [held_out])
+    fused = fit(EnsembleScorer(config, SPEC), normal, [held_out])
     parts = [
         stretch(torch.tensor(scores(member, others)), *levels).numpy()
         for member, levels in zip(fused.members, fused.levels, strict=True)
@@ -87,7 +87,7 @@ def test_geometric_mean_is_the_mean_of_logarithms(weights):
     config = EnsembleConfig(
         scorers=TWO.scorers, settings=TWO.settings, combine="geometric", scale="line", weights=weights
     )
-    fused = fit(EnsembleScorer(config), normal, [held_out])
+    fused = fit(EnsembleScorer(config, SPEC), normal, [held_out])
     parts = [scores(member, others) / np.median(scores(member, held_out)) for member in fused.members]
     first = 0.5 if weights is None else 0.75
     np.testing.assert_allclose(scores(fused, others), parts[0] ** first * parts[1] ** (1 - first), rtol=1e-4)
@@ -95,7 +95,7 @@ def test_geometric_mean_is_the_mean_of_logarithms(weights):
 
 def test_geometric_mean_has_no_veto_and_wants_agreement():
     config = EnsembleConfig(scorers=TWO.scorers, settings=TWO.settings, combine="geometric", scale="line")
-    scorer = EnsembleScorer(config)
+    scorer = EnsembleScorer(config, SPEC)
     scorer.levels = np.array([[1.0, 2.0], [1.0, 2.0]])
     views = torch.tensor([[0.0, 4.0], [20.0, 1.0], [5.0, 5.0]])[:, :, None, None]
     joined = scorer._join(views)[:, 0, 0]
@@ -108,12 +108,12 @@ def test_geometric_mean_has_no_veto_and_wants_agreement():
 def test_maps_and_vectors_have_the_finest_map():
     config = EnsembleConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"code": "mean"}})
     codes = grids(40)
-    assert fit(EnsembleScorer(config), codes, [codes[:20]]).maps(Remembered(), codes).shape == (40, 4, 4)
+    assert fit(EnsembleScorer(config, SPEC), codes, [codes[:20]])(codes).shape == (40, 4, 4)
 
 
 def test_few_held_out_images_keep_their_scale():
     normal = vectors(300, 0)
-    fused = fit(EnsembleScorer(EnsembleConfig(scorers=("gaussian", "pca"))), normal, [normal[:1]])
+    fused = fit(EnsembleScorer(EnsembleConfig(scorers=("gaussian", "pca")), SPEC), normal, [normal[:1]])
     assert (fused.levels[:, 1] / fused.levels[:, 0] >= 1.05 - 1e-9).all()
 
 
@@ -121,19 +121,19 @@ def test_where_none_is_held_out_values_stay_as_they_are_until_it_settles():
     normal, others = vectors(60, 0), vectors(9, 1)
     for scale in ("levels", "line"):
         config = EnsembleConfig(scorers=TWO.scorers, settings=TWO.settings, scale=scale)
-        fused = fit(EnsembleScorer(config), normal)
+        fused = fit(EnsembleScorer(config, SPEC), normal)
         plain = [scores(member, others) for member in fused.members]
         np.testing.assert_allclose(scores(fused, others), np.mean(plain, axis=0), rtol=1e-5)
         held_out = vectors(30, 2)
         maps = fused.settle(fused.views(Remembered(), held_out))
-        asked = fit(EnsembleScorer(config), normal, [held_out])  # the same as if they had been held out at once
+        asked = fit(EnsembleScorer(config, SPEC), normal, [held_out])  # the same as if they had been held out at once
         np.testing.assert_allclose(fused.levels, asked.levels)
-        torch.testing.assert_close(maps, asked.maps(Remembered(), held_out))
+        torch.testing.assert_close(maps, asked(held_out))
 
 
 def test_scorers_of_more_than_codes_need_held_out_images():
     with pytest.raises(DataError, match="fusion needs normal images that the model was not trained on"):
-        fit(EnsembleScorer(EnsembleConfig(scorers=("residual", "kmeans"))), vectors(60, 0))
+        fit(EnsembleScorer(EnsembleConfig(scorers=("residual", "kmeans")), SPEC), vectors(60, 0))
 
 
 def test_the_levels_of_a_detector_are_those_of_scores_out_of_fold():
@@ -159,7 +159,7 @@ def test_codes_are_looked_at_once_for_all_scorers():
             return images
 
     model = Counting()
-    fit(fused := EnsembleScorer(TWO), vectors(60, 0)).maps(model, vectors(5, 1))
+    fit(fused := EnsembleScorer(TWO, SPEC), vectors(60, 0))(vectors(5, 1))
     assert [member.config.code for member in fused.members] == ["grid", "grid"]
     assert model.seen == 1
 
@@ -169,36 +169,36 @@ def test_the_default_is_the_geometric_mean_of_four_maps_of_two_looks_each_over_i
     default = {key: value for key, value in PRESETS[DEFAULT_PRESET]["scorer"].items() if key != "name"}
     codes, held_out, fresh = (torch.cat([grids(count, seed), grids(count, seed + 1)], 1) for count, seed in SETS)
     model = Remembered((3, 3))
-    fused = EnsembleScorer(from_mapping(EnsembleConfig, default, "scorer"))
+    fused = EnsembleScorer(from_mapping(EnsembleConfig, default, "scorer"), SPEC)
     fused.check(model)
     fused.fit(model, [codes], [held_out], 0)
     parts = []
     for look, make in (
-        (0, lambda: PCAScorer(PCAConfig(code="vector", components=0.99, distance="whitened", shrinkage=0.2))),
-        (0, lambda: NeighboursScorer(NeighboursConfig(least=4000))),
-        (1, lambda: NeighboursScorer(NeighboursConfig(least=4000))),
-        (1, lambda: PCAScorer(PCAConfig(code="vector", components=0.99, distance="euclidean"))),
+        (0, lambda: PCAScorer(PCAConfig(code="vector", components=0.99, distance="whitened", shrinkage=0.2), SPEC)),
+        (0, lambda: NeighboursScorer(NeighboursConfig(least=4000), SPEC)),
+        (1, lambda: NeighboursScorer(NeighboursConfig(least=4000), SPEC)),
+        (1, lambda: PCAScorer(PCAConfig(code="vector", components=0.99, distance="euclidean"), SPEC)),
     ):
         ours, theirs, new = (part[:, 3 * look : 3 * look + 3] for part in (codes, held_out, fresh))
         alone = fit(make(), ours)
-        parts.append(alone.maps(Remembered(), new).numpy() / np.median(scores(alone, theirs)))
-    np.testing.assert_allclose(fused.maps(model, fresh), np.prod(parts, axis=0) ** (1 / 4), rtol=1e-4)
+        parts.append(alone(new).numpy() / np.median(scores(alone, theirs)))
+    np.testing.assert_allclose(fused(fresh), np.prod(parts, axis=0) ** (1 / 4), rtol=1e-4)
 
 
 def test_a_scorer_comes_again_with_other_settings_and_is_restored():
     config = EnsembleConfig(scorers=("neighbours", "neighbours_mean"), settings={"neighbours_mean": {"code": "mean"}})
     codes, fresh = grids(40), grids(5, seed=1)
-    fused = fit(EnsembleScorer(config), codes)
+    fused = fit(EnsembleScorer(config, SPEC), codes)
     assert [member.config.code for member in fused.members] == ["grid", "mean"]
-    copy = EnsembleScorer(config)
+    copy = EnsembleScorer(config, SPEC)
     copy.restore(fused.state())
-    torch.testing.assert_close(copy.maps(Remembered(), fresh), fused.maps(Remembered(), fresh))
+    torch.testing.assert_close(copy(fresh), fused(fresh))
     own = {"my_scorer": NeighboursScorer, "pca": PCAScorer}  # somebody's, whose name has a word after it
     assert (
         type(EnsembleScorer(EnsembleConfig(scorers=("my_scorer", "pca")), lambda: own).members[0]) is NeighboursScorer
     )
     with pytest.raises(ConfigError, match=r"unknown scorer\.scorers 'neighbour'; did you mean 'neighbours'"):
-        EnsembleScorer(EnsembleConfig(scorers=("pca", "neighbour_fine")))
+        EnsembleScorer(EnsembleConfig(scorers=("pca", "neighbour_fine")), SPEC)
 
 
 def two_categories(dark: int, bright: int) -> ArraySource:
@@ -221,7 +221,7 @@ def parts_of(index: ArraySource, calibration: str = "auto", **scorer) -> list[li
 def test_categories_are_learned_apart_where_all_scorers_want_codes_alone():
     assert parts_of(two_categories(30, 30)) == [["a"], ["b"]]
     assert parts_of(two_categories(30, 30), per_category=False) is None
-    assert not EnsembleScorer(EnsembleConfig(scorers=("residual", "gaussian"))).learns_apart
+    assert not EnsembleScorer(EnsembleConfig(scorers=("residual", "gaussian")), SPEC).learns_apart
 
 
 @pytest.mark.parametrize(("few", "parts"), [(120, [["a"], ["b"]]), (21, None)])
@@ -272,7 +272,7 @@ def test_of_a_presets_scorers_some_can_be_chosen():
 
 def test_what_a_member_cannot_do_is_said_of_that_member():
     settings = {"neighbours_fine": {"look": 1}}
-    fused = EnsembleScorer(EnsembleConfig(scorers=("neighbours", "neighbours_fine"), settings=settings))
+    fused = EnsembleScorer(EnsembleConfig(scorers=("neighbours", "neighbours_fine"), settings=settings), SPEC)
     with pytest.raises(ConfigError, match=r"^scorer\.settings\.neighbours_fine\.look: expected 0, .* came 1"):
         fused.check(Remembered())
 
@@ -280,8 +280,8 @@ def test_what_a_member_cannot_do_is_said_of_that_member():
 def test_each_image_is_noted_once_though_two_scorers_learn_from_it():
     codes = torch.cat([grids(30), grids(30, seed=1) + 9])
     numbers, rows = np.repeat([0, 1], 30), np.arange(60)
-    make = lambda: EnsembleScorer(EnsembleConfig(scorers=("gaussian", "neighbours")))  # noqa: E731
-    fused, alone = Apart(make, ["a", "b"]), Apart(lambda: GaussianScorer(GaussianConfig()), ["a", "b"])
+    make = lambda: EnsembleScorer(EnsembleConfig(scorers=("gaussian", "neighbours")), SPEC)  # noqa: E731
+    fused, alone = Apart(make, ["a", "b"]), Apart(lambda: GaussianScorer(GaussianConfig(), SPEC), ["a", "b"])
     for scorer in (fused, alone):
         learn(scorer, Remembered(), Remembering(codes), rows, rows[:0], numbers, 0)
     torch.testing.assert_close(fused.looks, alone.looks)

@@ -31,7 +31,7 @@ def codes_of(counts, seed=0):
 
 
 def make():
-    return GaussianScorer(GaussianConfig())
+    return GaussianScorer(GaussianConfig(), SPEC)
 
 
 def learned(counts=(40, 30, 50), make=make):
@@ -46,18 +46,16 @@ def learn_all(codes, numbers, make=make):
     return scorer
 
 
-@pytest.mark.parametrize("make", [make, lambda: NeighboursScorer(NeighboursConfig(least=20))])
+@pytest.mark.parametrize("make", [make, lambda: NeighboursScorer(NeighboursConfig(least=20), SPEC)])
 def test_each_category_is_scored_as_by_a_scorer_of_it_alone(make):
     scorer, codes, numbers = learned(make=make)
     fresh, own = codes_of((7, 9, 4), seed=1)
     mixed = np.random.default_rng(2).permutation(len(fresh))
     found = torch.empty(len(fresh), 3, 3)
-    found[mixed] = scorer.maps(Remembered(), fresh[mixed])
+    found[mixed] = scorer(fresh[mixed])
     for number in range(3):
         alone = make().fit(Remembered(), [codes[numbers == number]], [], 0)
-        np.testing.assert_allclose(
-            found[own == number], alone.maps(Remembered(), fresh[own == number]), rtol=1e-4, atol=1e-4
-        )
+        np.testing.assert_allclose(found[own == number], alone(fresh[own == number]), rtol=1e-4, atol=1e-4)
 
 
 def test_an_image_goes_to_the_category_it_looks_like_even_if_only_its_contrast_tells():
@@ -89,22 +87,22 @@ def test_categories_that_look_alike_are_learned_together():
     assert scorer.places.tolist() == [0, 0, 1]
     together = make().fit(Remembered(), [codes[:80]], [], 0)
     fresh = torch.tensor(random.normal(size=(10, 3, 2, 2)), dtype=torch.float32)
-    torch.testing.assert_close(scorer.maps(Remembered(), fresh), together.maps(Remembered(), fresh))
+    torch.testing.assert_close(scorer(fresh), together(fresh))
     copy = restore_scorer(make, {name: np.array(value) for name, value in scorer.state().items()})
     assert copy.parts == scorer.parts
-    torch.testing.assert_close(copy.maps(Remembered(), fresh), scorer.maps(Remembered(), fresh))
+    torch.testing.assert_close(copy(fresh), scorer(fresh))
 
 
 def test_a_score_of_one_is_usual_in_every_part():
     scorer, codes, numbers = learned()
     codes[numbers == 1] = codes[numbers == 1].mean() + 5 * (codes[numbers == 1] - codes[numbers == 1].mean())
-    scorer = learn_all(codes, numbers, lambda: NeighboursScorer(NeighboursConfig(least=20)))
+    scorer = learn_all(codes, numbers, lambda: NeighboursScorer(NeighboursConfig(least=20), SPEC))
     fresh = codes + 0.3
-    before = scorer.maps(Remembered(), fresh).mean(dim=(1, 2)).numpy()
+    before = scorer(fresh).mean(dim=(1, 2)).numpy()
     scores, peaks = scorer.rescale(before, 2 * before, numbers)
     assert [np.median(scores[numbers == number]) for number in range(3)] == pytest.approx([1, 1, 1])
     np.testing.assert_allclose(peaks, 2 * scores)
-    np.testing.assert_allclose(scorer.maps(Remembered(), fresh).mean(dim=(1, 2)), scores, rtol=1e-4)
+    np.testing.assert_allclose(scorer(fresh).mean(dim=(1, 2)), scores, rtol=1e-4)
 
 
 def test_it_is_the_same_after_restoring():
@@ -113,14 +111,14 @@ def test_it_is_the_same_after_restoring():
     copy = restore_scorer(make, {name: np.array(value) for name, value in scorer.state().items()})
     assert copy.parts == [("0",), ("1",), ("2",)]
     fresh, _ = codes_of((3, 3, 3), seed=1)
-    torch.testing.assert_close(copy.maps(Remembered(), fresh), scorer.maps(Remembered(), fresh))
+    torch.testing.assert_close(copy(fresh), scorer(fresh))
     alone = make().fit(Remembered(), [fresh], [], 0)
     assert isinstance(restore_scorer(make, alone.state()), GaussianScorer)
 
 
 def test_what_cannot_be_learned_names_the_category_and_the_way_out(monkeypatch):
     codes, numbers = codes_of((40, 30, 50))
-    wanted = lambda: KMeansScorer(KMeansConfig(clusters=300))  # noqa: E731
+    wanted = lambda: KMeansScorer(KMeansConfig(clusters=300), SPEC)  # noqa: E731
     with pytest.raises(DataError, match=r"of 1, learned by itself; scorer\.per_category = false learns all categories"):
         learn_all(codes, numbers, wanted)
     monkeypatch.setattr(apart, "MOST_BYTES", 100)
