@@ -14,9 +14,9 @@ from pathlib import Path
 from make_page import write_page
 
 from unlike.records import Estimate
-from unlike.study.plan import Arm
+from unlike.study.plan import Configuration
 from unlike.study.run import Result
-from unlike.study.tables import arm_labels, data_names, mean_over_seeds, summary, values_of
+from unlike.study.tables import configuration_labels, data_names, mean_over_seeds, summary, values_of
 
 PAGE = Path(__file__).parent / "reports.md"
 STUDIES = Path(__file__).parents[1] / "benchmarks" / "results" / "studies"
@@ -45,7 +45,7 @@ def results_of(name: str) -> list[Result]:
 
 def _read(row: dict[str, str]) -> Result:
     figures = {key: float(value) for key, value in row.items() if key not in PARTS and _is_number(value)}
-    return Result(0, Arm(row["cell"], {}, {}), row["data"], int(row["seed"]), figures, error=row["error"])
+    return Result(0, Configuration(row["cell"], {}, {}), row["data"], int(row["seed"]), figures, error=row["error"])
 
 
 def _is_number(text: str) -> bool:
@@ -60,7 +60,10 @@ def table(name: str, columns: dict[str, tuple[str, str | None]]) -> str:
     """A row for each cell; a column is a figure on one set of images, or the mean over all sets."""
     results = results_of(name)
     found = {head: summary(results, metric, data) for head, (metric, data) in columns.items()}
-    rows = [[arm, *(written(found[head].get(arm)) for head in columns)] for arm in arm_labels(results)]
+    rows = [
+        [configuration, *(written(found[head].get(configuration)) for head in columns)]
+        for configuration in configuration_labels(results)
+    ]
     lines = [["", *columns], ["---"] * (len(columns) + 1), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -74,7 +77,7 @@ def written(value: Estimate | None) -> str:
 def difference(name: str, one: str, other: str, metric: str, data: str | None = None) -> str:
     """How much higher `one` is than `other`, seed by seed, with its interval, and whether that is clear of nothing."""
     results = results_of(name)
-    first, second = (values_of(results, metric, arm, data) for arm in (one, other))
+    first, second = (values_of(results, metric, configuration, data) for configuration in (one, other))
     found = mean_over_seeds([first[seed] - second[seed] for seed in first if seed in second])
     assert found.low is not None
     assert found.high is not None
@@ -242,9 +245,9 @@ def thresholds() -> str:
     )
 
 
-def surprise(name: str, arm: str) -> Estimate:
+def surprise(name: str, configuration: str) -> Estimate:
     """How much more accuracy a rule delivers than it promised, over seeds."""
-    return mean_over_seeds(list(values_of(results_of(name), "surprise.accuracy", arm, None).values()))
+    return mean_over_seeds(list(values_of(results_of(name), "surprise.accuracy", configuration, None).values()))
 
 
 def real_or_fake() -> str:

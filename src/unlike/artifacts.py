@@ -1,4 +1,4 @@
-"""Folders and files on disk that are whole or absent: checksums, and written beside, then renamed."""
+"""Folders and files on disk that are whole or absent: checksums, and written beside, then renamed; names that can be shown."""
 
 from __future__ import annotations
 
@@ -170,3 +170,12 @@ def is_first_process() -> bool:
     if not ("TORCHELASTIC_RUN_ID" in os.environ or TRAINING_PROCESSES in os.environ):
         return True
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+def printable(text: str) -> str:
+    r"""Text without what no font shows: control characters, broken letters, marks that turn the direction of writing.
+
+    >>> printable("a\x00b\u202egnp.exe") == "a\ufffdb\ufffdgnp.exe"
+    True
+    """
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

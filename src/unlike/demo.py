@@ -15,7 +15,8 @@ from unlike.data.cells import load_cells
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unlike.detector.detector import Detector, Notify
+    from unlike.detector.detector import Detector
+    from unlike.detector.fitting import Notify
     from unlike.records import Evaluation
 
 TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ from unlike.errors import DataError
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.intp]  # which of some images, by their place
-Threshold = float | Floats  # one for all images, or one for each, (N,)
+Rows = npt.NDArray[np.intp]  # which of some images, by their position
+Thresholds = float | Floats  # one for all images, or one for each, (N,)
 Pixels = npt.NDArray[Any]  # (H, W, C) or (B, H, W, C), of uint8, uint16 or float32
 
 
@@ -144,7 +143,7 @@ class Predictions:
 
     @property
     def codes(self) -> npt.NDArray[np.intp]:
-        """(N,) place of the most likely class of each image among `classes`."""
+        """(N,) position of the most likely class of each image among `classes`."""
         return np.asarray(np.argmax(self.probabilities, axis=1), np.intp)
 
     @property
@@ -218,7 +217,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """How good a detector is on labelled images: everything, and apart by category and by kind of defect."""
+    """How good a detector is on labelled images: all of them, per category, and per kind of defect."""
 
     overall: Metrics
     categories: Mapping[str, Metrics]
@@ -226,8 +225,10 @@ class Evaluation:
     scores: Scores
     samples: tuple[Sample, ...]  # one for each score
     p_values: Floats  # (N,)
-    threshold: float
-    promised_false_alarms: float
+    image_thresholds: Floats  # (N,) by which each image is judged: that of its category, or else `threshold`
+    alarms: Bools  # (N,) which images are called anomalous
+    threshold: float  # of images whose category has none of its own
+    promised_false_alarms: float | None  # None where the rule promises nothing
     calibrated_on: int = 0  # held-out normal images on which the threshold rests
     leaked: tuple[str, ...] = ()  # test images that are identical to an image the detector was fitted on
     source: Any = None  # the Source of the images, so that some can be looked at again
@@ -238,16 +239,6 @@ class Evaluation:
     def anomalous(self) -> Bools:
         """(N,) the labels."""
         return np.array([bool(sample.anomalous) for sample in self.samples])
-
-    @property
-    def lines(self) -> Floats:
-        """(N,) the threshold of each image: its category's, or else the one for all."""
-        return np.array([self.thresholds.get(sample.category, self.threshold) for sample in self.samples])
-
-    @property
-    def alarms(self) -> Bools:
-        """(N,) which images are called anomalous."""
-        return above(self.scores.image, self.lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,35 +264,4 @@ class Explanation:
     score: float
     image: Pixels  # (H, W, C)
     map: Floats  # (h, w)
-    rebuilt: Pixels | None = None  # (H, W, C); None where the model has no decoder of images
-
-
-def above(scores: Floats, threshold: Threshold) -> Bools:
-    """(N,) which images are called anomalous, in double precision, as by the detector: float32 would round the threshold.
-
-    >>> above(np.array([0.1, 0.2], np.float32), 0.1)  # float32(0.1) is a little larger than 0.1
-    array([ True,  True])
-    """
-    return np.asarray(scores, np.float64) > threshold
-
-
-def kept_epoch(history: Sequence[Mapping[str, Any]], keep: str) -> Mapping[str, Any] | None:
-    """The row of the epoch whose weights a training with that `training.keep` has kept; None where no row has such a loss.
-
-    >>> rows = [{"epoch": 1, "train": 3.0, "validation": 2.0}, {"epoch": 2, "train": 1.0, "validation": 4.0}]
-    >>> [kept_epoch(rows, keep)["epoch"] for keep in ("validation", "train", "last")]
-    [1, 2, 2]
-    """
-    if keep == "last":
-        return history[-1] if history else None
-    known = [row for row in history if row.get(keep) is not None and math.isfinite(row[keep])]
-    return min(known, key=lambda row: float(row[keep]), default=None)
-
-
-def printable(text: str) -> str:
-    r"""Text without what no font shows: control characters, broken letters, marks that turn the direction of writing.
-
-    >>> printable("a\x00b\u202egnp.exe") == "a\ufffdb\ufffdgnp.exe"
-    True
-    """
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    reconstruction: Pixels | None = None  # (H, W, C); None where the model has no decoder of images

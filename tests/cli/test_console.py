@@ -26,7 +26,8 @@ def evaluation(**more):
     scores = Scores(("a", "b"), np.array([1.0, 2.0]))
     parts = {"categories": {}, "kinds": {}} | more
     return Evaluation(metrics(left_out={"pixel.auroc": "no masks", "pixel.aupro": "no masks"}), **parts, scores=scores,
-                      samples=samples, p_values=np.ones(2), threshold=1.5, promised_false_alarms=0.01)  # fmt: skip
+                      samples=samples, p_values=np.ones(2), image_thresholds=np.full(2, 1.5), alarms=scores.image > 1.5,
+                      threshold=1.5, promised_false_alarms=0.01)  # fmt: skip
 
 
 def test_figures_are_printed_with_intervals_and_oracles_called_so():

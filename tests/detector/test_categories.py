@@ -278,7 +278,7 @@ def test_a_lone_strange_image_is_blamed_on_its_category(capsys, tmp_path):
     decision.scores[place] *= 50
     decision.lines["calm"] = type(decision.lines["calm"])(float(decision.scores[place][0]), 1.0, 0.05)
     Console().say_fit(fitted, tmp_path)
-    assert "The line of calm is the strangest of them, far above the next" in capsys.readouterr().err
+    assert "The threshold of calm is the strangest of them, far above the next" in capsys.readouterr().err
 
 
 def test_a_root_of_categories_is_scored_by_its_folders(tmp_path):

@@ -9,8 +9,8 @@ from unlike.calibration.precomputed import OVERHEAD
 from unlike import Detector
 from unlike.detector.fitting import idle_settings
 from unlike.detector.settings import Settings
+from unlike.evaluation.history import kept_epoch
 from unlike.models import MODELS
-from unlike.records import kept_epoch
 
 
 @pytest.mark.parametrize(("keep", "epoch"), [("validation", 1), ("train", 3), ("last", 4)])

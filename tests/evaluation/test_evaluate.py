@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -13,6 +12,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from conftest import stripes, write_png
+from fakes import decision_of, fitted_of
+from unlike.calibration.conformal import p_values
 from unlike.data.batches import digest
 from unlike.data.input_spec import InputSpec, restore_map
 from unlike.data.readers import decode_mask
@@ -21,31 +22,27 @@ from unlike.evaluation import evaluate, to_json
 from unlike.evaluation.metrics import measure_images, newcombe
 from unlike.records import Estimate, Evaluation, Metrics, Sample, ScoredBatch, Scores
 
+CALIBRATION = np.linspace(0.1, 0.38, 99)
+
 
 class ContrastDetector:
     """Finds it strange where an image differs from its own mean; keeps every promise that `evaluate` relies on."""
 
-    thresholds_: ClassVar = {"": 0.38}
-    false_alarms_ = 0.05
-    calibration_ = np.linspace(0.1, 0.38, 99)
-
-    def __init__(self, size=32, fitted_on=()):
-        self.spec_ = InputSpec(size, size, 3)
-        self.digests_ = np.array([digest(image) for image in fitted_on], np.uint64)
+    def __init__(self, size=32, fitted_on=(), thresholds=None, false_alarms=0.05):
+        decision = decision_of(thresholds or {"": 0.38}, CALIBRATION, false_alarms=false_alarms)
+        digests = [digest(image) for image in fitted_on]
+        self.fitted_ = fitted_of(decision, InputSpec(size, size, 3), digests=digests)
 
     def stream(self, index, batch_size=None):
-        for batch in index.stream(self.spec_, batch_size or 6):
+        for batch in index.stream(self.fitted_.spec, batch_size or 6):
             if not batch.samples:  # none of them can be read
                 empty = np.empty(0, np.float32)
                 yield ScoredBatch([], empty, empty.reshape(0, 1, 1), [], np.empty(0, np.uint64), batch.unreadable)
                 continue
-            gray = batch.pixels.astype(np.float32).mean(axis=-1).reshape(-1, *self.spec_.size) / 255
+            gray = batch.pixels.astype(np.float32).mean(axis=-1).reshape(-1, *self.fitted_.spec.size) / 255
             maps = np.abs(gray - gray.mean(axis=(1, 2), keepdims=True))[:, ::2, ::2]
             digests = np.array([digest(image) for image in batch.pixels], np.uint64)
             yield ScoredBatch(batch.samples, maps.max(axis=(1, 2)), maps, batch.shapes, digests, batch.unreadable)
-
-    def p_values(self, scores, categories=None):
-        return 1 / (1 + scores)
 
 
 def constant_detector(score):
@@ -80,7 +77,9 @@ def test_a_folder_in_mvtec_layout_has_every_figure(mvtec):
     np.testing.assert_array_equal(found.anomalous, [".png" in s.id and "scratch" in s.id for s in found.samples])
     assert found.overall.image == measure_images(found.scores.image, found.anomalous, 0.38).image
     assert (found.threshold, found.promised_false_alarms) == (0.38, 0.05)
-    np.testing.assert_array_equal(found.p_values, 1 / (1 + found.scores.image))
+    np.testing.assert_array_equal(found.p_values, p_values(found.scores.image, CALIBRATION))
+    np.testing.assert_array_equal(found.alarms, found.scores.image > 0.38)
+    assert set(found.image_thresholds.tolist()) == {0.38}
     assert found.categories == {}
     assert set(found.kinds) == {"scratch"}
     assert found.kinds["scratch"].image == found.overall.image
@@ -99,7 +98,7 @@ def test_pixel_figures_are_in_original_pixels(mvtec):
     for batch in detector.stream(evaluation_index(mvtec)):
         for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
             assert shape == (44, 57)
-            values.append(restore_map(map_, shape, detector.spec_))
+            values.append(restore_map(map_, shape, detector.fitted_.spec))
             defective.append(decode_mask(sample.mask) if sample.mask else np.zeros(shape, bool))
     expected = roc_auc_score(np.concatenate(defective, axis=None), np.concatenate(values, axis=None))
     estimate = found.overall.pixel["auroc"]
@@ -149,6 +148,22 @@ def test_categories_and_kinds_are_measured_against_their_own_normals(several):
     expected = measure_images(found.scores.image[chosen], found.anomalous[chosen], 0.38)
     assert found.kinds["tile/bent"] == expected
     assert (expected.normal, expected.anomalous) == (6, 3)
+
+
+def test_each_image_is_judged_by_the_threshold_of_its_category(several):
+    found = evaluate(ContrastDetector(thresholds={"": 0.38, "tile": 0.1}), several)
+    expected = [0.1 if sample.category == "tile" else 0.38 for sample in found.samples]
+    assert found.image_thresholds.tolist() == expected
+    np.testing.assert_array_equal(found.alarms, found.scores.image > np.array(expected))
+    assert (found.threshold, found.thresholds) == (0.38, {"tile": 0.1})
+    strictest = evaluate(ContrastDetector(), several).categories["tile"].image["detection_rate"].value
+    assert found.categories["tile"].image["detection_rate"].value >= strictest
+
+
+def test_a_rule_that_promises_nothing_is_no_error(several):
+    found = evaluate(ContrastDetector(false_alarms=None), several)
+    assert found.promised_false_alarms is None
+    assert strict(to_json(found))["promised_false_alarms"] is None
 
 
 def test_one_named_category_does_not_prefix_its_kinds(several):
@@ -254,7 +269,8 @@ def test_json_has_no_infinity():
     samples = (Sample("a", anomalous=False), Sample("b", anomalous=False))
     metrics = Metrics(2, 0, {"accuracy": Estimate(float("nan"))})
     scores = Scores(("a", "b"), np.array([1.0, 2.0]))
-    found = Evaluation(metrics, {}, {}, scores, samples, np.ones(2), float("inf"), 0.01)
+    judged = {"p_values": np.ones(2), "image_thresholds": np.full(2, np.inf), "alarms": np.zeros(2, bool)}
+    found = Evaluation(metrics, {}, {}, scores, samples, **judged, threshold=float("inf"), promised_false_alarms=0.01)
     document = strict(to_json(found))
     assert document["threshold"] is None
     assert document["image"]["accuracy"] == {"value": None}

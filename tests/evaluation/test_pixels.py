@@ -20,7 +20,7 @@ from unlike.evaluation import pixels
 from unlike.evaluation.pixels import POOL, PixelSpool, area_under_pro, choose_edges
 from unlike.records import Sample
 
-FRAME = InputSpec(16, 24, 3)
+SPEC = InputSpec(16, 24, 3)
 SHAPE = (48, 56)
 
 
@@ -33,12 +33,12 @@ def noisy_maps(random, masks, sharpness):
     """Maps (h, w) that are larger, by `sharpness`, where the mask is; half of the images have none."""
     maps = []
     for mask in masks:
-        small = np.zeros(FRAME.size) if mask is None else ndimage.zoom(mask.astype(float), (16 / 48, 24 / 56), order=1)
-        maps.append((random.gamma(2, 1, FRAME.size) + sharpness * small).astype(np.float32))
+        small = np.zeros(SPEC.size) if mask is None else ndimage.zoom(mask.astype(float), (16 / 48, 24 / 56), order=1)
+        maps.append((random.gamma(2, 1, SPEC.size) + sharpness * small).astype(np.float32))
     return maps
 
 
-def measure(folder, maps, masks, spec=FRAME, shape=SHAPE, categories=None):
+def measure(folder, maps, masks, spec=SPEC, shape=SHAPE, categories=None):
     """The figures of a spool that got these maps; a mask of None is a normal image."""
     with PixelSpool(spec) as spool:
         for number, (map_, mask) in enumerate(zip(maps, masks, strict=True)):
@@ -49,7 +49,7 @@ def measure(folder, maps, masks, spec=FRAME, shape=SHAPE, categories=None):
         return spool.measure()
 
 
-def brute_force(maps, masks, spec=FRAME, shape=SHAPE, limit=0.30):
+def brute_force(maps, masks, spec=SPEC, shape=SHAPE, limit=0.30):
     """AUROC and AUPRO with every distinct value of every pixel as a threshold."""
     restored = [restore_map(map_, shape, spec) for map_ in maps]
     masks = [np.zeros(shape, bool) if mask is None else mask for mask in masks]
@@ -74,9 +74,9 @@ def cut(rates, overlaps, limit):
     return np.append(rates[:last], limit), np.append(overlaps[:last], end)
 
 
-def check(folder, maps, masks, tolerance=2e-3, **place):
-    found = measure(folder, maps, masks, **place)[""]
-    expected = brute_force(maps, masks, **place)
+def check(folder, maps, masks, tolerance=2e-3, **form):
+    found = measure(folder, maps, masks, **form)[""]
+    expected = brute_force(maps, masks, **form)
     assert found.left_out == {}
     assert found.values["auroc"].value == pytest.approx(expected[0], abs=tolerance)
     assert found.values["aupro"].value == pytest.approx(expected[1], abs=tolerance)
@@ -143,14 +143,14 @@ def test_every_region_counts_the_same_and_corners_connect(tmp_path):
 
 
 def test_intervals_are_those_of_drawing_images(tmp_path, rng):
-    place = {"shape": FRAME.size}
-    masks = [None] * 6 + [blobs(rng, FRAME.size) for _ in range(6)]
+    form = {"shape": SPEC.size}
+    masks = [None] * 6 + [blobs(rng, SPEC.size) for _ in range(6)]
     levels = rng.uniform(0.3, 1.5, 12)
-    maps = [k * (rng.gamma(2, 1, FRAME.size) + (0 if m is None else 2 * m)) for k, m in zip(levels, masks, strict=True)]
+    maps = [k * (rng.gamma(2, 1, SPEC.size) + (0 if m is None else 2 * m)) for k, m in zip(levels, masks, strict=True)]
     maps = [map_.astype(np.float32) for map_ in maps]
-    found = measure(tmp_path, maps, masks, **place)[""].values
+    found = measure(tmp_path, maps, masks, **form)[""].values
     draws = [np.concatenate([rng.integers(0, 6, 6), rng.integers(6, 12, 6)]) for _ in range(200)]
-    naive = np.array([brute_force([maps[i] for i in rows], [masks[i] for i in rows], **place) for rows in draws])
+    naive = np.array([brute_force([maps[i] for i in rows], [masks[i] for i in rows], **form) for rows in draws])
     for name, column in zip(("auroc", "aupro"), naive.T, strict=True):
         estimate = found[name]
         low, high = np.quantile(column, [0.025, 0.975])
@@ -164,7 +164,7 @@ def test_the_same_seed_gives_the_same_figures(tmp_path, rng):
     assert measure(tmp_path, maps, masks) == measure(tmp_path, maps, masks)
 
 
-def test_categories_are_measured_apart(tmp_path, rng):
+def test_each_category_is_measured_by_itself(tmp_path, rng):
     masks = [None, blobs(rng), blobs(rng), None, blobs(rng)]
     maps = noisy_maps(rng, masks, 2.0)
     maps[3:] = [1e6 * map_ for map_ in maps[3:]]
@@ -188,7 +188,7 @@ def test_more_images_than_a_block_change_nothing(tmp_path, rng, monkeypatch):
 
 
 def spool_of(*samples):
-    with PixelSpool(FRAME) as spool:
+    with PixelSpool(SPEC) as spool:
         for sample in samples:
             spool.add(sample, np.random.default_rng(int(sample.id)).random((4, 6), np.float32), SHAPE)
         return spool, spool.measure()
@@ -329,11 +329,11 @@ def test_any_small_set_agrees_with_exact_pixels(tmp_path_factory, seed, anomalou
 def test_no_folder_for_temporary_files_is_explained(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     with pytest.raises(OutputError, match=r"maps cannot be kept .*No such file or directory.*TMPDIR"):
-        PixelSpool(FRAME)
+        PixelSpool(SPEC)
 
 
 def test_a_full_disk_is_explained(monkeypatch):
     full = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115 (closed by the spool)
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
-    with PixelSpool(FRAME) as spool, pytest.raises(OutputError, match=r"No space left on device.*TMPDIR"):
+    with PixelSpool(SPEC) as spool, pytest.raises(OutputError, match=r"No space left on device.*TMPDIR"):
         spool.add(Sample("0", anomalous=False), np.zeros((4, 6), np.float32), SHAPE)

@@ -14,11 +14,11 @@ from unlike.errors import DataError
 from unlike.evaluation import evaluate, to_json
 from unlike.evaluation.synthetic import MOST, make_synthetic
 
-FRAME = InputSpec(32, 32, 3)
+SPEC = InputSpec(32, 32, 3)
 
 
 def make(images, **more):
-    return make_synthetic(open_source(images), more.pop("spec", FRAME), **more)
+    return make_synthetic(open_source(images), more.pop("spec", SPEC), **more)
 
 
 def test_each_normal_image_comes_as_it_is_and_once_damaged_where_its_mask_says():
@@ -27,7 +27,7 @@ def test_each_normal_image_comes_as_it_is_and_once_damaged_where_its_mask_says()
     assert unreadable == ()
     assert [sample.anomalous for sample in found.samples] == [False] * 12 + [True] * 12
     assert {sample.kind for sample in found.samples} == {"good", *KINDS}
-    (batch,) = found.stream(FRAME)
+    (batch,) = found.stream(SPEC)
     np.testing.assert_array_equal(batch.pixels[:12], images)
     for row, sample in enumerate(found.samples[12:]):
         assert sample.id == f"{row} + {sample.kind}"
@@ -119,7 +119,7 @@ def test_few_images_of_many_are_used():
 def test_no_normal_image_is_an_error(tmp_path):
     images, _ = scratched(stripes(3))
     with pytest.raises(DataError, match="no image of 3 is normal; synthetic defects need normal images"):
-        make_synthetic(open_source(images, labels=[1, 1, 1]), FRAME)
+        make_synthetic(open_source(images, labels=[1, 1, 1]), SPEC)
     (tmp_path / "broken.png").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"no normal image of 1 can be read: broken\.png"):
         make(tmp_path)

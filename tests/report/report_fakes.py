@@ -1,4 +1,4 @@
-"""A detector and an evaluation that look like real ones, made of numbers alone."""
+"""A subject of a report and an evaluation that look like real ones, made of numbers alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from fakes import decision_of, fitted_of
+from unlike.calibration.decision import is_anomalous
 from unlike.data.input_spec import InputSpec
 from unlike.errors import ConfigError
 from unlike.evaluation.metrics import measure_images
@@ -15,26 +17,24 @@ from unlike.records import Codes, Evaluation, Explanation, Sample, ScoredBatch, 
 
 
 class FakeDetector:
-    """What a report asks of a detector. Its images are made from the ids, and `images` overrides them."""
+    """A detector as a report sees it. Its images are made from the ids, and `images` overrides them."""
 
-    def __init__(self, shape=(48, 48, 3), dtype=np.uint8, rebuilds=True, history=None, images=None):
-        self.shape, self.dtype, self.rebuilds, self.images = shape, np.dtype(dtype), rebuilds, images or {}
-        self.thresholds_, self.false_alarms_ = {"": 1.9}, 0.05
-        self.calibration_ = np.random.default_rng(7).gamma(20, 0.06, 199)
-        self.calibration_categories_ = np.full(199, "")
-        self.counts_ = {"train": 520, "validation": 81, "calibration": 199}
-        self.history_ = losses_over(12) if history is None else history
+    def __init__(self, shape=(48, 48, 3), dtype=np.uint8, reconstructs=True, history=None, images=None):
+        self.shape, self.dtype, self.reconstructs, self.images = shape, np.dtype(dtype), reconstructs, images or {}
+        decision = decision_of({"": 1.9}, np.random.default_rng(7).gamma(20, 0.06, 199))
+        counts = {"train": 520, "validation": 81, "calibration": 199}
+        history = losses_over(12) if history is None else history
+        self.fitted_ = fitted_of(decision, InputSpec(*shape), counts=counts, history=history)
 
     def describe(self):
         return {
             "model": {"name": "conv", "widths": (12, 24, 48), "bottleneck": None},
             "scorer": {"name": "residual"},
             "training": {"epochs": 12, "learning_rate": 0.002, "keep": "validation", "device": "cpu", "resume": False},
-            "fitted": {"images": 800, "threshold": self.thresholds_[""]},
+            "fitted": {"images": 800, "threshold": 1.9},
         }
 
-    def explain(self, images, samples):
-        assert images == "the source"
+    def explain(self, _images, samples):
         return [self._explain(sample) for sample in samples]
 
     def _explain(self, sample):
@@ -44,17 +44,17 @@ class FakeDetector:
         waves = 0.5 + 0.3 * np.sin(9 * (x + y) + random.uniform(0, 6))
         map_ = np.abs(random.normal(0, 0.02, (height // 2, width // 2))) + 0.01
         image = np.repeat(waves[..., None], channels, axis=2)
-        rebuilt = image.copy()
+        reconstruction = image.copy()
         if sample.anomalous:
             top, left = (int(random.uniform(0, side * 0.7)) for side in (height, width))
             image[top : top + height // 5, left : left + width // 5] = 0.05
             map_[top // 2 : (top + height // 5) // 2, left // 2 : (left + width // 5) // 2] += 0.4
             map_ = cv2.GaussianBlur(map_, (0, 0), 2)
         full = 1.0 if self.dtype.kind == "f" else np.iinfo(self.dtype).max
-        image, rebuilt = ((part * full).astype(self.dtype) for part in (image, rebuilt))
+        image, reconstruction = ((part * full).astype(self.dtype) for part in (image, reconstruction))
         if sample.id in self.images:
-            image = rebuilt = self.images[sample.id]
-        return Explanation(sample, 1.0, image, map_.astype(np.float32), rebuilt if self.rebuilds else None)
+            image = reconstruction = self.images[sample.id]
+        return Explanation(sample, 1.0, image, map_.astype(np.float32), reconstruction if self.reconstructs else None)
 
 
 class FakeEncoder(FakeDetector):
@@ -73,7 +73,7 @@ class FakeEncoder(FakeDetector):
             decodes,
             fault,
         )
-        self.spec_ = InputSpec(8, 8, 1)
+        self.fitted_.spec = InputSpec(8, 8, 1)
         self.asked = []
 
     def stream(self, images):
@@ -106,7 +106,8 @@ class FakeEncoder(FakeDetector):
 
 def evaluate_index(index):
     """An evaluation of the 40 images of an index, 10 of them anomalous, whatever their scores."""
-    return replace(evaluate_fake(30, 10), samples=tuple(index.samples[row] for row in range(40)), source=index)
+    samples = tuple(index.samples[row] for row in range(40))
+    return replace(evaluate_fake(30, 10), samples=samples, source=index)
 
 
 def losses_over(epochs):
@@ -146,8 +147,9 @@ def evaluate_fake(
         scores=Scores(tuple(sample.id for sample in samples), drawn, unreadable=tuple(Unreadable(*item) for item in unreadable)),
         samples=samples,
         p_values=np.linspace(1, 0.005, len(drawn)),
+        image_thresholds=np.full(len(drawn), 1.9),
+        alarms=is_anomalous(drawn, 1.9),
         threshold=1.9,
         promised_false_alarms=promised,
         leaked=tuple(leaked),
-        source="the source",
     )  # fmt: skip

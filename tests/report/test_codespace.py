@@ -10,11 +10,12 @@ import pytest
 from report_fakes import FakeDetector, FakeEncoder, evaluate_fake, evaluate_index
 from sklearn.metrics import roc_auc_score
 
+from fakes import decision_of
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
 from unlike.report import codespace
-from unlike.report.codespace import DIRECTIONS, GROUPS, PLACES, compare, explore, look
-from unlike.report.page import render, write_report
+from unlike.report.codespace import DIRECTIONS, GROUPS, POSITIONS, compare, explore, rate_all
+from unlike.report.page import render, write_page
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +29,13 @@ def alone(index):
     return render(FakeEncoder(index), evaluate_index(index))
 
 
-def places(detector, evaluation, beside=()):
+def positions(detector, evaluation, beside=()):
     """The first picture, without waiting for the others."""
-    return next(explore(look(detector, evaluation, dict(beside))[0]))
+    return next(explore(rate_all(detector, evaluation, dict(beside))[0]))
 
 
 def explored(detector, evaluation, beside=()):
-    return {item.heading: item for item in explore(look(detector, evaluation, dict(beside))[0])}
+    return {item.heading: item for item in explore(rate_all(detector, evaluation, dict(beside))[0])}
 
 
 def section(html, title):
@@ -62,15 +63,15 @@ def test_nothing_is_shown_twice_without_another_detector(alone):
 def test_few_images_are_encoded_where_they_are_large(index, monkeypatch):
     monkeypatch.setattr(codespace, "FEWEST", 12)
     detector, evaluation = FakeEncoder(index), evaluate_index(index)
-    detector.spec_ = InputSpec(2048, 2048, 1)
-    assert places(detector, evaluation).alt == "PCA of 12 images"
+    detector.fitted_.spec = InputSpec(2048, 2048, 1)
+    assert positions(detector, evaluation).alt == "PCA of 12 images"
     assert detector.asked == [12]
-    detector.spec_ = InputSpec(640, 640, 1)  # 20 of them are 8 million pixels
-    assert places(detector, evaluation).alt == "PCA of 20 images"
+    detector.fitted_.spec = InputSpec(640, 640, 1)  # 20 of them are 8 million pixels
+    assert positions(detector, evaluation).alt == "PCA of 20 images"
 
 
 def test_an_image_that_has_gone_since_it_was_scored_is_no_dot(index):
-    assert places(FakeEncoder(index, gone=("0", "7")), evaluate_index(index)).alt == "PCA of 38 images"
+    assert positions(FakeEncoder(index, gone=("0", "7")), evaluate_index(index)).alt == "PCA of 38 images"
 
 
 def test_codes_that_cannot_be_shown_leave_the_rest_of_the_report(index):
@@ -80,29 +81,29 @@ def test_codes_that_cannot_be_shown_leave_the_rest_of_the_report(index):
 
 
 def test_a_model_without_a_decoder_has_no_edits(index):
-    assert list(explored(FakeEncoder(index, decodes=False), evaluate_index(index))) == [PLACES, GROUPS]
+    assert list(explored(FakeEncoder(index, decodes=False), evaluate_index(index))) == [POSITIONS, GROUPS]
 
 
 def test_too_few_images_say_so_picture_by_picture(index):
     evaluation = evaluate_index(index)
-    few = replace(
-        evaluation, samples=evaluation.samples[:2], scores=replace(evaluation.scores, ids=("0", "1"), image=np.ones(2))
-    )
+    scores = replace(evaluation.scores, ids=("0", "1"), image=np.ones(2))
+    judged = {"p_values": np.ones(2), "image_thresholds": np.full(2, 1.9), "alarms": np.zeros(2, bool)}
+    few = replace(evaluation, samples=evaluation.samples[:2], scores=scores, **judged)
     found = explored(FakeEncoder(index), few)
-    assert "PCA needs at least 3 images, came 2" in found[PLACES].reasons[0]
+    assert "PCA needs at least 3 images, came 2" in found[POSITIONS].reasons[0]
     assert found[DIRECTIONS].source
-    html = render(FakeEncoder(index), replace(few, p_values=np.ones(2)))
+    html = render(FakeEncoder(index), few)
     assert "Groups among the codes, not shown: expected at least as many points as clusters" in html
     assert html.count("<summary>") == 1
 
 
 @pytest.mark.parametrize("fault", [ValueError("odd"), RuntimeError("odd"), MemoryError("odd"), OSError("odd")])
 def test_whatever_goes_wrong_with_a_picture_is_a_reason(index, fault):
-    assert places(FakeEncoder(index, fault=fault), evaluate_index(index)).reasons == ("odd",)
+    assert positions(FakeEncoder(index, fault=fault), evaluate_index(index)).reasons == ("odd",)
 
 
 def test_the_report_is_written_without_a_picture_that_went_wrong(index, tmp_path):
-    write_report(FakeEncoder(index, fault=MemoryError("no room")), evaluate_index(index), tmp_path / "report.html")
+    write_page(FakeEncoder(index, fault=MemoryError("no room")), evaluate_index(index), tmp_path / "report.html")
     assert "Not shown: no room." in (tmp_path / "report.html").read_text()
 
 
@@ -113,26 +114,25 @@ def test_what_goes_wrong_with_one_picture_leaves_the_others(index, monkeypatch):
     monkeypatch.setattr(codespace, "show_edits", show_edits)
     found = explored(FakeEncoder(index), evaluate_index(index))
     assert found[DIRECTIONS].reasons == ("no room",)
-    assert found[PLACES].source
+    assert found[POSITIONS].source
     assert found[GROUPS].source
 
 
 def test_a_mistake_in_the_program_is_no_reason(index):
     with pytest.raises(KeyError):
-        places(FakeEncoder(index, fault=KeyError("bug")), evaluate_index(index))
+        positions(FakeEncoder(index, fault=KeyError("bug")), evaluate_index(index))
 
 
-def test_a_detector_without_codes_has_no_such_section(index):
+def test_an_evaluation_that_no_longer_knows_its_images_has_no_such_section(index):
     assert "The code space" not in render(FakeDetector(), evaluate_fake(9, 9))
-    assert look(FakeDetector(), evaluate_index(index), {}) == ([], ())
-    assert look(FakeEncoder(index), evaluate_fake(9, 9), {}) == ([], ())
+    assert rate_all(FakeEncoder(index), evaluate_fake(9, 9), {}) == ([], ())
 
 
 def test_other_detectors_stand_beside_it_on_the_same_images(index, tmp_path):
     told = []
     others = {"<other>": FakeEncoder(index), "poor": FakeEncoder(index, lost=("3",))}
     evaluation = evaluate_index(index)
-    write_report(FakeEncoder(index), evaluation, tmp_path / "a.html", others, lambda *counts: told.append(counts))
+    write_page(FakeEncoder(index), evaluation, tmp_path / "a.html", others, lambda *counts: told.append(counts))
     html = (tmp_path / "a.html").read_text()
     assert told == [(40, 40), (40, 40)]
     text = section(html, "Beside other detectors")
@@ -149,7 +149,7 @@ def test_other_detectors_stand_beside_it_on_the_same_images(index, tmp_path):
 
 def test_each_detector_has_its_own_figures(index):
     evaluation = evaluate_index(index)
-    seen, reasons = look(FakeEncoder(index), evaluation, {"other": FakeEncoder(index)})
+    seen, reasons = rate_all(FakeEncoder(index), evaluation, {"other": FakeEncoder(index)})
     rows = compare(seen, reasons).rows
     assert [one.name for one, _ in rows] == ["this detector", "other"]
     anomalous, means = evaluation.anomalous, index.array.block(0, 40).mean(axis=(1, 2, 3))
@@ -160,13 +160,13 @@ def test_each_detector_has_its_own_figures(index):
 
 def test_beside_another_colours_are_labels_and_every_space_has_a_panel(index, monkeypatch):
     drawn = []
-    show = codespace.show_places
-    monkeypatch.setattr(codespace, "show_places", lambda *args: drawn.append(show(*args)) or drawn[-1])
-    places(FakeEncoder(index), evaluate_index(index))
-    places(FakeEncoder(index), evaluate_index(index), {"other": FakeEncoder(index)})
-    titles = [[axes.get_title(loc="left") for axes in plate.figure.axes] for plate in drawn]
+    show = codespace.show_positions
+    monkeypatch.setattr(codespace, "show_positions", lambda *args: drawn.append(show(*args)) or drawn[-1])
+    positions(FakeEncoder(index), evaluate_index(index))
+    positions(FakeEncoder(index), evaluate_index(index), {"other": FakeEncoder(index)})
+    titles = [[axes.get_title(loc="left") for axes in shown.figure.axes] for shown in drawn]
     assert titles == [["images", "this detector", "this detector, by score"], ["images", "this detector", "other"]]
-    assert ["another scorer may find them" in plate.words for plate in drawn] == [True, False]
+    assert ["another scorer may find them" in shown.caption for shown in drawn] == [True, False]
 
 
 def test_a_detector_that_can_score_nothing_is_named(index):
@@ -179,21 +179,21 @@ def test_a_detector_that_can_score_nothing_is_named(index):
 
 def test_a_detector_whose_codes_cannot_be_shown_leaves_those_of_the_others(index):
     flat = FakeEncoder(index, codes=1.0)
-    found = places(FakeEncoder(index), evaluate_index(index), {"flat": flat})
+    found = positions(FakeEncoder(index), evaluate_index(index), {"flat": flat})
     assert found.source
     assert found.reasons[0].startswith("flat: the codes of all 40 images are the same")
     found = explored(flat, evaluate_index(index), {"other": FakeEncoder(index)})
-    assert found[PLACES].source
-    assert found[PLACES].reasons[0].startswith("this detector: the codes of all 40")
-    assert list(found) == [PLACES]
+    assert found[POSITIONS].source
+    assert found[POSITIONS].reasons[0].startswith("this detector: the codes of all 40")
+    assert list(found) == [POSITIONS]
 
 
 def test_a_threshold_for_each_category_judges_the_images_of_it(index):
     detector = FakeEncoder(index)
-    detector.thresholds_ = {"": 1.0, "left": 2.0}
+    detector.fitted_.decision = decision_of({"": 1.0, "left": 2.0}, [1.0, 2.0])
     samples = [replace(sample, category="left") for sample in index.samples]
-    (one,), _ = look(detector, replace(evaluate_index(index), samples=tuple(samples)), {})
+    (one,), _ = rate_all(detector, replace(evaluate_index(index), samples=tuple(samples)), {})
     assert one.threshold == 2.0
-    (one,), _ = look(detector, replace(evaluate_index(index), samples=(*samples[:20], *index.samples[20:])), {})
-    assert one.lines.tolist() == [2.0] * 20 + [1.0] * 20
+    (one,), _ = rate_all(detector, replace(evaluate_index(index), samples=(*samples[:20], *index.samples[20:])), {})
+    assert one.thresholds.tolist() == [2.0] * 20 + [1.0] * 20
     assert one.threshold is None

@@ -18,36 +18,38 @@ def shown(uri):
     return cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
 
 
-def shelves_of(evaluation):
-    return {shelf.title: shelf for shelf in gallery.choose(evaluation)}
+def selections_of(evaluation):
+    return {selection.title: selection for selection in gallery.choose(evaluation)}
 
 
 def test_the_extremes_and_the_worst_mistakes_are_chosen():
     scores = [1.0, 0.5, 3.0, 2.5, 1.2, 1.1, *[9.0, 0.1, 1.5, 4.0, 0.2, 1.8]]  # threshold 1.9; the first six are normal
-    shelves = shelves_of(evaluate_fake(6, 6, scores=scores))
-    assert shelves["Most unusual"].rows == (6, 9, 2, 3)
-    assert shelves["Least unusual"].rows == (7, 10, 1, 0)
-    assert shelves["Worst misses"].rows == (7, 10, 8, 11)
-    assert shelves["Worst false alarms"].rows == (2, 3)
+    selections = selections_of(evaluate_fake(6, 6, scores=scores))
+    assert selections["Most unusual"].rows == (6, 9, 2, 3)
+    assert selections["Least unusual"].rows == (7, 10, 1, 0)
+    assert selections["Worst misses"].rows == (7, 10, 8, 11)
+    assert selections["Worst false alarms"].rows == (2, 3)
 
 
 def test_a_perfect_detector_has_no_mistakes_to_show():
-    shelves = shelves_of(evaluate_fake(3, 3, scores=[1.0, 1.0, 1.0, 5.0, 5.0, 5.0]))
-    assert shelves["Worst misses"].rows == shelves["Worst false alarms"].rows == ()
-    assert "every anomalous image" in shelves["Worst misses"].empty
-    assert "no normal image" in shelves["Worst false alarms"].empty
+    selections = selections_of(evaluate_fake(3, 3, scores=[1.0, 1.0, 1.0, 5.0, 5.0, 5.0]))
+    assert selections["Worst misses"].rows == selections["Worst false alarms"].rows == ()
+    assert "every anomalous image" in selections["Worst misses"].empty
+    assert "no normal image" in selections["Worst false alarms"].empty
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 7, 8, 9])
 def test_few_images_are_not_shown_as_both_most_and_least_unusual(images):
-    shelves = shelves_of(evaluate_fake(images, 0))
-    rows = [row for shelf in ("Most unusual", "Least unusual") for row in getattr(shelves.get(shelf), "rows", ())]
-    assert len(rows) == len(set(rows)) == min(images, 2 * gallery.PER_SHELF)
+    selections = selections_of(evaluate_fake(images, 0))
+    rows = [
+        row for selection in ("Most unusual", "Least unusual") for row in getattr(selections.get(selection), "rows", ())
+    ]
+    assert len(rows) == len(set(rows)) == min(images, 2 * gallery.PER_SELECTION)
 
 
-def test_a_class_that_is_absent_has_no_shelf():
-    assert "Worst misses" not in shelves_of(evaluate_fake(9, 0))
-    assert "Worst false alarms" not in shelves_of(evaluate_fake(0, 9))
+def test_a_class_that_is_absent_has_no_selection():
+    assert "Worst misses" not in selections_of(evaluate_fake(9, 0))
+    assert "Worst false alarms" not in selections_of(evaluate_fake(0, 9))
 
 
 def test_all_maps_share_one_scale():
@@ -84,7 +86,7 @@ def test_every_kind_of_image_becomes_a_picture(dtype, channels, size):
     detector = FakeDetector((*size, channels), dtype) if min(size) > 1 else single_pixels(channels, dtype)
     found = gallery.picture(partial(detector.explain, evaluation.source), evaluation, [0, 3])
     for card in found.cards.values():
-        pictures = [shown(uri) for uri in (card.image, card.rebuilt, card.overlay)]
+        pictures = [shown(uri) for uri in (card.image, card.reconstruction, card.overlay)]
         height, width, colours = pictures[0].shape
         assert {picture.shape for picture in pictures} == {(height, width, 3)}
         assert max(height, width) <= gallery.LONGEST_SIDE
@@ -152,7 +154,7 @@ def test_an_image_that_has_gone_since_it_was_scored_is_left_out():
 
 def test_the_noisiest_gallery_stays_small(rng):
     noise = rng.integers(0, 256, (224, 224, 3)).astype(np.uint8)
-    assert len(gallery.data_uri(noise)) * 3 * 4 * gallery.PER_SHELF < 4.5e6
+    assert len(gallery.data_uri(noise)) * 3 * 4 * gallery.PER_SELECTION < 4.5e6
 
 
 def test_both_ends_never_show_an_image_twice():

@@ -109,7 +109,7 @@ def test_every_image_is_a_row_of_original_reconstruction_and_edits():
     assert edges[-1][1] < axes.get_xlim()[1]
     np.testing.assert_array_equal(axes.images[1].get_array(), images[0] // 2)
     words = [text.get_text() for text in axes.texts]
-    assert {"Edits", "original", "rebuilt", "edit 3", "a", "b"} <= set(words)
+    assert {"Edits", "original", "reconstruction", "edit 3", "a", "b"} <= set(words)
 
 
 def test_groups_have_one_heading_each():

@@ -66,10 +66,10 @@ def test_a_large_grid_is_averaged_over_its_positions(rng):
     assert flatten(grids[:, :4]).shape == (2, 16_384)
 
 
-def explained(score, anomalous=None, rebuilt=True, shape=(8, 8, 1), kind=""):
+def explained(score, anomalous=None, reconstructs=True, shape=(8, 8, 1), kind=""):
     image = np.full(shape, 100, np.uint8)
     sample = Sample(f"{score}.png", anomalous=anomalous, kind=kind)
-    return Explanation(sample, score, image, np.ones(shape[:2]), image // 2 if rebuilt else None)
+    return Explanation(sample, score, image, np.ones(shape[:2]), image // 2 if reconstructs else None)
 
 
 def words_of(figure):
@@ -92,8 +92,8 @@ def test_a_gallery_prints_scores_and_kinds_in_their_colours():
     np.testing.assert_array_equal(figure.axes[0].images[1].get_array(), np.full((8, 8, 3), 50))
 
 
-def test_a_model_that_rebuilds_nothing_shows_its_map():
-    figure = score_extremes([Shown("features", [explained(1.0, rebuilt=False)], [])])
+def test_a_model_that_reconstructs_nothing_shows_its_map():
+    figure = score_extremes([Shown("features", [explained(1.0, reconstructs=False)], [])])
     assert "original, map" in words_of(figure)
     shown = figure.axes[0].images[1].get_array()
     assert shown.max() - shown.min() > 60  # the colours of a map, not the grey of an image

@@ -39,17 +39,17 @@ def plane(count=40):
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_groups_that_lie_apart_stay_apart(method):
-    places = project(two_groups(60), method).places
-    left, right = places[:30], places[30:]
+    positions = project(two_groups(60), method).positions
+    left, right = positions[:30], positions[30:]
     between = np.linalg.norm(left.mean(axis=0) - right.mean(axis=0))
     assert between > 2 * max(left.std(), right.std())
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
-def test_the_same_seed_gives_the_same_places(method):
+def test_the_same_seed_gives_the_same_positions(method):
     points = two_groups(80)
     first, again = project(points, method, seed=3), project(points.copy(), method, seed=3)
-    np.testing.assert_array_equal(first.places, again.places)
+    np.testing.assert_array_equal(first.positions, again.positions)
     assert first.shares == again.shares
 
 
@@ -58,7 +58,7 @@ def test_pca_keeps_distances_on_a_plane_and_says_how_much_it_shows():
     tilted = flat @ np.linalg.qr(np.random.default_rng(1).normal(size=(9, 9)))[0][:2]
     found = project(tilted)
     centred = flat - flat.mean(axis=0)
-    ratio = np.linalg.norm(found.places, axis=1) / np.linalg.norm(centred, axis=1)
+    ratio = np.linalg.norm(found.positions, axis=1) / np.linalg.norm(centred, axis=1)
     assert np.allclose(ratio, ratio[0], rtol=1e-4)
     assert found.shares[0] > found.shares[1] > 0
     assert sum(found.shares) == pytest.approx(1, abs=1e-5)
@@ -66,9 +66,9 @@ def test_pca_keeps_distances_on_a_plane_and_says_how_much_it_shows():
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_one_number_a_code_lies_on_a_line(method):
-    places = project(np.arange(9.0)[:, None], method).places
-    assert places.shape == (9, 2)
-    assert np.isfinite(places).all()
+    positions = project(np.arange(9.0)[:, None], method).positions
+    assert positions.shape == (9, 2)
+    assert np.isfinite(positions).all()
 
 
 def test_values_of_any_size_can_be_laid_out(rng):
@@ -81,7 +81,7 @@ def test_values_of_any_size_can_be_laid_out(rng):
 @pytest.mark.parametrize(("method", "least"), [("pca", 3), ("tsne", 6)])
 def test_the_smallest_sets_work_and_smaller_ones_say_how_many_are_needed(method, least, rng):
     points = rng.normal(size=(least, 4))
-    assert project(points, method).places.shape == (least, 2)
+    assert project(points, method).positions.shape == (least, 2)
     with pytest.raises(DataError, match=f"needs at least {least} images, came {least - 1}; give more images"):
         project(points[1:], method)
 
@@ -128,27 +128,27 @@ def test_umap_is_asked_for_a_neighbourhood_that_the_images_can_fill(monkeypatch)
             return points[:, :2]
 
     monkeypatch.setitem(sys.modules, "umap", type("module", (), {"UMAP": Stand}))
-    assert project(two_groups(8), "umap", seed=5).places.shape == (8, 2)
+    assert project(two_groups(8), "umap", seed=5).positions.shape == (8, 2)
     project(two_groups(200), "umap")
     assert asked[0] == {"n_neighbors": 7, "init": "random", "random_state": 5, "n_jobs": 1}
     assert (asked[1]["n_neighbors"], asked[1]["init"]) == (15, "spectral")
 
 
 def test_the_outermost_images_stand_round_the_panel_each_once():
-    places = plane(200).places
-    chosen = outermost(places)
+    positions = plane(200).positions
+    chosen = outermost(positions)
     assert sorted(chosen) == list(range(16))
     assert len(set(chosen.values())) == 16
-    inside = unit_square(places) - 0.5
+    inside = unit_square(positions) - 0.5
     far, all_of_them = np.linalg.norm(inside[list(chosen.values())], axis=1), np.linalg.norm(inside, axis=1)
     assert far.mean() > np.quantile(all_of_them, 0.85)
-    assert {int(np.argmin(places[:, 0])), int(np.argmax(places[:, 1]))} <= set(chosen.values())
+    assert {int(np.argmin(positions[:, 0])), int(np.argmax(positions[:, 1]))} <= set(chosen.values())
 
 
 def test_lines_from_pictures_to_dots_do_not_cross():
-    places = plane(200).places
-    dots = INNER[0] + (INNER[1] - INNER[0]) * unit_square(places)
-    lines = [(SLOTS[slot], dots[row]) for slot, row in outermost(places).items()]
+    positions = plane(200).positions
+    dots = INNER[0] + (INNER[1] - INNER[0]) * unit_square(positions)
+    lines = [(SLOTS[slot], dots[row]) for slot, row in outermost(positions).items()]
 
     def side(a, b, c):
         return np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
@@ -161,7 +161,7 @@ def test_lines_from_pictures_to_dots_do_not_cross():
 
 @pytest.mark.parametrize("count", [1, 2, 5, 15])
 def test_few_images_have_few_pictures(count):
-    chosen = outermost(plane(count).places)
+    chosen = outermost(plane(count).positions)
     assert len(chosen) == len(set(chosen.values())) == count
 
 
@@ -200,7 +200,7 @@ def test_scores_are_coloured_by_rank_so_that_one_giant_does_not_dim_the_rest():
     scores = np.array([1.0, 2.0, 3.0, 4.0, 1e9])
     figure = projections([Panel("conv", plane(5), scores=scores)])
     (dots,) = figure.axes[0].collections
-    offsets, inside = np.asarray(dots.get_offsets()), 0.04 + 0.92 * unit_square(plane(5).places)
+    offsets, inside = np.asarray(dots.get_offsets()), 0.04 + 0.92 * unit_square(plane(5).positions)
     for row, rank in enumerate(np.linspace(0, 1, 5)):
         found = int(np.argmin(np.linalg.norm(offsets - inside[row], axis=1)))
         np.testing.assert_allclose(dots.get_facecolor()[found][:3], STRANGENESS(rank)[:3])
@@ -233,7 +233,9 @@ def test_pictures_of_any_shape_keep_it():
 
 
 def test_axes_of_a_method_without_meaning_have_no_words():
-    figure = projections([Panel("conv", Projection(plane(5).places), scores=np.arange(5.0))], title="t-SNE of 5 images")
+    figure = projections(
+        [Panel("conv", Projection(plane(5).positions), scores=np.arange(5.0))], title="t-SNE of 5 images"
+    )
     assert figure.axes[0].get_xlabel() == ""
     assert figure.get_suptitle() == "t-SNE of 5 images"
 

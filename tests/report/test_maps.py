@@ -1,12 +1,11 @@
-"""Maps as files: one scale for all overlays, on which the line lies half way."""
+"""Maps as files: one scale for all overlays, on which the region threshold lies half way."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 
+from fakes import decision_of, fitted_of
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
 from unlike.records import Sample, ScoredBatch
@@ -17,16 +16,16 @@ from unlike.report.maps import write_maps
 def write(tmp_path, level: float) -> np.ndarray:
     """The overlay of a map that is the same everywhere, over a grey picture."""
     image = np.full((1, 8, 8, 3), 128, np.uint8)
-    detector = SimpleNamespace(peaks_=np.linspace(1, 2, 101), region_threshold_=2.0, spec_=InputSpec(8, 8, 3))
+    fitted = fitted_of(decision_of({"": 1.0}, np.linspace(1, 2, 101), region=2.0), InputSpec(8, 8, 3))
     batch = ScoredBatch(
         [Sample("0", row=0)], np.zeros(1), np.full((1, 8, 8), level, np.float32), [(8, 8)], np.zeros(1, np.uint64), ()
     )
-    write_maps(tmp_path, detector, open_source(image), batch)
+    write_maps(tmp_path, fitted, open_source(image), batch)
     assert cv2.imread(str(tmp_path / "0.map.tiff"), cv2.IMREAD_UNCHANGED)[0, 0] == np.float32(level)
     return cv2.imread(str(tmp_path / "0.overlay.png"))[..., ::-1][0, 0]
 
 
-def test_calm_places_stay_grey_and_the_line_is_half_way_up(tmp_path):
+def test_calm_positions_stay_grey_and_the_region_threshold_is_half_way_up(tmp_path):
     grey = write(tmp_path, 0.0)
     assert np.ptp(grey) <= 1
     assert np.array_equal(write(tmp_path, 1.1), grey)  # as high as one normal image in ten is anywhere

@@ -13,8 +13,7 @@ from report_fakes import FakeDetector, evaluate_fake
 
 from unlike.errors import OutputError
 from unlike.records import Estimate
-from unlike.report import write_report
-from unlike.report.page import render
+from unlike.report.page import render, write_page
 
 VOID = {"meta", "img", "br"}
 
@@ -60,15 +59,15 @@ def usual():
 
 def test_the_file_is_written_whole(tmp_path):
     path = tmp_path / "new" / "report.html"
-    write_report(FakeDetector(), evaluate_fake(3, 3), path)
+    write_page(FakeDetector(), evaluate_fake(3, 3), path)
     assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file/report\.html: cannot be written"):
-        write_report(FakeDetector(), evaluate_fake(3, 3), tmp_path / "file" / "report.html")
+        write_page(FakeDetector(), evaluate_fake(3, 3), tmp_path / "file" / "report.html")
 
 
 def test_the_page_loads_nothing(usual):
@@ -82,8 +81,8 @@ def test_the_page_loads_nothing(usual):
 
 
 def test_links_within_the_page_lead_somewhere(usual):
-    places = {attributes.get("id") for _, attributes in usual.tags}
-    assert {link["href"][1:] for link in usual.all("a")} <= places
+    anchors = {attributes.get("id") for _, attributes in usual.tags}
+    assert {link["href"][1:] for link in usual.all("a")} <= anchors
     assert len(usual.all("a")) == 5
 
 
@@ -122,7 +121,7 @@ def test_letters_that_cannot_be_written_or_shown_do_no_harm(tmp_path):
     evaluation = evaluate_fake(
         3, 3, kinds=(letters, "b"), name=lambda index, kind: f"{letters}{index}.png", leaked=[letters]
     )
-    write_report(FakeDetector(), evaluation, tmp_path / "report.html")
+    write_page(FakeDetector(), evaluation, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not set(text) & set("\x00\x07\x1b\u202e")
     assert "\ufffdgnp 裂纹5.png" in text
@@ -234,9 +233,11 @@ def test_a_model_that_does_not_train_has_no_loss_curve(usual):
     assert pictures(usual, "Training") == ["Training and validation loss over 12 epochs; epoch 8 was kept."]
 
 
-def test_a_model_that_rebuilds_nothing_has_no_rebuilt_picture(usual):
-    assert not pictures(page_of(evaluate_fake(9, 9), FakeDetector(rebuilds=False)), "The same, as the model rebuilt it")
-    assert pictures(usual, "The same, as the model rebuilt it")
+def test_a_model_that_reconstructs_nothing_has_no_such_picture(usual):
+    assert not pictures(
+        page_of(evaluate_fake(9, 9), FakeDetector(reconstructs=False)), "Its reconstruction by the model"
+    )
+    assert pictures(usual, "Its reconstruction by the model")
 
 
 def test_one_category_is_not_compared_with_itself(usual):

@@ -52,7 +52,7 @@ def test_a_name_with_another_ending_is_refused_before_the_work(tmp_path, name):
         check_picture(tmp_path / name)
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(OutputError, match=r"file/a\.png: cannot be written"):

@@ -22,11 +22,11 @@ from unlike.report.residuals import (
     show_examples,
 )
 
-FRAME = InputSpec(8, 8, 1)
+SPEC = InputSpec(8, 8, 1)
 
 
 def shift(by, digests=(), note=""):
-    """A stage that rebuilds each image brighter by that much; its residual is the image's own mean times that."""
+    """A stage that reconstructs each image brighter by that much; its residual is the image's own mean times that."""
 
     def find_maps(pixels):
         return by * pixels[..., 0].astype(np.float64)
@@ -47,7 +47,7 @@ def index(images):
 
 def test_residuals_are_those_of_each_stage_in_the_order_of_the_images(index, monkeypatch):
     told = []
-    held_out = hold_out(index, FRAME, [shift(2), shift(3)], lambda done, total: told.append((done, total)))
+    held_out = hold_out(index, SPEC, [shift(2), shift(3)], lambda done, total: told.append((done, total)))
     np.testing.assert_array_equal(held_out.residuals, [2 * np.arange(1, 13), 3 * np.arange(1, 13)])
     assert [sample.id for sample in held_out.samples] == [str(row) for row in range(12)]
     np.testing.assert_array_equal(held_out.anomalous, np.arange(12) >= 8)
@@ -59,7 +59,7 @@ def test_residuals_are_those_of_each_stage_in_the_order_of_the_images(index, mon
 
 def test_images_that_any_stage_has_learned_from_are_left_out(index, images):
     first, second = ([digest(images[row][..., None]) for row in rows] for rows in ((0, 3), (3, 9)))
-    held_out = hold_out(index, FRAME, [shift(1, first), shift(2, second)])
+    held_out = hold_out(index, SPEC, [shift(1, first), shift(2, second)])
     assert held_out.known == ("0", "3", "9")
     assert [sample.id for sample in held_out.samples] == ["1", "2", "4", "5", "6", "7", "8", "10", "11"]
     assert held_out.measure()[0].normal.value == np.mean([2, 3, 5, 6, 7, 8])
@@ -70,19 +70,19 @@ def test_nothing_but_images_it_learned_from_is_refused(index, images, rows, word
     known = [digest(images[row][..., None]) for row in rows]
     message = f"the array: no {word} image to compare; {count} left out, because the model has learned from them. Give"
     with pytest.raises(DataError, match=message):
-        hold_out(index, FRAME, [shift(1, known)])
+        hold_out(index, SPEC, [shift(1, known)])
 
 
 def test_one_sort_of_images_alone_is_refused(images):
     with pytest.raises(DataError, match=r"the array: no anomalous image to compare\. Give some that were held out"):
-        hold_out(open_source(images, np.zeros(12)), FRAME, [shift(1)])
+        hold_out(open_source(images, np.zeros(12)), SPEC, [shift(1)])
 
 
 def test_a_residual_that_is_no_number_is_named(index):
     def find_maps(pixels):
         return np.where(pixels[..., 0] == 5, np.nan, 1.0 * pixels[..., 0])
 
-    held_out = hold_out(index, FRAME, [Stage("a", find_maps, lambda pixels: pixels, np.zeros(0, np.uint64)), shift(1)])
+    held_out = hold_out(index, SPEC, [Stage("a", find_maps, lambda pixels: pixels, np.zeros(0, np.uint64)), shift(1)])
     assert [(item.id, item.reason) for item in held_out.unreadable] == [("4", NOT_FINITE)]
     assert held_out.residuals.shape == (2, 11)
 
@@ -93,7 +93,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "bent").mkdir()
     (tmp_path / "bent/b.png").write_bytes(b"")
     with pytest.raises(DataError, match="no normal image to compare; 2 could not be used"):
-        hold_out(open_source(tmp_path), FRAME, [shift(1)])
+        hold_out(open_source(tmp_path), SPEC, [shift(1)])
 
 
 def test_examples_are_typical_of_their_group_by_the_first_stage():
@@ -107,23 +107,23 @@ def test_examples_are_typical_of_their_group_by_the_first_stage():
 
 def test_examples_show_what_each_stage_makes_of_them(index):
     stages = [shift(2), shift(3)]
-    held_out = hold_out(index, FRAME, stages)
-    examples = show_examples(index, FRAME, stages, choose_examples(held_out))
+    held_out = hold_out(index, SPEC, stages)
+    examples = show_examples(index, SPEC, stages, choose_examples(held_out))
     assert [example.sample.id for example in examples] == ["2", "5", "9", "10"]
-    assert [int(image[0, 0, 0]) for image in (examples[0].image, *examples[0].rebuilt)] == [3, 5, 6]
+    assert [int(image[0, 0, 0]) for image in (examples[0].image, *examples[0].reconstructions)] == [3, 5, 6]
     assert [float(map_.mean()) for map_ in examples[0].maps] == [6, 9]
 
 
 def test_the_page_says_the_figures_and_shows_the_examples(index):
     stages = [shift(2), shift(3, note="a note")]
-    held_out = hold_out(index, FRAME, stages)
+    held_out = hold_out(index, SPEC, stages)
     gaps = held_out.measure()
-    examples = show_examples(index, FRAME, stages, choose_examples(held_out))
+    examples = show_examples(index, SPEC, stages, choose_examples(held_out))
     figure = residual_page(held_out, gaps, stages, examples, "A title")
     sheet, *charts = figure.axes
     words = [text.get_text() for text in sheet.texts]
     assert words[0] == "A title"
-    for word in ("by 2", "by 3", "a note", "original", "rebuilt by\nby 3", "residual of\nby 2", "6", "9"):
+    for word in ("by 2", "by 3", "a note", "original", "reconstruction by\nby 3", "residual of\nby 2", "6", "9"):
         assert word in words, word
     assert f"normal: mean 9 [{gaps[0].normal.low:.3g}, {gaps[0].normal.high:.3g}]" in words
     assert f"ratio of the means 2.33 [{gaps[1].ratio.low:.3g}, {gaps[1].ratio.high:.3g}]" in words
@@ -140,8 +140,8 @@ def test_the_page_says_the_figures_and_shows_the_examples(index):
 def test_nothing_is_cut_off_or_laid_over_something_else(index):
     """Every word lies within the sheet, and no picture over another."""
     stages = [shift(2, note="only its encoder was fine-tuned: the decoder no longer fits it"), shift(3)]
-    held_out = hold_out(index, FRAME, stages)
-    examples = show_examples(index, FRAME, stages, choose_examples(held_out))
+    held_out = hold_out(index, SPEC, stages)
+    examples = show_examples(index, SPEC, stages, choose_examples(held_out))
     figure = residual_page(held_out, held_out.measure(), stages, examples, "A title")
     sheet = figure.axes[0]
     inches = sheet.transData.inverted()
@@ -153,11 +153,11 @@ def test_nothing_is_cut_off_or_laid_over_something_else(index):
         assert min(low, high) >= 0
         assert max(low, high) <= height, text
     boxes = [image.get_extent() for image in sheet.images]
-    for place, (left, right, bottom, top) in enumerate(boxes):
+    for position, (left, right, bottom, top) in enumerate(boxes):
         assert right <= width
-        for other in boxes[place + 1 :]:
-            apart = other[0] >= right or other[1] <= left or other[3] >= bottom or other[2] <= top
-            assert apart
+        for other in boxes[position + 1 :]:
+            beside = other[0] >= right or other[1] <= left or other[3] >= bottom or other[2] <= top
+            assert beside
 
 
 def test_residuals_of_several_decades_have_plain_numbers_on_their_axis():

@@ -124,3 +124,12 @@ def test_every_figure_that_is_measured_is_described_and_no_other():
 
 def test_oracles_are_those_that_an_evaluation_names():
     assert tuple(key for key, term in wording.TERMS.items() if term.oracle) == ORACLE
+
+
+def test_a_rule_that_promises_nothing_is_not_said_to_keep_it():
+    nothing = replace(judged(Estimate(0.2, 0.15, 0.25)), promised_false_alarms=None)
+    assert spoken(nothing) == (
+        "At its threshold it finds 62 % [55, 69] of the 92 anomalous images. "
+        "It raised a false alarm on 20 % [15, 25] of the 1,720 normal images."
+    )
+    assert "More false alarms than promised" not in titles(nothing)

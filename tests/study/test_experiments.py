@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import scratched, stripes, write_png
-from unlike.calibration.decision import Decision, Line
+from fakes import decision_of
 from unlike.errors import ConfigError, DataError
 from unlike.records import Sample
 from unlike.study.datasets import DataSource, open_images
@@ -16,9 +16,9 @@ from unlike.study.experiments import EXPERIMENTS, Choices, Task
 from unlike.study.experiments.base import read_losses
 from unlike.study.experiments.equilibrium import EquilibriumOptions
 from unlike.study.experiments.pretraining import PretrainingOptions
-from unlike.study.experiments.thresholds import _half, choose_threshold, lines_of, ternary_search
+from unlike.study.experiments.thresholds import _half, choose_threshold, ternary_search, thresholds_of
 
-FAST = {"training.epochs": 1, "decision.false_alarms": 0.2}
+FAST = {"model": "conv", "training.epochs": 1, "decision.false_alarms": 0.2}
 
 
 def run(name, source=None, seed=0, **choices):
@@ -34,6 +34,19 @@ def run(name, source=None, seed=0, **choices):
 
 def digits(**parts):
     return DataSource(collection="digits", **{"most_train": 20, "most_test": 10, **parts}).named(Path())
+
+
+def test_a_cell_that_names_no_model_is_the_default_preset_whatever_it_sets():
+    default = Choices.arrange({"preset": "ensemble"}).resolve()
+    assert Choices.arrange({}).resolve() == default
+    trained = Choices.arrange({"training.epochs": 3, "augment.rotation": True}).resolve()
+    assert (trained.model_name, trained.scorer_name) == (default.model_name, default.scorer_name)
+    assert trained.training.epochs == 3
+    assert Choices.arrange({"scorer": "pca"}).resolve().model_name == default.model_name
+    assert Choices.arrange({"model": "conv", "training.epochs": 3}).resolve().model_name == "conv"
+    source = DataSource(collection="digits").named(Path())
+    detector = Task(source, Choices.arrange({"training.epochs": 3}), None, seed=0).detector()
+    assert detector.settings == Choices.arrange({"training.epochs": 3}).resolve()
 
 
 def test_fit_and_evaluate_measures_categories_too():
@@ -154,7 +167,7 @@ def test_what_cannot_be_clustered():
 
 
 @pytest.mark.parametrize("rule", ["conformal", "sweep", "ternary", "f1-max"])
-def test_a_line_is_promised_on_one_half_and_delivered_on_the_other(rule):
+def test_a_threshold_is_promised_on_one_half_and_delivered_on_the_other(rule):
     source = DataSource(collection="textures", most_train=20, most_test=12).named(Path())
     found = run("thresholds", source, experiment__rule=rule).metrics
     looked = rule != "conformal"
@@ -166,30 +179,29 @@ def test_a_line_is_promised_on_one_half_and_delivered_on_the_other(rule):
         assert found["promised.false_alarm_rate"] == pytest.approx(0.2)
 
 
-def test_each_image_is_judged_by_the_line_that_promises_something_of_it():
+def test_each_image_is_judged_by_the_threshold_that_promises_something_of_it():
     source = DataSource(collection="textures", most_train=24, most_test=30).named(Path())
     found = run("thresholds", source, seed=1, experiment__rule="conformal").metrics
     train, test = open_images(source)
     arranged = Choices.arrange(FAST)
     detector = Task(source, arranged, None, 1, "cpu").detector().fit(train)
-    assert len(set(detector.thresholds_.values())) == 4
+    assert len({threshold.score for threshold in detector.fitted_.decision.thresholds.values()}) == 4
     verdicts = np.array([verdict.anomalous for verdict in detector.judge(test, regions=False)])
     anomalous = np.array([bool(sample.anomalous) for sample in test.samples])
     fresh = ~_half(anomalous, seed=1)
     assert found["delivered.false_alarm_rate"] == pytest.approx(verdicts[fresh & ~anomalous].mean())
     assert found["delivered.detection_rate"] == pytest.approx(verdicts[fresh & anomalous].mean())
-    by_one_line = np.concatenate([batch.image for batch in detector.stream(test)]) > detector.threshold_
-    assert by_one_line[fresh & ~anomalous].mean() != verdicts[fresh & ~anomalous].mean()
+    scores = np.concatenate([batch.image for batch in detector.stream(test)])
+    by_one_threshold = scores > detector.fitted_.decision.threshold
+    assert by_one_threshold[fresh & ~anomalous].mean() != verdicts[fresh & ~anomalous].mean()
 
 
-def test_lines_and_what_they_promise_are_those_of_the_category():
-    class Decided:
-        decision_ = Decision(np.ones(1), np.ones(1), np.array([""]), {"": Line(3.0, 0, 0.01), "b": Line(5.0, 0, 0.1)})
-
+def test_thresholds_and_what_they_promise_are_those_of_the_category():
     samples = [Sample(name, category=name) for name in ("a", "b", "")]
-    lines, shares = lines_of(Decided(), samples)
-    assert lines.tolist() == [3, 5, 3]
-    assert shares.tolist() == [0.01, 0.1, 0.01]
+    thresholds, shares = thresholds_of(decision_of({"": 3.0, "b": 5.0}, [1.0], false_alarms=0.1), samples)
+    assert thresholds.tolist() == [3, 5, 3]
+    assert shares.tolist() == [0.1] * 3
+    assert np.isnan(thresholds_of(decision_of({"": 3.0}, [1.0], false_alarms=None), samples)[1]).all()
 
 
 def test_no_threshold_promises_more_accuracy_than_the_sweep(rng):
@@ -198,7 +210,7 @@ def test_no_threshold_promises_more_accuracy_than_the_sweep(rng):
         anomalous[:2] = True, False
         best = choose_threshold("sweep", scores, anomalous)
         others = [choose_threshold("f1-max", scores, anomalous), ternary_search(scores, anomalous)]
-        accuracies = [np.mean((scores > line) == anomalous) for line in (best, *others)]
+        accuracies = [np.mean((scores > threshold) == anomalous) for threshold in (best, *others)]
         assert accuracies[0] >= max(accuracies)
 
 

@@ -65,7 +65,7 @@ def test_a_setting_that_is_a_table_itself(tmp_path):
     (tmp_path / "plan.toml").write_text('[settings]\nmodel = "pixels"\n' + dotted + table)
     plan = read_plan(tmp_path / "plan.toml")
     plan.check()
-    found = [Choices.arrange(arm.choices).resolve().scorer for arm in plan.arms]
+    found = [Choices.arrange(configuration.choices).resolve().scorer for configuration in plan.configurations]
     assert found[0] == found[1]
     assert found[0].settings == {"kmeans": {"clusters": 2}, "pca": {"components": 1}}
 
@@ -73,9 +73,14 @@ def test_a_setting_that_is_a_table_itself(tmp_path):
 def test_a_plan_is_every_combination_in_order(path):
     plan = read_plan(path, full=True)
     plan.check()
-    assert [arm.label for arm in plan.arms] == ["wide, 0.1", "wide, 0.01", "deep, 0.1", "deep, 0.01"]
-    assert (plan.arm_count, plan.runs) == (4, 16)
-    wide, *_, deep = plan.arms
+    assert [configuration.label for configuration in plan.configurations] == [
+        "wide, 0.1",
+        "wide, 0.01",
+        "deep, 0.1",
+        "deep, 0.01",
+    ]
+    assert (plan.configuration_count, plan.runs) == (4, 16)
+    wide, *_, deep = plan.configurations
     assert wide.choices == {
         "data.size": 32,
         "training.epochs": 4,
@@ -89,9 +94,9 @@ def test_a_plan_is_every_combination_in_order(path):
     assert [source.name for source in plan.data] == ["textures", "mine"]
     assert plan.data[1].root == str(path.parent / "images")
     assert plan.metrics == ("image.auroc", "image.f1_max@bolt")
-    places = [plan.place(number) for number in range(16)]
-    assert (places[5].arm, places[5].data, places[5].seed) == (1, 0, 1)
-    assert [plan.place(number).seed for number in plan.order()] == [0] * 8 + [1] * 8
+    positions = [plan.position(number) for number in range(16)]
+    assert (positions[5].configuration, positions[5].data, positions[5].seed) == (1, 0, 1)
+    assert [plan.position(number).seed for number in plan.order()] == [0] * 8 + [1] * 8
 
 
 def test_what_is_said_beside_the_file(path):
@@ -128,16 +133,16 @@ def test_ranges_are_drawn_from():
         {"sampler": "random", "budget": {"trials": 7}, "settings": {"model": "conv"}, "vary": vary}, Path()
     )
     plan.check()
-    assert (plan.arm_count, plan.runs, plan.space) == (7, 21, 0)
+    assert (plan.configuration_count, plan.runs, plan.space) == (7, 21, 0)
     few = make_plan(
         {"sampler": "tpe", "budget": {"trials": 7}, "vary": {"training.epochs": {"low": 2, "high": 5}}}, Path()
     )
-    assert few.arm_count == 4  # there are no more
+    assert few.configuration_count == 4  # there are no more
     steps = make_plan(
         {"sampler": "tpe", "budget": {"trials": 99}, "vary": {"map.top_share": {"low": 0.1, "high": 0.3, "step": 0.1}}},
         Path(),
     )
-    assert steps.arm_count == 3
+    assert steps.configuration_count == 3
     assert few.order() == list(range(12))
 
 

@@ -31,14 +31,18 @@ def test_every_setting_of_every_cell_is_known(name, full):
     assert plan.outline.title
     assert plan.outline.reduced is not full
     assert len(plan.outline.seed_list) >= (5 if full else 2)
-    assert plan.arm_count >= 3
+    assert plan.configuration_count >= 3
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_cells_that_do_not_vary_the_model_have_the_same_one(name):
     """A cell that says nothing of the model gets the default preset, and one that sets a training does not."""
-    arms = [arm for arm in read_plan(find_plan(name), full=True).arms if not {"model", "preset"} & set(arm.choices)]
-    assert len({Choices.arrange(arm.choices).resolve().model_name for arm in arms}) <= 1
+    configurations = [
+        configuration
+        for configuration in read_plan(find_plan(name), full=True).configurations
+        if not {"model", "preset"} & set(configuration.choices)
+    ]
+    assert len({Choices.arrange(configuration.choices).resolve().model_name for configuration in configurations}) <= 1
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -45,7 +45,7 @@ def test_every_run_is_run_once_and_found_again(tmp_path):
     news = []
     results = run_study(plan, tmp_path / "s", notify=lambda *item: news.append(item))
     assert len(results) == 12
-    assert [(result.arm.label, result.data, result.seed) for result in results[:3]] == [
+    assert [(result.configuration.label, result.data, result.seed) for result in results[:3]] == [
         ("1", "textures", 0),
         ("1", "textures", 1),
         ("1", "digits", 0),
@@ -75,7 +75,7 @@ def test_a_failure_is_written_down_and_the_others_go_on(tmp_path):
     assert len(Ledger(f"sqlite:///{tmp_path}/study.sqlite", plan.name).read()) == 2
     news = []
     run_study(plan, tmp_path, Running(retry=True), lambda *item: news.append(item))
-    assert [result.arm.label for result, _, _ in news] == ["bad"]
+    assert [result.configuration.label for result, _, _ in news] == ["bad"]
 
 
 @pytest.mark.usefixtures("trivial")
@@ -108,7 +108,7 @@ def test_a_budget_of_cpu_seconds_ends_a_study(tmp_path, monkeypatch):
     monkeypatch.setattr(running_module, "Meter", Dear)
     plan = plan_of(budget={"cpu_seconds": 0.15})
     results = run_study(plan, tmp_path)
-    assert [result.arm.label for result in results] == ["1", "2"]
+    assert [result.configuration.label for result in results] == ["1", "2"]
     assert [result.cpu_seconds for result in results] == [0.1, 0.1]
     assert len(run_study(plan, tmp_path)) == 2
 
@@ -173,7 +173,7 @@ def test_killed_five_times_it_ends_with_the_same_results(tmp_path):
     plan = plan_of(**parts, settings=settings)
     calm = run_study(plan, tmp_path / "calm")
     log.unlink()
-    arms = list(plan.arms)
+    configurations = list(plan.configurations)
     finished: set[int] = set()
     before: Counter[str] = Counter()
     for _ in range(5):
@@ -186,8 +186,8 @@ def test_killed_five_times_it_ends_with_the_same_results(tmp_path):
         assert member.returncode in (-9, 0)
         now = starts(log)
         for run in finished:  # what was finished was not run again
-            arm, seed = arms[plan.place(run).arm], plan.place(run).seed
-            line = f"{arm.varied['experiment.level']} {arm.choices.get('experiment.other', '')} textures {seed}"
+            configuration, seed = configurations[plan.position(run).configuration], plan.position(run).seed
+            line = f"{configuration.varied['experiment.level']} {configuration.choices.get('experiment.other', '')} textures {seed}"
             assert now[line] == before[line] > 0
         before = now
         if (tmp_path / "killed/study.sqlite").exists():
@@ -268,7 +268,7 @@ def test_drawn_settings_are_drawn_again_alike(tmp_path, sampler):
     plan.check()
     results = run_study(plan, tmp_path / "one")
     assert len(results) == 22
-    levels = [result.arm.varied["experiment.level"] for result in results]
+    levels = [result.configuration.varied["experiment.level"] for result in results]
     assert len(set(levels)) == 11
     assert levels[::2] == levels[1::2]  # both seeds of a trial have the same settings
     assert all(0.5 <= level <= 3.5 for level in levels)
@@ -279,7 +279,7 @@ def test_drawn_settings_are_drawn_again_alike(tmp_path, sampler):
 def test_tpe_learns_where_the_best_is(tmp_path):
     vary = {"experiment": {"level": {"low": 0.0, "high": 6.0}}}
     plan = plan_of(sampler="tpe", budget={"trials": 24}, vary=vary, seeds=1)
-    levels = [result.arm.varied["experiment.level"] for result in run_study(plan, tmp_path)]
+    levels = [result.configuration.varied["experiment.level"] for result in run_study(plan, tmp_path)]
     best = 2.97  # of l - 0.1 l (l - 2)^2
     assert sum(abs(level - best) for level in levels[16:]) < sum(abs(level - best) for level in levels[:8])
 
@@ -288,7 +288,7 @@ def test_tpe_learns_where_the_best_is(tmp_path):
 def test_a_small_space_is_not_drawn_from_twice(tmp_path):
     plan = plan_of(sampler="random", budget={"trials": 9}, vary={"experiment": {"level": [1, 2, 3]}}, seeds=1)
     results = run_study(plan, tmp_path)
-    assert sorted(result.arm.varied["experiment.level"] for result in results) == [1, 2, 3]
+    assert sorted(result.configuration.varied["experiment.level"] for result in results) == [1, 2, 3]
 
 
 @pytest.fixture

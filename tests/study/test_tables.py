@@ -61,7 +61,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(rng):
 def test_seeds_are_averaged_over_data_sets_before_anything_else():
     plan = plan_of(seeds=3)
     results = results_for(plan, {1: [0.1, 0.2, 0.3]}, "a") + results_for(plan, {1: [0.5, 0.6]}, "b")
-    assert tables.values_of(results, "score", plan.arm({"experiment.level": 1}).label) == pytest.approx(
+    assert tables.values_of(results, "score", plan.configuration({"experiment.level": 1}).label) == pytest.approx(
         {0: 0.3, 1: 0.4}
     )
     assert tables.summary(results, "score")["1"].value == pytest.approx(0.35)
@@ -141,9 +141,9 @@ def test_chance_alone_is_rarely_called_clear(rng):
 def test_the_best_may_be_the_lowest():
     plan = plan_of(minimise=True)
     results = results_for(plan, {1: [0.1, 0.2], 2: [0.3, 0.5]})
-    assert tables.best_arm(plan, results) == "1"
-    assert tables.best_arm(plan_of(), results) == "2"
-    assert tables.best_arm(plan, []) is None
+    assert tables.best_configuration(plan, results) == "1"
+    assert tables.best_configuration(plan_of(), results) == "2"
+    assert tables.best_configuration(plan, []) is None
 
 
 def test_grids_and_lines():

@@ -60,7 +60,7 @@ def plan_of(base: Path | None = None, **parts):
 def result_of(plan, varied, data="textures", seed=0, error="", **metrics):
     metrics = {} if error else {"score": 0.5, **{name.replace("__", "."): value for name, value in metrics.items()}}
     versions = {"unlike": "1", "python": "2", "torch": "3", "numpy": "4"}
-    return Result(0, plan.arm(varied), data, seed, metrics, 1.5, 100.0, versions, error)
+    return Result(0, plan.configuration(varied), data, seed, metrics, 1.5, 100.0, versions, error)
 
 
 class Forked:

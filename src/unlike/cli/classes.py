@@ -78,7 +78,8 @@ def finetune(
     with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
             classifier.fit(labelled, labels, checkpoint=unfinished, resume=resume, notify=notify)
-        classifier.save(output)
+        if is_first_process():
+            classifier.save(output)
     found = validate_classifier(classifier)
     if report is not None and is_first_process():
         write_classes(classifier, found, report)
@@ -172,7 +173,7 @@ def _start_rows(file: TextIO, classes: Sequence[str]) -> Any:
 def _say_finetuned(
     console: Console, classifier: Classifier, found: ClassEvaluation, output: Path, report: Path | None
 ) -> None:
-    from unlike.records import kept_epoch
+    from unlike.evaluation.history import kept_epoch
 
     images = classifier.describe()["fitted"]["images"]
     console.say(

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from unlike.artifacts import is_first_process
 
 if TYPE_CHECKING:
+    from unlike.calibration.decision import Decision
+    from unlike.calibration.diagnosis import Diagnosis
     from unlike.detector.detector import Detector
     from unlike.records import Evaluation, Metrics, Unreadable
 
 STAGES = {"read": "Reading", "train": "Training", "score": "Scoring"}
 UNITS = {"read": "images", "train": "epochs", "score": "images"}
 QUIET_SECONDS = 10.0  # between two lines of progress where there is no terminal
-FAR_ABOVE = 2.0  # times the fourth strangest held-out score
 NAMED = 20  # images or categories that are listed; the rest are counted
 Notify = Callable[[str, int, int, Mapping[str, float]], None]
 
@@ -45,9 +46,10 @@ class Console:
 
     def say_fit(self, detector: Detector, folder: Path) -> None:
         """What was learned, from what, and what is promised."""
-        from unlike.records import kept_epoch
+        from unlike.evaluation.history import kept_epoch
 
-        images, spec = detector.counts_, detector.spec_
+        fitted = detector.fitted_
+        images, spec = fitted.counts, fitted.spec
         parts = f"{images['train']:,} images to train, {images['validation']:,} to validate, {images['calibration']:,} to calibrate"
         if not images["validation"]:
             parts = f"{plural(images['train'], 'image')}, none held back: each calibrates by what the others show"
@@ -55,51 +57,53 @@ class Console:
             f"Fitted {detector.settings.model_name} by {_name_scorer(detector)} at {spec.height} x {spec.width} x "
             f"{spec.channels}: {parts}" + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
         )
-        if best := kept_epoch(detector.history_, detector.settings.training.keep):
-            of = len(detector.history_)
+        if best := kept_epoch(fitted.history, detector.settings.training.keep):
+            of = len(fitted.history)
             self.say(f"Kept epoch {best['epoch']:.0f} of {of}: validation loss {best['validation']:.4g}.")
         self._say_promise(detector)
         self.say(f"Detector: {folder}")
 
     def _say_promise(self, detector: Detector) -> None:
-        from unlike.records import printable
+        from unlike.artifacts import printable
 
-        kind = "held-out normal image" if detector.counts_["validation"] else "normal image"
-        own = dict(detector.thresholds_)
-        for_all = own.pop("")
+        fitted = detector.fitted_
+        kind = "held-out normal image" if fitted.counts["validation"] else "normal image"
+        found = diagnose_detector(detector)
+        own, for_all = found.own, found.threshold
+        says = _say_promise(fitted.decision, of_a_category=bool(own))
         self.say(
-            f"Promise: at most {100 * detector.false_alarms_:.3g} % of normal images{' of a category' * bool(own)} are called "
-            f"anomalous ({plural(detector.counts_['calibration'], kind)}); "
+            f"{says} ({plural(fitted.counts['calibration'], kind)}); "
             + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
         )
-        if apart := detector.describe()["fitted"].get("learned_apart"):
-            together = [_list([*map(printable, names)]) for names in apart if len(names) > 1]
-            alone = f"{plural(len(apart) - len(together), 'category', 'categories')}, each by itself"
+        if parts := fitted.pipeline.scorer.categories:
+            together = [_list([*map(printable, names)]) for names in parts if len(names) > 1]
+            alone = f"{plural(len(parts) - len(together), 'category', 'categories')}, each by itself"
             shared = "".join(f"; together: {names}" for names in together)
             self.say(f"Learned {alone}{shared}. An image is held against what it looks like.")
-        if few := detector.decision_.too_few:
+        if few := found.too_few:
             counted = [f"{printable(name)} ({count:,})" for name, count in few.items()]
             self.say(
                 f"Too few held-out images for a threshold of their own: {_list(counted)}; the one for all is theirs."
             )
-        if doubtful := _far_above(detector):
+        if doubtful := found.doubtful:
             where = f" of {_list([*map(printable, doubtful)])}" if own else ""
             self.say(
-                f"The line{where} is the strangest of them, far above the next: if that image is not really normal, defects "
+                f"The threshold{where} is the strangest of them, far above the next: if that image is not really normal, defects "
                 "will be missed. Look at your normal images, or accept more false alarms with --false-alarms."
             )
 
     def say_scores(self, detector: Detector, rows: int, anomalous: int, output: Path | None) -> None:
         """How many images are anomalous, and by which rule."""
         where = f"; scores in {output}" if output else ""
-        several = len(detector.thresholds_) > 1
-        line = "the threshold of its category" if several else f"{detector.threshold_:.4g}"
-        rule = f"score above {line}, at most {100 * detector.false_alarms_:.3g} % false alarms"
+        decision = detector.fitted_.decision
+        several = len(decision.thresholds) > 1
+        threshold = "the threshold of its category" if several else f"{decision.threshold:.4g}"
+        rule = f"score above {threshold}, {_promise(decision)}"
         self.say(f"{anomalous:,} of {plural(rows, 'image')} anomalous ({rule}){where}.")
 
     def say_unreadable(self, unreadable: Sequence[Unreadable]) -> None:
         """Each image that was left out, and why."""
-        from unlike.records import printable
+        from unlike.artifacts import printable
 
         self.say(f"{plural(len(unreadable), 'image')} could not be used:")
         reasons: dict[str, list[str]] = {}
@@ -156,22 +160,31 @@ def _group_line(name: str, group: Metrics) -> str:
     return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')}"
 
 
-def _far_above(detector: Detector) -> list[str]:
-    """The categories whose line is one image that is much stranger than the others held out; "" stands for all images."""
-    lines = detector.thresholds_
-    found = []
-    for name, threshold in lines.items():
-        if name == "" and len(lines) > 1:  # categories differ, which says nothing of an image
-            continue
-        own = detector.calibration_[detector.calibration_categories_ == name] if name else detector.calibration_
-        strangest = sorted(own)[-4:]
-        if threshold >= strangest[-1] > FAR_ABOVE * strangest[0] > 0:
-            found.append(name)
-    return found
+def diagnose_detector(detector: Detector) -> Diagnosis:
+    """What to tell of the thresholds of a fitted detector."""
+    from unlike.calibration.diagnosis import diagnose
+
+    decision = detector.fitted_.decision
+    thresholds = {name: threshold.score for name, threshold in decision.thresholds.items()}
+    return diagnose(thresholds, decision.scores, decision.categories, decision.too_few)
+
+
+def _say_promise(decision: Decision, *, of_a_category: bool) -> str:
+    if decision.false_alarms is None:
+        return f"No promise: {_promise(decision)}"
+    share = f"{100 * decision.false_alarms:.3g} % of normal images{' of a category' * of_a_category}"
+    return f"Promise: at most {share} are called anomalous"
+
+
+def _promise(decision: Decision) -> str:
+    """What the thresholds promise, or what their rule says in the place of a promise."""
+    if decision.false_alarms is None:
+        return str(decision.threshold_of("").promise)
+    return f"at most {100 * decision.false_alarms:.3g} % false alarms"
 
 
 def _thresholds(own: Mapping[str, float], for_all: float) -> str:
-    from unlike.records import printable
+    from unlike.artifacts import printable
 
     named = [f"{printable(name)} {threshold:.4g}" for name, threshold in own.items()]
     return f"{_list(named)}; all others {for_all:.4g}"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from unlike.artifacts import is_first_process
 from unlike.cli.arguments import IMAGES_HELP, Device, finish, read_choices, resumable
 from unlike.cli.console import Console
 from unlike.errors import ConfigError
@@ -81,11 +82,12 @@ def fit(
     with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
             detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
-        detector.save(output)
+        if is_first_process():
+            detector.save(output)
     console.say_fit(detector, output)
-    if not detector.history_ and (idle := idle_settings(detector.settings)):
+    if not detector.fitted_.history and (idle := idle_settings(detector.settings)):
         console.say(f"Without effect, because {detector.settings.model_name} is not trained: {', '.join(idle)}.")
-    finish(console, detector.unreadable_)
+    finish(console, detector.fitted_.unreadable)
 
 
 def parse_size(text: str) -> int | tuple[int, int] | Literal["auto"]:

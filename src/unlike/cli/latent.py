@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from unlike.data.source import Source
     from unlike.detector.detector import Detector
     from unlike.records import Sample
+    from unlike.report.captioned import CaptionedFigure
     from unlike.report.latent import Seen
-    from unlike.report.plates import Plate
 
 
 class Method(StrEnum):
@@ -71,15 +71,15 @@ def project(
 
     Example: unlike latent project bottle.unlike bottle/test -o bottle.png --method tsne --beside other.unlike
     """
+    from unlike.report.captioned import show_positions
     from unlike.report.latent import view_codes
     from unlike.report.pictures import check_picture
-    from unlike.report.plates import show_places
 
     check_picture(output)
     seen = _rate_all([detector, *(beside or [])], images, labels, device, most, seed)
     chosen = _choose_colour(seen[0].samples, colour)
     views = [view_codes(one) for one in seen]
-    _finish(show_places(seen[0], views, (chosen,), method.value, seed), output, seen)
+    _finish(show_positions(seen[0], views, (chosen,), method.value, seed), output, seen)
 
 
 def edit(
@@ -109,14 +109,15 @@ def edit(
     Example: unlike latent edit faces.unlike new/ -o edits.png --set 2=x3 --set 7=+1.5,4=0 --directions 2
     """
     from unlike.detector.detector import Detector
+    from unlike.report.captioned import show_edits
     from unlike.report.edits import parse_edit
     from unlike.report.pictures import check_picture
-    from unlike.report.plates import show_edits
+    from unlike.report.subject import subject_of
 
     check_picture(output)
     edits = [parse_edit(text) for text in changes or []]
-    loaded, source = Detector.load(detector, device), _find(images)
-    _finish(show_edits(name_of(detector), loaded, source, edits, directions, most=most, seed=seed), output)
+    subject, source = subject_of(Detector.load(detector, device)), _find(images)
+    _finish(show_edits(name_of(detector), subject, source, edits, directions, most=most, seed=seed), output)
 
 
 def gallery(
@@ -132,8 +133,8 @@ def gallery(
 
     Example: unlike latent gallery conv.unlike test.npy --labels y.csv -o gallery.png --beside vae.unlike
     """
+    from unlike.report.captioned import show_extremes
     from unlike.report.pictures import check_picture
-    from unlike.report.plates import show_extremes
 
     check_picture(output)
     seen = _rate_all([detector, *(beside or [])], images, labels, device)
@@ -152,8 +153,8 @@ def histograms(
 
     Example: unlike latent histograms conv.unlike test.npy --labels y.csv -o scores.png --beside vae.unlike
     """
+    from unlike.report.captioned import show_scores
     from unlike.report.pictures import check_picture
-    from unlike.report.plates import show_scores
 
     check_picture(output)
     seen = _rate_all([detector, *(beside or [])], images, labels, device)
@@ -174,9 +175,9 @@ def clusters(
 
     Example: unlike latent clusters conv.unlike new/ -o clusters.png --clusters 3
     """
+    from unlike.report.captioned import show_clusters
     from unlike.report.latent import view_codes
     from unlike.report.pictures import check_picture
-    from unlike.report.plates import show_clusters
 
     check_picture(output)
     seen = _rate_all([detector], images, labels, device, most, seed)
@@ -212,26 +213,27 @@ def _rate_all(
 
 def _rate(detector: Detector, name: str, source: Source) -> Seen:
     from unlike.report.latent import rate
+    from unlike.report.subject import subject_of
 
     with Console().progress() as notify:
-        return rate(detector, name, source, lambda done, total: notify("score", done, total, {}))
+        return rate(subject_of(detector), name, source, lambda done, total: notify("score", done, total, {}))
 
 
 def _choose_colour(samples: Sequence[Sample], colour: Colour | None) -> str:
     """What the colour of a dot says: what was asked for, or else the label where there are some."""
-    from unlike.report.plates import labelled
+    from unlike.report.captioned import labelled
 
     if colour is Colour.LABEL and not labelled(samples):
         raise ConfigError("--colour label: these images have no label; give an array --labels, or take --colour score")
     return colour.value if colour else "label" if labelled(samples) else "score"
 
 
-def _finish(plate: Plate, output: Path, seen: Sequence[Seen] = ()) -> None:
+def _finish(shown: CaptionedFigure, output: Path, seen: Sequence[Seen] = ()) -> None:
     """Write the picture, and name what could not be read, each once though several detectors could not."""
     from unlike.report.pictures import write_picture
 
-    write_picture(plate.figure, output, plate.title, plate.words)
+    write_picture(shown.figure, output, shown.title, shown.caption)
     console = Console()
-    console.say(f"{plate.title}: {output}")
-    lost = [*plate.unreadable, *(item for one in seen for item in one.unreadable)]
+    console.say(f"{shown.title}: {output}")
+    lost = [*shown.unreadable, *(item for one in seen for item in one.unreadable)]
     finish(console, list(dict.fromkeys(lost)))

@@ -1,4 +1,4 @@
-"""`unlike latent residuals`: are anomalous images rebuilt worse than normal ones, and still so after fine-tuning?"""
+"""`unlike latent residuals`: are residuals of anomalous images larger than those of normal ones, and still so after fine-tuning?"""
 
 from __future__ import annotations
 
@@ -11,23 +11,15 @@ import typer
 from unlike.cli.arguments import DetectorPath, Device, finish
 from unlike.cli.console import Console, plural
 from unlike.cli.latent import Labels, Output
-from unlike.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from unlike.detector.classifier import Classifier
-    from unlike.detector.detector import Detector
     from unlike.evaluation.residuals import Gap
-    from unlike.models import Model
-    from unlike.records import Floats, Pixels
     from unlike.report.residuals import HeldOut, Stage
 
 WORDS = (
-    "How badly images are rebuilt that no model has learned from: a dot is an image, the diamond the mean of its group with "
+    "Residuals of images that no model has learned from: a dot is an image, the diamond the mean of its group with "
     "its 95 % interval. The ratio of the means can be large because of a few images; AUROC is the chance that an anomalous "
-    "image has the larger residual. The examples are typical ones, chosen by their place in their group."
+    "image has the larger residual. The examples are typical ones, chosen by their position in their group."
 )
 
 
@@ -47,90 +39,37 @@ def residuals(
     labels: Labels = None,
     device: Device = "auto",
 ) -> None:
-    """Compare how well held-out normal and anomalous images are rebuilt, before and after fine-tuning.
+    """Compare the residuals of held-out normal and anomalous images, before and after fine-tuning.
 
-    Images that a model has learned from are left out: it rebuilds them better than any it will meet.
+    Images that a model has learned from are left out: it reconstructs them better than any it will meet.
 
     Example: unlike latent residuals cells.unlike cells/ -o residuals.png --classifier cells.classifier
     """
     from unlike.data.source import labelled as choose_labelled
     from unlike.data.source import open_source
+    from unlike.detector.classifier import Classifier
     from unlike.detector.detector import Detector
     from unlike.report.pictures import check_picture, write_picture
     from unlike.report.residuals import choose_examples, hold_out, residual_page, show_examples
+    from unlike.study.stages import stage_after, stage_of
 
     check_picture(output)
     loaded = Detector.load(detector, device)
-    stages = [_make_stage("the detector", loaded.model_, loaded, detector, loaded.digests_)]
+    stages = [stage_of(loaded, "the detector", str(detector))]
     if classifier is not None:
-        stages.append(_after(loaded, classifier))
+        tuned = Classifier.load(classifier, loaded.device)
+        stages.append(stage_after(loaded, tuned, name=str(classifier)))
     source = choose_labelled(open_source(labelled, labels))
     console = Console()
     with console.progress() as notify:
-        held_out = hold_out(source, loaded.spec_, stages, lambda done, total: notify("score", done, total, {}))
+        held_out = hold_out(source, loaded.fitted_.spec, stages, lambda done, total: notify("score", done, total, {}))
     gaps = held_out.measure()
-    examples = show_examples(source, loaded.spec_, stages, choose_examples(held_out))
+    examples = show_examples(source, loaded.fitted_.spec, stages, choose_examples(held_out))
     anomalous = int(held_out.anomalous.sum())
     title = f"Residuals of {len(held_out.samples) - anomalous:,} normal and {anomalous:,} anomalous images"
     write_picture(residual_page(held_out, gaps, stages, examples, title), output, title, WORDS)
     _say(console, held_out, stages, gaps, output)
     finish(console, held_out.unreadable)
-
-
-def _after(loaded: Detector, folder: Path) -> Stage:
-    """The model as fine-tuning has left it; a ConfigError where it was another detector's."""
-    from unlike.detector.classifier import Classifier
-
-    classifier = Classifier.load(folder, loaded.device)
-    source = classifier.describe()["encoder"]["source"]
-    theirs = (classifier.settings.detector, classifier.spec_, source)
-    if theirs != (loaded.settings, loaded.spec_, loaded.source_):
-        raise ConfigError(
-            f"--classifier: {folder} was fine-tuned from another detector, fitted on {source}; give the detector it came from"
-        )
-    network = classifier.model_
-    note = _describe(classifier, network.reconstruction_weight)
-    return _make_stage("the fine-tuned model", network.model, loaded, folder, classifier.digests_, note)
-
-
-def _describe(classifier: Classifier, reconstruction_weight: float) -> str:
-    """What a reader must know of how the decoder fared while the encoder learned classes; mostly nothing."""
-    chosen = classifier.settings.finetune
-    if chosen.scratch:
-        return "from random weights" + ("" if reconstruction_weight else ": its decoder has learned nothing")
-    if chosen.freeze_encoder:
-        return "its encoder was frozen: nothing has changed"
-    return "" if reconstruction_weight else "only its encoder was fine-tuned: the decoder no longer fits it"
-
-
-def _make_stage(
-    title: str, model: Model, loaded: Detector, folder: Path, digests: npt.NDArray[np.uint64], note: str = ""
-) -> Stage:
-    """How a model rebuilds images as its detector sees them; a ConfigError where it makes no images."""
-    from unlike.detector.fitting import choose_device
-    from unlike.detector.pipeline import rebuild_pixels, residual_maps
-    from unlike.models import Autoencoder
-    from unlike.report.residuals import Stage
-
-    if loaded.settings.data.tile is not None:
-        raise ConfigError(f"{folder}: sees images in tiles, whose residuals are not shown; take one without data.tile")
-    if not (isinstance(model, Autoencoder) and model.output_spec.images):
-        raise ConfigError(
-            f"{folder}: its {type(model).__name__} has no decoder of images, so nothing can be compared with them; "
-            "take a model that has one, such as conv or vae"
-        )
-    model.to(choose_device(loaded.device)).eval()  # a batch norm that still learns would measure something else
-    values = loaded.value_range_
-
-    def find_maps(pixels: Pixels) -> Floats:
-        return residual_maps(pixels, values, model)
-
-    def rebuild(pixels: Pixels) -> Pixels:
-        images = rebuild_pixels(pixels, values, model)
-        assert images is not None
-        return images
-
-    return Stage(title, find_maps, rebuild, digests, note)
 
 
 def _say(console: Console, held_out: HeldOut, stages: Sequence[Stage], gaps: Sequence[Gap], output: Path) -> None:
@@ -143,6 +82,6 @@ def _say(console: Console, held_out: HeldOut, stages: Sequence[Stage], gaps: Seq
     if held_out.known:
         console.say(
             f"{plural(len(held_out.known), 'image')} left out, such as {held_out.known[0]}: a model has learned from them, "
-            "and rebuilds them better than others."
+            "and reconstructs them better than others."
         )
     console.say(f"Residuals of {plural(len(held_out.samples), 'image')}: {output}")

@@ -48,11 +48,11 @@ def score(
     Example: unlike score bottle.unlike new/ -o scores.csv --maps maps/
     """
     from unlike.cli.tables import Submission, open_table
-    from unlike.data.index import find_images
-    from unlike.detector.detector import Detector
+    from unlike.data.source import open_source
+    from unlike.detector.detector import Detector, judge_batch
 
     loaded = Detector.load(detector, device)
-    index = find_images(images if len(images) > 1 else images[0])
+    source = open_source(images if len(images) > 1 else images[0])
     console = Console()
     form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
     unreadable: list[Unreadable] = []
@@ -60,16 +60,16 @@ def score(
         open_table(output, form.value, Submission(id_column, score_column, first_id)) as table,
         console.progress() as notify,
     ):
-        for batch in loaded.stream(index):
-            verdicts = loaded.judge_batch(batch, regions=form is Format.JSONL)
+        for batch in loaded.stream(source):
+            verdicts = judge_batch(loaded.fitted_, batch, regions=form is Format.JSONL)
             table.write(batch.samples, verdicts)
             if maps is not None:
                 from unlike.report.maps import write_maps  # which loads what draws, for seconds
 
-                write_maps(maps, loaded, index, batch)
+                write_maps(maps, loaded.fitted_, source, batch)
             unreadable += batch.unreadable
-            notify("score", table.rows + len(unreadable), len(index), {})
+            notify("score", table.rows + len(unreadable), len(source), {})
     if not table.rows:
-        raise none_usable(f"{index.source}: no image", "scored", unreadable)
+        raise none_usable(f"{source.name}: no image", "scored", unreadable)
     console.say_scores(loaded, table.rows, table.anomalous, output)
     finish(console, unreadable)

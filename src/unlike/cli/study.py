@@ -76,7 +76,7 @@ def study(
 
 def _describe(plan: Plan) -> str:
     sets, seeds = len(plan.data), len(plan.outline.seed_list)
-    sizes = f"{plural(plan.arm_count, 'cell')}, {plural(sets, 'data set')}, {plural(seeds, 'seed')}"
+    sizes = f"{plural(plan.configuration_count, 'cell')}, {plural(sets, 'data set')}, {plural(seeds, 'seed')}"
     small = " Small size, to see that it runs; --full is in earnest." if plan.outline.reduced else ""
     return f"{plan.outline.title or 'Study'}: {sizes}, {plural(plan.runs, 'run')}.{small}"
 
@@ -84,7 +84,7 @@ def _describe(plan: Plan) -> str:
 def _describe_run(plan: Plan, result: Result, done: int, total: int) -> str:
     metric = plan.metrics[0]
     found = f"failed: {result.error}" if result.error else f"{metric} {result.metrics[metric]:.4f}"
-    where = f"{result.arm.label}; {result.data}, seed {result.seed}"
+    where = f"{result.configuration.label}; {result.data}, seed {result.seed}"
     return f"{done:,} of {total:,}  {where}: {found} ({result.cpu_seconds:.1f} CPU-seconds)"
 
 
@@ -99,7 +99,7 @@ def _say_results(console: Console, plan: Plan, results: Sequence[Result], folder
     if failed:
         console.say(f"{plural(len(failed), 'run')} failed; --retry runs them again:")
     for result in failed[:ERRORS_NAMED]:
-        console.say(f"  {result.arm.label}; {result.data}, seed {result.seed}: {result.error}")
+        console.say(f"  {result.configuration.label}; {result.data}, seed {result.seed}: {result.error}")
     if len(results) < plan.runs:
         console.say(f"{plural(plan.runs - len(results), 'run')} not started: the budget is spent.")
     console.say(f"Results: {folder / 'results.csv'}; report: {folder / 'report.html'}")

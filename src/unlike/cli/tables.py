@@ -7,15 +7,14 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from unlike.artifacts import output_errors
+from unlike.artifacts import output_errors, printable
+from unlike.calibration.rows import JUDGED, SCORED, cells, verdict_row
 from unlike.errors import OutputError
-from unlike.records import Sample, Verdict, printable
-
-FIELDS = ("id", "score", "threshold", "p_value", "anomalous")
+from unlike.records import Sample, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +100,15 @@ def _pipe_errors_pass() -> Iterator[None]:
 def _make_table(file: TextIO, form: str, submission: Submission) -> Table:
     writer = csv.writer(file, lineterminator="\n")
     if form == "csv":
-        return Table(file, lambda: writer.writerow(FIELDS), lambda _, verdict: writer.writerow(_cells(verdict)))
+        return Table(
+            file,
+            lambda: writer.writerow(SCORED),
+            lambda sample, verdict: writer.writerow(cells(verdict_row(verdict, sample, SCORED))),
+        )
     if form == "jsonl":
-        return Table(file, lambda: None, lambda _, verdict: _print(file, json.dumps(asdict(verdict))))
+        return Table(
+            file, lambda: None, lambda sample, verdict: _print(file, json.dumps(verdict_row(verdict, sample, JUDGED)))
+        )
     if form == "submission":
         head = (submission.id_column, submission.score_column)
         return Table(
@@ -113,11 +118,6 @@ def _make_table(file: TextIO, form: str, submission: Submission) -> Table:
         )
     head_line = f"{'score':>12}  {'p-value':>8}  {'':9}  id"  # of form "table"
     return Table(file, lambda: _print(file, head_line), lambda _, verdict: _print(file, _line(verdict)))
-
-
-def _cells(verdict: Verdict) -> tuple[Any, ...]:
-    numbers = (f"{number:.9g}" for number in (verdict.score, verdict.threshold, verdict.p_value))
-    return (verdict.id, *numbers, int(verdict.anomalous))
 
 
 def _line(verdict: Verdict) -> str:

@@ -59,7 +59,7 @@ def explain(detector: Detector, images: Images, samples: Sequence[Sample]) -> li
         if not len(batch.samples):
             continue
         maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range)
-        rebuilt = reconstruct(fitted, batch.pixels)
+        rebuilt = reconstruct(fitted.pipeline, batch.pixels, fitted.spec.value_range)
         images_back = [None] * len(scores) if rebuilt is None else list(rebuilt)
         rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, strict=True)
         explanations += [Explanation(*row) for row in rows]
@@ -81,15 +81,15 @@ def describe(detector: Detector) -> dict[str, dict[str, Any]]:
 
 
 @torch.inference_mode()
-def reconstruct(fitted: Fitted, pixels: Pixels) -> Pixels | None:
+def reconstruct(pipeline: Pipeline, pixels: Pixels, value_range: tuple[float, float]) -> Pixels | None:
     """Pixels (B, H, W, C) as the model rebuilds them, or None where it rebuilds something else than images."""
-    pipeline, spec = fitted.pipeline, fitted.pipeline.model.output_spec
+    spec = pipeline.model.output_spec
     if "reconstruction" not in spec.names or not spec.images:
         return None
-    size, bounds = pipeline.images_at_once, fitted.spec.value_range
+    size = pipeline.images_at_once
     parts = (pixels[start : start + size] for start in range(0, len(pixels), size))
-    images = (pipeline.reconstruct(to_tensor(part, bounds, pipeline.device)) for part in parts)
-    return np.concatenate([to_pixels(block, bounds, pixels.dtype) for block in images])
+    images = (pipeline.reconstruct(to_tensor(part, value_range, pipeline.device)) for part in parts)
+    return np.concatenate([to_pixels(block, value_range, pixels.dtype) for block in images])
 
 
 @torch.inference_mode()

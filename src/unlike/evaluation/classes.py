@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,18 +11,16 @@ import numpy.typing as npt
 from unlike.data.classes import number_classes
 from unlike.evaluation.evaluate import estimate_json
 from unlike.evaluation.metrics import wilson
+from unlike.evaluation.protocols import FittedClassifier
 from unlike.records import ClassEvaluation, Estimate, Predictions, Unreadable
 
-if TYPE_CHECKING:
-    from unlike.detector.classifier import Classifier
 
-
-def validate_classifier(classifier: Classifier) -> ClassEvaluation:
+def validate_classifier(classifier: FittedClassifier) -> ClassEvaluation:
     """Measure a classifier on the images that chose its weights, which flatter it a little."""
     return measure_classes(classifier.classes_, classifier.confusion_, "validation")
 
 
-def evaluate_classifier(classifier: Classifier, predictions: Predictions) -> ClassEvaluation:
+def evaluate_classifier(classifier: FittedClassifier, predictions: Predictions) -> ClassEvaluation:
     """Measure a classifier by what it predicted for labelled images, the `kind` of each sample being its class."""
     classes = predictions.classes
     confusion = np.zeros((len(classes), len(classes)), np.intp)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.input_spec import InputSpec
+from unlike.calibration.decision import is_anomalous
 from unlike.data.source import Images, Source, labelled, open_source
 from unlike.errors import none_usable
 from unlike.evaluation.metrics import (
@@ -23,6 +23,7 @@ from unlike.evaluation.metrics import (
     sweep,
 )
 from unlike.evaluation.pixels import PixelFigures, PixelSpool
+from unlike.evaluation.protocols import FittedDetector
 from unlike.evaluation.synthetic import make_synthetic
 from unlike.records import (
     Bools,
@@ -31,7 +32,6 @@ from unlike.records import (
     Floats,
     Metrics,
     Sample,
-    ScoredBatch,
     Scores,
     Unreadable,
 )
@@ -39,23 +39,6 @@ from unlike.records import (
 ORACLE = ("image.f1_max", "image.accuracy_max")  # found with the test's own labels
 UNNAMED = ("", "anomalous")  # labels that name no kind of defect
 NO_MASKS = "needs masks of the defects; no anomalous image has one"
-
-
-class FittedDetector(Protocol):
-    """What `evaluate` asks of a detector."""
-
-    @property
-    def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
-    @property
-    def false_alarms_(self) -> float: ...  # the share that was promised
-    @property
-    def calibration_(self) -> Floats: ...  # (n,) scores of held-out normals
-    @property
-    def spec_(self) -> InputSpec: ...
-    @property
-    def digests_(self) -> npt.NDArray[np.uint64]: ...  # (M,) of the images it was fitted on
-    def stream(self, source: Source, batch_size: int | None = None) -> Iterator[ScoredBatch]: ...
-    def p_values(self, scores: Floats, categories: Sequence[str] | None = None) -> Floats: ...  # (N,) -> (N,)
 
 
 def evaluate(
@@ -80,41 +63,42 @@ def evaluate(
     With `synthetic`, for want of defective images: the normal ones alone are used, and defects are made on a copy of each
     (`make_synthetic`). The figures rank detectors and settings; they do not say how real defects will be found.
     """
-    source = open_source(images, labels)
-    source, lost = make_synthetic(source, detector.spec_, seed) if synthetic else (labelled(source), ())
+    fitted, source = detector.fitted_, open_source(images, labels)
+    source, lost = make_synthetic(source, fitted.spec, seed) if synthetic else (labelled(source), ())
     masked = any(sample.anomalous and sample.mask is not None for sample in source.samples)
     with ExitStack() as stack:
-        spool = stack.enter_context(PixelSpool(detector.spec_, seed)) if masked else None
+        spool = stack.enter_context(PixelSpool(fitted.spec, seed)) if masked else None
         seen = _watch(detector, source, spool, notify)
         seen.unreadable += lost
         scores = seen.scores(source.name, spool)
         pixels = spool.measure() if spool else {}
-    samples, thresholds = tuple(seen.samples), dict(detector.thresholds_)
-    threshold = float(thresholds.pop(""))
+    samples, decision = tuple(seen.samples), fitted.decision
     categories = [sample.category for sample in samples]
-    lines = np.array([thresholds.get(name, threshold) for name in categories])
-    groups = _Groups(scores.image, samples, lines, seed, pixels)
-    leaked = np.isin(np.concatenate(seen.digests), detector.digests_)
+    thresholds = np.array([decision.threshold_of(name).score for name in categories])
+    groups = _Groups(scores.image, samples, thresholds, seed, pixels)
+    leaked = np.isin(np.concatenate(seen.digests), fitted.digests)
     return Evaluation(
         overall=groups.overall(),
         categories=groups.categories(),
         kinds=groups.kinds(),
         scores=scores,
         samples=samples,
-        p_values=detector.p_values(scores.image, categories),
-        threshold=threshold,
-        promised_false_alarms=float(detector.false_alarms_),
-        calibrated_on=len(detector.calibration_),
+        p_values=decision.p_values(scores.image, categories),
+        image_thresholds=thresholds,
+        alarms=is_anomalous(scores.image, thresholds),
+        threshold=float(decision.threshold),
+        promised_false_alarms=decision.false_alarms,
+        calibrated_on=len(decision.scores),
         leaked=tuple(name for name, twin in zip(scores.ids, leaked, strict=True) if twin),
         source=source,
         synthetic=synthetic,
-        thresholds=thresholds,
+        thresholds={name: float(own.score) for name, own in decision.thresholds.items() if name},
     )
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """What `metrics.json` holds: figures as {"value", "low", "high"}, nested by their names; strictly valid JSON."""
-    scores = evaluation.scores
+    scores, promised = evaluation.scores, evaluation.promised_false_alarms
     swept = sweep(scores.image, evaluation.anomalous)
     found = {}
     if swept.normal and swept.anomalous:
@@ -126,7 +110,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "synthetic": evaluation.synthetic,
         "threshold": _number(evaluation.threshold),
         "thresholds": {name: _number(threshold) for name, threshold in evaluation.thresholds.items()},
-        "promised_false_alarms": _number(evaluation.promised_false_alarms),
+        "promised_false_alarms": None if promised is None else _number(promised),
         "oracle": list(ORACLE),
         "oracle_thresholds": found,
         "categories": {name: _metrics_json(metrics) for name, metrics in evaluation.categories.items()},
@@ -180,7 +164,7 @@ class _Groups:
 
     scores: Floats  # (N,)
     samples: tuple[Sample, ...]  # N
-    lines: Floats  # (N,) the threshold of each
+    thresholds: Floats  # (N,)
     seed: int
     pixels: Mapping[str, PixelFigures]  # by category, of all images under the empty name
 
@@ -209,7 +193,7 @@ class _Groups:
 
     def _measure(self, chosen: Bools) -> Metrics:
         anomalous = np.fromiter((bool(sample.anomalous) for sample in self.samples), bool, len(self.samples))
-        return measure_images(self.scores[chosen], anomalous[chosen], self.lines[chosen], self.seed)
+        return measure_images(self.scores[chosen], anomalous[chosen], self.thresholds[chosen], self.seed)
 
     def _with_pixels(self, metrics: Metrics, name: str) -> Metrics:
         found = self.pixels.get(name, PixelFigures({}, dict.fromkeys(("pixel.auroc", "pixel.aupro"), NO_MASKS)))
@@ -238,7 +222,7 @@ def _number(value: float) -> float | None:
 
 
 def _interval_methods(images: int) -> dict[str, str]:
-    bootstrap = "percentiles of a bootstrap that draws normal and anomalous images apart"
+    bootstrap = "percentiles of a bootstrap that draws normal and anomalous images separately"
     return {
         "confidence": "95 %",
         "image.auroc, average_precision, f1_max, accuracy_max": f"{bootstrap}, {replicates_for(images):,} replicates",

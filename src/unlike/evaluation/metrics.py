@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from unlike.calibration.decision import is_anomalous
 from unlike.errors import DataError
-from unlike.records import Bools, Estimate, Floats, Metrics, Threshold, above
+from unlike.records import Bools, Estimate, Floats, Metrics, Thresholds
 
-Places = npt.NDArray[np.intp]
+Ranks = npt.NDArray[np.intp]
 Counts = npt.NDArray[Any]  # integers, or floats where images have weights
 CONFIDENCE = 0.95
 REPLICATES = 1_000  # of a bootstrap
@@ -54,10 +55,10 @@ def sweep(scores: Floats, anomalous: Bools, weights: Floats | None = None) -> Sw
     >>> found.thresholds[:3], found.detected, found.false_alarms
     (array([3., 2., 1.]), array([0., 1., 2., 2.]), array([0., 0., 1., 2.]))
     """
-    levels, places = _rank(scores)
-    weights = np.ones(len(places)) if weights is None else np.asarray(weights, np.float64)
+    levels, ranks = _rank(scores)
+    weights = np.ones(len(ranks)) if weights is None else np.asarray(weights, np.float64)
     caught = [
-        _accumulate(np.bincount(places[chosen], weights[chosen], len(levels))) for chosen in (anomalous, ~anomalous)
+        _accumulate(np.bincount(ranks[chosen], weights[chosen], len(levels))) for chosen in (anomalous, ~anomalous)
     ]
     thresholds = np.append(levels, np.nextafter(levels[-1:], -np.inf))
     return Sweep(thresholds, caught[0], caught[1], float(caught[0][-1]), float(caught[1][-1]))
@@ -125,13 +126,13 @@ def pr_curve(swept: Sweep) -> tuple[Floats, Floats]:
     return swept.detected / swept.anomalous, precision
 
 
-def accuracy(scores: Floats, anomalous: Bools, threshold: Threshold) -> float:
+def accuracy(scores: Floats, anomalous: Bools, threshold: Thresholds) -> float:
     """Share of the images that are called what they are.
 
     >>> accuracy(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
     0.75
     """
-    return float((above(scores, threshold) == anomalous).mean())
+    return float((is_anomalous(scores, threshold) == anomalous).mean())
 
 
 def accuracy_all_anomalous(anomalous: Bools) -> float:
@@ -143,7 +144,7 @@ def accuracy_all_anomalous(anomalous: Bools) -> float:
     return float(anomalous.mean())
 
 
-def improvement(scores: Floats, anomalous: Bools, threshold: Threshold) -> float:
+def improvement(scores: Floats, anomalous: Bools, threshold: Thresholds) -> float:
     """Accuracy gained over calling every image anomalous; below zero the detector does harm.
 
     >>> improvement(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
@@ -152,27 +153,27 @@ def improvement(scores: Floats, anomalous: Bools, threshold: Threshold) -> float
     return accuracy(scores, anomalous, threshold) - accuracy_all_anomalous(anomalous)
 
 
-def false_alarm_rate(scores: Floats, anomalous: Bools, threshold: Threshold) -> float:
+def false_alarm_rate(scores: Floats, anomalous: Bools, threshold: Thresholds) -> float:
     """Share of the normal images that are called anomalous.
 
     >>> false_alarm_rate(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
     0.5
     """
     _need(~anomalous, "normal")
-    return float(above(scores, threshold)[~anomalous].mean())
+    return float(is_anomalous(scores, threshold)[~anomalous].mean())
 
 
-def detection_rate(scores: Floats, anomalous: Bools, threshold: Threshold) -> float:
+def detection_rate(scores: Floats, anomalous: Bools, threshold: Thresholds) -> float:
     """Share of the anomalous images that are called anomalous.
 
     >>> detection_rate(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
     1.0
     """
     _need(anomalous, "anomalous")
-    return float(above(scores, threshold)[anomalous].mean())
+    return float(is_anomalous(scores, threshold)[anomalous].mean())
 
 
-def measure_images(scores: Floats, anomalous: Bools, threshold: Threshold, seed: int = 0) -> Metrics:
+def measure_images(scores: Floats, anomalous: Bools, threshold: Thresholds, seed: int = 0) -> Metrics:
     """All image-level figures of one group of images with their intervals; what cannot be had is left out, with why.
 
     Shares of images (accuracy, improvement and the two rates) have Wilson's interval; the others a bootstrap's, see
@@ -209,7 +210,7 @@ def measure_images(scores: Floats, anomalous: Bools, threshold: Threshold, seed:
 def bootstrap(scores: Floats, anomalous: Bools, seed: int = 0, replicates: int | None = None) -> dict[str, Floats]:
     """The figures that depend on all thresholds, in sets drawn anew with replacement, (R,) each.
 
-    Normal and anomalous images are drawn apart, as many as there are. The scores are sorted once: a draw only changes
+    Normal and anomalous images are drawn separately, as many as there are. The scores are sorted once: a draw only changes
     how often each counts. Nothing is drawn, and nothing returned, where one class is missing.
 
     >>> drawn = bootstrap(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), replicates=500)
@@ -329,23 +330,23 @@ def _accuracy(detected: Counts, false_alarms: Counts) -> Floats:  # (..., T + 1)
 def _resample(scores: Floats, anomalous: Bools, seed: int, count: int) -> Iterator[tuple[Counts, Counts]]:
     """Counts of detected images and false alarms of some replicates at a time, (B, T + 1) each."""
     random = np.random.default_rng(seed)
-    levels, places = _rank(scores)
-    rows = max(1, BLOCK // len(places))
+    levels, ranks = _rank(scores)
+    rows = max(1, BLOCK // len(ranks))
     for start in range(0, count, rows):
-        drawn = [_draw(random, places[c], len(levels), min(rows, count - start)) for c in (anomalous, ~anomalous)]
+        drawn = [_draw(random, ranks[c], len(levels), min(rows, count - start)) for c in (anomalous, ~anomalous)]
         yield drawn[0], drawn[1]
 
 
-def _draw(random: np.random.Generator, places: Places, levels: int, rows: int) -> Counts:
-    chosen = places[random.integers(0, len(places), (rows, len(places)))]  # (B, n)
+def _draw(random: np.random.Generator, ranks: Ranks, levels: int, rows: int) -> Counts:
+    chosen = ranks[random.integers(0, len(ranks), (rows, len(ranks)))]  # (B, n)
     chosen += np.arange(rows)[:, None] * levels
     return _accumulate(np.bincount(chosen.ravel(), minlength=rows * levels).reshape(rows, levels))
 
 
-def _rank(scores: Floats) -> tuple[Floats, Places]:
+def _rank(scores: Floats) -> tuple[Floats, Ranks]:
     """The distinct scores, falling (T,), and which of them each image has (N,)."""
-    levels, places = np.unique(np.asarray(scores, np.float64), return_inverse=True)
-    return levels[::-1], len(levels) - 1 - places
+    levels, ranks = np.unique(np.asarray(scores, np.float64), return_inverse=True)
+    return levels[::-1], len(levels) - 1 - ranks
 
 
 def _accumulate(counts: Counts) -> Counts:  # (..., T) -> (..., T + 1)
@@ -355,8 +356,8 @@ def _accumulate(counts: Counts) -> Counts:  # (..., T) -> (..., T + 1)
 
 
 def _best(values: Floats, swept: Sweep) -> Best:
-    place = int(values.argmax())
-    return Best(float(values[place]), float(swept.thresholds[place]))
+    best = int(values.argmax())
+    return Best(float(values[best]), float(swept.thresholds[best]))
 
 
 def _shift(estimate: Estimate, by: float) -> Estimate:

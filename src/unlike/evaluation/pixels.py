@@ -98,7 +98,7 @@ class PixelSpool:
     def measure(self) -> dict[str, PixelFigures]:
         """Pixel AUROC and AUPRO of each category, and of all images together under the empty name.
 
-        Intervals come from a bootstrap over images, normal and anomalous ones drawn apart.
+        Intervals come from a bootstrap over images, normal and anomalous ones drawn separately.
         """
         everything, found = self._tally(None), {}
         for name in sorted(self._anomalous):
@@ -188,8 +188,8 @@ class _Pixels:
     def histogram(self, edges: Floats) -> Floats:
         """Normal pixels, defective pixels and shares of regions in each bin, and the number of regions: (3 B + 1,)."""
         normal = np.append(np.searchsorted(self.normal, edges, side="right"), len(self.normal))
-        places = np.append(np.searchsorted(self.defective, edges, side="right"), len(self.defective))
-        sums = [np.diff(counts, prepend=0) for counts in (normal, places, self.overlap[places])]
+        defects = np.append(np.searchsorted(self.defective, edges, side="right"), len(self.defective))
+        sums = [np.diff(counts, prepend=0) for counts in (normal, defects, self.overlap[defects])]
         return np.concatenate([*sums, [self.regions]])
 
 
@@ -311,7 +311,7 @@ def _read_mask(sample: Sample, shape: tuple[int, int]) -> Bools:
 
 
 def _split(values: Floats, mask: npt.NDArray[np.uint8]) -> _Pixels:
-    """Apart: the pixels of a map (H, W) outside and inside the mask; regions are connected also across corners."""
+    """The pixels of a map (H, W) outside and inside the mask, separately; regions are connected also across corners."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     inside = mask > 0
     defective = values[inside]

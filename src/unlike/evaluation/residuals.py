@@ -1,4 +1,4 @@
-"""How much worse anomalous images are rebuilt than normal ones that no model has learned from."""
+"""How much larger the reconstruction error of anomalous images is than that of normal ones that no model has learned from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Gap:
 
 
 def measure_gap(residuals: Floats, anomalous: Bools, seed: int = 0) -> Gap:
-    """Compare the residuals (N,) of normal and anomalous images; intervals by a bootstrap that draws both apart.
+    """Compare the residuals (N,) of normal and anomalous images; intervals by a bootstrap that draws both separately.
 
     A ratio of means can be large because of a few images; the AUROC says how many are affected.
 
@@ -36,7 +36,7 @@ def measure_gap(residuals: Floats, anomalous: Bools, seed: int = 0) -> Gap:
         raise DataError(f"needs normal and anomalous images; came {len(normals):,} and {int(anomalous.sum()):,}")
     if normals.min() <= 0:
         raise DataError(
-            "a normal image is rebuilt without any residual: the model copies what it is given; take a smaller bottleneck"
+            "a normal image is reconstructed without any residual: the model copies what it is given; take a smaller bottleneck"
         )
     random = np.random.default_rng(seed)
     count = replicates_for(len(residuals))

@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
+from unlike.artifacts import printable
 from unlike.errors import DataError
-from unlike.records import Floats, printable
+from unlike.records import Floats
 from unlike.report.figures import GROUPS, INK, WIDE, styled
 from unlike.report.wording import number, percent, shorten
 
@@ -62,14 +63,14 @@ def alpha_sweep(
     if labels is not None:
         panels.insert(0, _as_labelled(labels, len(points)))
     flatten, names = _plane(points)
-    places, drawn = flatten(points), np.random.default_rng(seed).permutation(len(points))[:MOST_POINTS]
+    positions, drawn = flatten(points), np.random.default_rng(seed).permutation(len(points))[:MOST_POINTS]
     columns = 3 if labels is not None else 2
     figure = Figure(figsize=(WIDE, 2.2 + 2 * WIDE / columns / 1.15), layout="constrained")
     grid = figure.subplots(2, columns, sharex=True, sharey=True)
     for axes in grid.flat[2:columns]:  # between the two to compare with and the sweep below them
         axes.set_visible(False)
     for axes, panel in zip([*grid[0, :2], *grid[1]], panels, strict=True):
-        _scatter(axes, panel, places, drawn)
+        _scatter(axes, panel, positions, drawn)
         if panel.centres is not None:
             look: dict[str, Any] = {"marker": "X", "markersize": 9, "markerfacecolor": "white", "markeredgecolor": INK}
             axes.plot(*flatten(panel.centres).T, linestyle="none", label="centre", **look)
@@ -141,7 +142,7 @@ def _plane(points: Floats) -> tuple[Callable[[Floats], Floats], tuple[str, str]]
     return fitted.transform, (f"First principal component ({shares[0]} of the variance)", f"Second ({shares[1]})")
 
 
-def _scatter(axes: Axes, panel: Clustering, places: Floats, drawn: Labels) -> None:
+def _scatter(axes: Axes, panel: Clustering, positions: Floats, drawn: Labels) -> None:
     """The largest cluster first and palest, so that it covers no other; clusters look unlike normal and anomalous images."""
     looks = GROUPS if panel.names else (*GROUPS[2:], *GROUPS[:2])
     for rank in range(len(panel.sizes)):
@@ -150,7 +151,7 @@ def _scatter(axes: Axes, panel: Clustering, places: Floats, drawn: Labels) -> No
         faint = 0.35 if rank == 0 else 0.7
         named = shorten(printable(panel.names[rank]), 24) if rank < min(len(GROUPS), len(panel.names)) else None
         look: dict[str, Any] = {"s": 9, "c": colour, "marker": marker, "linewidths": 0, "alpha": faint, "label": named}
-        axes.scatter(places[rows, 0], places[rows, 1], rasterized=True, **look)
+        axes.scatter(positions[rows, 0], positions[rows, 1], rasterized=True, **look)
     axes.set_title(panel.title)
     sizes = ", ".join(f"{size:,}" for size in panel.sizes[:MOST_SIZES]) + ", …" * (len(panel.sizes) > MOST_SIZES)
     value = "" if panel.alpha is None else f"alpha {number(panel.alpha, 3)}\n"

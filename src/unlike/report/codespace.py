@@ -7,18 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unlike.data.source import Source
 from unlike.errors import ConfigError, UnlikeError
 from unlike.evaluation.metrics import measure_images
 from unlike.records import Evaluation, Metrics
+from unlike.report.captioned import (
+    CaptionedFigure,
+    show_clusters,
+    show_edits,
+    show_extremes,
+    show_positions,
+    show_scores,
+)
 from unlike.report.figures import jpeg, svg
-from unlike.report.latent import MOST, Encoder, Notify, Seen, View, draw_rows, keep_shared, rate, view_codes
-from unlike.report.plates import Plate, show_clusters, show_edits, show_extremes, show_places, show_scores
+from unlike.report.latent import MOST, Notify, Seen, View, draw_rows, keep_shared, rate, view_codes
 from unlike.report.projection import check_spread
+from unlike.report.subject import Subject
 from unlike.report.wording import count
 
 THIS = "this detector"
-PLACES, DIRECTIONS, GROUPS = "Where images lie", "What directions of the code stand for", "Groups among the codes"
+POSITIONS, DIRECTIONS, GROUPS = "Where images lie", "What directions of the code stand for", "Groups among the codes"
 SCORES, EXTREMES = "Scores", "Largest and smallest scores"
 FEWEST = 100  # images, however large they are
 MOST_PIXELS = 8_192_000  # that are encoded again: 2,000 images of 64 x 64, 125 of 256 x 256
@@ -30,13 +37,13 @@ FAILURES = (UnlikeError, ValueError, RuntimeError, MemoryError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
-class Exhibit:
-    """A picture of a section, or why there is none."""
+class PageFigure:
+    """A figure of a section with its caption, or why there is none."""
 
     heading: str
     source: str = ""  # a data URI
     alt: str = ""
-    words: str = ""
+    caption: str = ""
     reasons: tuple[str, ...] = ()  # why it is not there, or which detectors are not in it
     width: int = 0  # pixels on the page
 
@@ -46,19 +53,19 @@ class Comparison:
     """Several detectors on the same images."""
 
     rows: Sequence[tuple[Seen, Metrics]]  # the detector of the report first
-    exhibits: Sequence[Exhibit]
+    figures: Sequence[PageFigure]
     reasons: tuple[str, ...]  # why others are not among them
 
 
-def look(
-    detector: object, evaluation: Evaluation, beside: Mapping[str, Encoder], notify: Notify | None = None
+def rate_all(
+    detector: Subject, evaluation: Evaluation, beside: Mapping[str, Subject], notify: Notify | None = None
 ) -> tuple[list[Seen], tuple[str, ...]]:
     """What the detector and those beside it say of the images that all can score, and which of them can say nothing.
 
-    Nothing where a detector or images have no codes.
+    Nothing where the evaluation no longer knows its images.
     """
     source = evaluation.source
-    if not (isinstance(detector, Encoder) and isinstance(source, Source)):
+    if source is None:
         return [], ()
     seen, reasons = [Seen(THIS, detector, source, evaluation.samples, evaluation.scores.image)], []
     everything = seen[0].images
@@ -81,33 +88,33 @@ def compare(seen: Sequence[Seen], reasons: tuple[str, ...]) -> Comparison | None
     if len(seen) < 2:
         return Comparison([], [], reasons) if reasons else None
     anomalous = np.array([bool(sample.anomalous) for sample in seen[0].samples])
-    rows = [(one, measure_images(one.scores, anomalous, one.lines)) for one in seen]
-    exhibits = [*_hang(SCORES, lambda: show_scores(seen)), *_hang(EXTREMES, lambda: show_extremes(seen))]
-    return Comparison(rows, exhibits, reasons)
+    rows = [(one, measure_images(one.scores, anomalous, one.thresholds)) for one in seen]
+    figures = [*_draw(SCORES, lambda: show_scores(seen)), *_draw(EXTREMES, lambda: show_extremes(seen))]
+    return Comparison(rows, figures, reasons)
 
 
-def explore(seen: Sequence[Seen]) -> Iterator[Exhibit]:
+def explore(seen: Sequence[Seen]) -> Iterator[PageFigure]:
     """Where images lie in the space of the codes; of the first detector also what directions stand for, and groups.
 
     Takes 2,000 images at most, fewer large ones, so that a report is not kept waiting.
     """
     if not seen:
         return
-    pixels = max(int(np.prod(one.detector.spec_.size)) for one in seen)
+    pixels = max(int(np.prod(one.detector.fitted_.spec.size)) for one in seen)
     rows = draw_rows(len(seen[0].samples), int(np.clip(MOST_PIXELS // pixels, FEWEST, MOST)), seed=0)
     first, *others = drawn = [one.take(rows) for one in seen]
     views, reasons = _view_all(drawn)
     if not views:
-        yield Exhibit(PLACES, reasons=reasons)
+        yield PageFigure(POSITIONS, reasons=reasons)
         return
     colours = ("label",) if others else ("label", "score")
-    yield from _hang(PLACES, lambda: show_places(first, views, colours), reasons)
+    yield from _draw(POSITIONS, lambda: show_positions(first, views, colours), reasons)
     if views[0].name == THIS:
         codes = views[0].take(draw_rows(len(views[0].samples), CLUSTERED, seed=0))
-        yield from _hang(
+        yield from _draw(
             DIRECTIONS, lambda: show_edits(THIS, first.detector, first.images, most=EDITED, sample=ENCODED)
         )
-        yield from _hang(GROUPS, lambda: show_clusters(codes, CLUSTERS))
+        yield from _draw(GROUPS, lambda: show_clusters(codes, CLUSTERS))
 
 
 def _view_all(seen: Sequence[Seen]) -> tuple[list[View], tuple[str, ...]]:
@@ -122,15 +129,15 @@ def _view_all(seen: Sequence[Seen]) -> tuple[list[View], tuple[str, ...]]:
     return views, tuple(reasons)
 
 
-def _hang(heading: str, show: Callable[[], Plate], reasons: tuple[str, ...] = ()) -> Iterator[Exhibit]:
+def _draw(heading: str, show: Callable[[], CaptionedFigure], reasons: tuple[str, ...] = ()) -> Iterator[PageFigure]:
     """Nothing where the model has nothing of the kind, as one that does not decode has no edits."""
     try:
-        plate = show()
-        source = jpeg(plate.figure) if plate.photographs else svg(plate.figure)
+        shown = show()
+        source = jpeg(shown.figure) if shown.photographs else svg(shown.figure)
     except ConfigError:
         return
     except FAILURES as error:
-        yield Exhibit(heading, reasons=(*reasons, str(error)))
+        yield PageFigure(heading, reasons=(*reasons, str(error)))
     else:
-        width = round(PIXELS_PER_INCH * plate.figure.get_figwidth())
-        yield Exhibit(heading, source, plate.title, plate.words, reasons, width)
+        width = round(PIXELS_PER_INCH * shown.figure.get_figwidth())
+        yield PageFigure(heading, source, shown.title, shown.caption, reasons, width)

@@ -20,7 +20,7 @@ from unlike.report.projection import check_spread
 from unlike.report.tiles import SOFT, mean_gap, sheet, tile, tile_height, title_width, write
 from unlike.report.wording import shorten
 
-TILE, GAP, APART = 0.85, 0.06, 0.24  # inches: the width of a picture, between two, and between two groups
+TILE, GAP, GROUP_GAP = 0.85, 0.06, 0.24  # inches: the width of a picture, between two, and between two groups
 MARGIN, TITLE, HEADING, LINE, CAPTION = 0.15, 0.32, 0.26, 0.15, 0.15  # inches that words take
 STEPS = (-2.0, -1.0, 1.0, 2.0)  # standard deviations along a direction; 0 is the reconstruction itself
 DIRECTIONS = 2  # that are shown where nobody says how many
@@ -171,9 +171,9 @@ def principal_edits(codes: Floats, directions: int | None = None, seed: int = 0)
 
 @styled
 def edit_strips(
-    names: Sequence[str], originals: Pixels, rebuilt: Pixels, strips: Sequence[Strip], title: str = ""
+    names: Sequence[str], originals: Pixels, reconstructions: Pixels, strips: Sequence[Strip], title: str = ""
 ) -> Figure:
-    r"""Show images (N, H, W, C), what the model rebuilds, and what it rebuilds from each edited code: one row an image.
+    r"""Show images (N, H, W, C), their reconstructions, and what the model makes of each edited code: one row an image.
 
     Below the name of an edit stands by how much it moves the pixels of the reconstructions, where 100 % is from black to
     white.
@@ -181,12 +181,12 @@ def edit_strips(
     >>> images = np.zeros((2, 8, 8, 1), np.uint8)
     >>> figure = edit_strips(["a", "b"], images, images, [Strip("[2] = 0", images + np.uint8(51))])
     >>> [text.get_text() for text in figure.axes[0].texts][:4]
-    ['original', 'rebuilt', '[2] = 0', 'pixels \xb120 %']
+    ['original', 'reconstruction', '[2] = 0', 'pixels \xb120 %']
     """
     low, high, _ = shades(list(originals))
     stacks = [
         [displayable(image, low, high) for image in stack]
-        for stack in (originals, rebuilt, *(strip.images for strip in strips))
+        for stack in (originals, reconstructions, *(strip.images for strip in strips))
     ]
     columns, height = _columns(strips), tile_height(TILE, originals)
     top = _head_height(strips, title)
@@ -196,10 +196,10 @@ def edit_strips(
     )
     write(axes, title, MARGIN, MARGIN, fontsize=11)
     _write_groups(axes, strips, columns[2:], MARGIN + (TITLE if title else 0))
-    for label, x in zip(("original", "rebuilt"), columns, strict=False):
+    for label, x in zip(("original", "reconstruction"), columns, strict=False):
         write(axes, label, x + TILE / 2, top - LINE - GAP, ha="center", va="bottom")
     for strip, x in zip(strips, columns[2:], strict=True):
-        moved = f"pixels \xb1{100 * mean_gap(strip.images, rebuilt, high - low):.2g} %"
+        moved = f"pixels \xb1{100 * mean_gap(strip.images, reconstructions, high - low):.2g} %"
         write(axes, strip.label, x + TILE / 2, top - LINE - GAP, ha="center", va="bottom")
         write(axes, moved, x + TILE / 2, top - GAP, ha="center", va="bottom", fontsize=7, color=SOFT)
     for row, name in enumerate(names):
@@ -215,7 +215,7 @@ def _columns(strips: Sequence[Strip]) -> list[float]:
     edges = [MARGIN, MARGIN + TILE + GAP]
     group = None
     for strip in strips:
-        edges.append(edges[-1] + TILE + (GAP if strip.group == group else APART))
+        edges.append(edges[-1] + TILE + (GAP if strip.group == group else GROUP_GAP))
         group = strip.group
     return edges
 

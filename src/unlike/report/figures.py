@@ -22,8 +22,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from unlike.artifacts import printable
+from unlike.calibration.decision import is_anomalous
+from unlike.evaluation.history import kept_epoch
 from unlike.evaluation.metrics import pr_curve, roc_curve, sweep
-from unlike.records import Bools, Estimate, Floats, Metrics, Threshold, above, kept_epoch, printable
+from unlike.records import Bools, Estimate, Floats, Metrics, Thresholds
 from unlike.report.wording import interval, number, percent, shorten
 
 BINS = 50
@@ -135,7 +138,7 @@ def bin_edges(values: Floats, threshold: float) -> tuple[Floats, bool]:
 
 
 @styled
-def roc(scores: Floats, anomalous: Bools, threshold: Threshold) -> Figure:
+def roc(scores: Floats, anomalous: Bools, threshold: Thresholds) -> Figure:
     """Show the detection rate that each rate of false alarms would buy, and the point the threshold chose.
 
     Where each image has a threshold of its own, (N,), the point may lie beside the curve, which is of one for all.
@@ -147,14 +150,14 @@ def roc(scores: Floats, anomalous: Bools, threshold: Threshold) -> Figure:
     figure, axes = _square("ROC curve", "False-alarm rate", "Detection rate")
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1, label="guessing")
     axes.plot(false_alarms, detected, color=NORMAL, linewidth=1.8, label="this detector")
-    alarms = above(scores, threshold)
+    alarms = is_anomalous(scores, threshold)
     _mark_point(axes, float(alarms[~anomalous].mean()), float(alarms[anomalous].mean()))
     axes.legend(loc="lower right")
     return figure
 
 
 @styled
-def precision_recall(scores: Floats, anomalous: Bools, threshold: Threshold) -> Figure:
+def precision_recall(scores: Floats, anomalous: Bools, threshold: Thresholds) -> Figure:
     """Show the share of alarms that are right, for each share of anomalous images found.
 
     >>> figure = precision_recall(np.array([1.0, 2.0, 3.0]), np.array([0, 0, 1], bool), threshold=2.5)
@@ -168,7 +171,7 @@ def precision_recall(scores: Floats, anomalous: Bools, threshold: Threshold) -> 
     share = float(anomalous.mean())
     axes.plot([0, 1], [share, share], color=QUIET, linestyle=":", linewidth=1, label="guessing")
     axes.plot(recall, precision, color=NORMAL, linewidth=1.8, drawstyle="steps-pre", label="this detector")
-    alarms = above(scores, threshold)
+    alarms = is_anomalous(scores, threshold)
     if alarms.any():
         _mark_point(axes, float(alarms[anomalous].mean()), float(anomalous[alarms].mean()))
     axes.legend(loc="upper right" if precision[recall > 0.5].mean() < 0.5 else "lower left")
@@ -352,7 +355,7 @@ def _histogram(axes: Axes, values: Floats, edges: Floats, look: Look) -> None:
 
 def _mark_threshold(axes: Axes, values: Floats, threshold: float) -> None:
     axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--")
-    many = int(above(values, threshold).sum())
+    many = int(is_anomalous(values, threshold).sum())
     text = f"{many:,} above the threshold ({percent(many / len(values))})"
     axes.set_title(text, loc="right", fontsize=9, fontweight="normal")
 

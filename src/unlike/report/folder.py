@@ -5,28 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from unlike.artifacts import write_file
+from unlike.calibration.rows import EVALUATED, cells, verdict_row
 from unlike.evaluation import to_json
-from unlike.records import Evaluation
-from unlike.report.latent import Encoder, Notify
+from unlike.records import Evaluation, Verdict
+from unlike.report.latent import Notify
 from unlike.report.page import write_report
-
-if TYPE_CHECKING:
-    from unlike.detector.detector import Detector
-
-COLUMNS = ("id", "category", "kind", "label", "score", "p_value", "anomalous")
+from unlike.report.subject import Reportable
 
 
 def write_evaluation(
-    detector: Detector,
+    detector: Reportable,
     evaluation: Evaluation,
     folder: Path,
-    beside: Mapping[str, Encoder] = MappingProxyType({}),
+    beside: Mapping[str, Reportable] = MappingProxyType({}),
     notify: Notify | None = None,
 ) -> None:
     """Write metrics.json, scores.csv and report.html into `folder`, each whole; `beside` as for `write_report`."""
@@ -40,9 +36,20 @@ def scores_table(evaluation: Evaluation) -> str:
     """A row for each image: what was known of it, and what the detector said. Label 1 is anomalous."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    rows = zip(evaluation.samples, evaluation.scores.image, evaluation.p_values, evaluation.alarms, strict=True)
-    for sample, score, chance, alarm in rows:
-        known = (sample.id, sample.category, sample.kind, int(bool(sample.anomalous)))
-        table.writerow((*known, f"{score:.9g}", f"{chance:.9g}", int(alarm)))
+    table.writerow(EVALUATED)
+    pairs = zip(verdicts_of(evaluation), evaluation.samples, strict=True)
+    table.writerows(cells(verdict_row(verdict, sample, EVALUATED)) for verdict, sample in pairs)
     return text.getvalue()
+
+
+def verdicts_of(evaluation: Evaluation) -> Iterator[Verdict]:
+    """What the detector said of each image, without regions."""
+    scores, alarms = evaluation.scores.image.tolist(), evaluation.alarms.tolist()
+    columns = (
+        evaluation.scores.ids,
+        scores,
+        evaluation.image_thresholds.tolist(),
+        evaluation.p_values.tolist(),
+        alarms,
+    )
+    return (Verdict(*row) for row in zip(*columns, strict=True))

@@ -15,16 +15,16 @@ from unlike.data.pixels import to_uint8
 from unlike.records import Evaluation, Explanation, Floats, Pixels, Rows, Sample
 from unlike.report.wording import count, number
 
-PER_SHELF = 4  # images of each kind that are shown
-CALM = 0.9  # of the places of images that seem normal, those that stay grey
+PER_SELECTION = 4  # images of each kind that are shown
+CALM = 0.9  # of the map values of images that seem normal, the share that stays grey
 LONGEST_SIDE = 224  # pixels of a picture: sharp at the size it is shown, and a whole gallery stays below 4 MB
 Explain = Callable[[Sequence[Sample]], Sequence[Explanation]]  # of a detector and the source of its images
 SMALL = 96  # pixels up to which a picture is kept exactly, as PNG
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """A row of the gallery: what it shows, which images (rows of the evaluation), and what to say of none."""
+class Selection:
+    """Some images that belong together: what they show, which they are (rows of the evaluation), and what to say of none."""
 
     title: str
     text: str
@@ -39,7 +39,7 @@ class Card:
     row: int
     image: str
     overlay: str
-    rebuilt: str | None
+    reconstruction: str | None
     small: bool  # its pixels are shown as squares, not blurred
 
 
@@ -64,26 +64,26 @@ def both_ends(scores: Floats, most: int) -> tuple[Rows, Rows]:
     return order[::-1][:top], order[: min(most, len(order) - top)]
 
 
-def choose(evaluation: Evaluation) -> list[Shelf]:
+def choose(evaluation: Evaluation) -> list[Selection]:
     """Pick the rows worth a look: the strangest and plainest images, and the worst mistakes of each sort."""
     scores, anomalous = evaluation.scores.image, evaluation.anomalous
     order = np.argsort(scores, kind="stable")
     alarms = evaluation.alarms
-    largest, smallest = both_ends(scores, PER_SHELF)
+    largest, smallest = both_ends(scores, PER_SELECTION)
     missed, false = order[(anomalous & ~alarms)[order]], order[(~anomalous & alarms)[order]][::-1]
-    shelves = [
-        _shelf("Most unusual", "The highest scores, whatever the label.", largest),
-        _shelf("Least unusual", "The lowest scores, whatever the label.", smallest),
+    selections = [
+        _select("Most unusual", "The highest scores, whatever the label.", largest),
+        _select("Least unusual", "The lowest scores, whatever the label.", smallest),
     ]
     if anomalous.any():
         empty = "None: every anomalous image scores above the threshold."
         text = _of(len(missed), "anomalous image", "called normal, the least suspicious first")
-        shelves.append(_shelf("Worst misses", text, missed[:PER_SHELF], empty))
+        selections.append(_select("Worst misses", text, missed[:PER_SELECTION], empty))
     if not anomalous.all():
         empty = "None: no normal image scores above the threshold."
         text = _of(len(false), "normal image", "called anomalous, the most suspicious first")
-        shelves.append(_shelf("Worst false alarms", text, false[:PER_SHELF], empty))
-    return [shelf for shelf in shelves if shelf.rows or shelf.empty]
+        selections.append(_select("Worst false alarms", text, false[:PER_SELECTION], empty))
+    return [selection for selection in selections if selection.rows or selection.empty]
 
 
 def picture(explain: Explain, evaluation: Evaluation, rows: Sequence[int]) -> Gallery:
@@ -183,8 +183,8 @@ def data_uri(image: Pixels) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
-def _shelf(title: str, text: str, rows: Iterable[int], empty: str = "") -> Shelf:
-    return Shelf(title, text, tuple(int(row) for row in rows), empty)
+def _select(title: str, text: str, rows: Iterable[int], empty: str = "") -> Selection:
+    return Selection(title, text, tuple(int(row) for row in rows), empty)
 
 
 def _of(many: int, thing: str, which: str) -> str:
@@ -195,17 +195,19 @@ def _of(many: int, thing: str, which: str) -> str:
     """
     if many == 1:
         return f"The only {thing} {which.partition(',')[0]}."
-    return f"{min(many, PER_SHELF)} of {count(many, thing)} {which}."
+    return f"{min(many, PER_SELECTION)} of {count(many, thing)} {which}."
 
 
 def _card(row: int, explanation: Explanation, low: float, high: float, start: float, limit: float) -> Card:
     image = _thumbnail(displayable(explanation.image, low, high))
-    rebuilt = None if explanation.rebuilt is None else _thumbnail(displayable(explanation.rebuilt, low, high))
+    reconstruction = (
+        None if explanation.reconstruction is None else _thumbnail(displayable(explanation.reconstruction, low, high))
+    )
     return Card(
         row=row,
         image=data_uri(image),
         overlay=data_uri(overlay(image, explanation.map, limit, start)),
-        rebuilt=None if rebuilt is None else data_uri(rebuilt),
+        reconstruction=None if reconstruction is None else data_uri(reconstruction),
         small=max(image.shape) <= SMALL,
     )
 
@@ -236,6 +238,6 @@ def _channel_note(channels: int) -> str:
     return f"Of {channels} channels, the first three are shown as red, green and blue." if channels > 4 else ""
 
 
-def flat(shelves: Sequence[Shelf]) -> Iterator[int]:
-    """Each row of some shelves once."""
-    return iter(dict.fromkeys(row for shelf in shelves for row in shelf.rows))
+def flat(selections: Sequence[Selection]) -> Iterator[int]:
+    """Each row of some selections once."""
+    return iter(dict.fromkeys(row for selection in selections for row in selection.rows))

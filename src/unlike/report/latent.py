@@ -1,21 +1,22 @@
 """The code space: some images as detectors see them.
 
 The pictures of it are figures of `projection`, `edits`, `extremes`, `histograms` and `clusters`, which take arrays and
-records; `plates` makes them of what is here, and `pictures` files of them.
+records; `captioned` makes them of what is here, and `pictures` files of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
 
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import Source
 from unlike.errors import DataError, none_usable
-from unlike.records import Codes, Explanation, Floats, Pixels, Rows, Sample, ScoredBatch, Unreadable
+from unlike.records import Floats, Rows, Sample, Unreadable
+from unlike.report.subject import Subject
 
 MOST = 2000  # images of a picture: more dots say no more, and t-SNE takes a minute
 PART = 256  # images encoded at a time
@@ -24,28 +25,13 @@ MOST_NUMBERS = 16_384  # of a code that is kept whole; a larger grid is averaged
 Notify = Callable[[int, int], None]  # images done, of all
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """What a picture of the code space asks of a fitted detector."""
-
-    @property
-    def spec_(self) -> InputSpec: ...
-    @property
-    def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
-    def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
-    def encode(self, images: Source) -> Codes: ...
-    def decode(self, grids: Floats) -> Pixels: ...
-    def stream(self, images: Source) -> Iterator[ScoredBatch]: ...
-    def explain(self, images: Source, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
     """What one detector says of images, a number each."""
 
     name: str  # of the detector, where there are several
-    detector: Encoder
-    index: Source  # where the images come from
+    detector: Subject
+    source: Source  # where the images come from
     samples: tuple[Sample, ...]  # N
     scores: Floats  # (N,)
     unreadable: tuple[Unreadable, ...] = ()
@@ -59,19 +45,19 @@ class Seen:
     @property
     def images(self) -> Source:
         """The images themselves."""
-        return self.index.with_samples(list(self.samples))
+        return self.source.with_samples(list(self.samples))
 
     @property
-    def lines(self) -> Floats:
+    def thresholds(self) -> Floats:
         """(N,) the threshold of each image: its category's, or else the one for all."""
-        thresholds = self.detector.thresholds_
-        return np.array([thresholds.get(sample.category, thresholds[""]) for sample in self.samples])
+        decision = self.detector.fitted_.decision
+        return np.array([decision.threshold_of(sample.category).score for sample in self.samples])
 
     @property
     def threshold(self) -> float | None:
         """The threshold of all these images, or None where they have several."""
-        lines = np.unique(self.lines)
-        return float(lines[0]) if len(lines) == 1 else None
+        thresholds = np.unique(self.thresholds)
+        return float(thresholds[0]) if len(thresholds) == 1 else None
 
     def take(self, rows: Rows) -> Seen:
         """The images in these rows, in this order."""
@@ -111,27 +97,27 @@ def draw_rows(count: int, most: int, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False)).astype(np.intp)
 
 
-def rate(detector: Encoder, name: str, index: Source, notify: Notify | None = None) -> Seen:
+def rate(detector: Subject, name: str, source: Source, notify: Notify | None = None) -> Seen:
     """The score of every image that can be read; a DataError where there is none."""
     samples: list[Sample] = []
     scores: list[Floats] = []
     unreadable: list[Unreadable] = []
-    for batch in detector.stream(index):
+    for batch in detector.stream(source):
         samples += batch.samples
         scores.append(batch.image)
         unreadable += batch.unreadable
         if notify:
-            notify(len(samples) + len(unreadable), len(index))
+            notify(len(samples) + len(unreadable), len(source))
     if not samples:
-        raise none_usable(f"{index.name}: no image", "scored", unreadable)
-    return Seen(name, detector, index, tuple(samples), np.concatenate(scores), tuple(unreadable))
+        raise none_usable(f"{source.name}: no image", "scored", unreadable)
+    return Seen(name, detector, source, tuple(samples), np.concatenate(scores), tuple(unreadable))
 
 
 def view_codes(seen: Seen) -> View:
     """Where the images lie in the space of the detector's codes."""
     starts = range(0, len(seen.samples), PART)
     parts = [
-        seen.detector.encode(seen.index.with_samples(list(seen.samples[start : start + PART]))) for start in starts
+        seen.detector.encode(seen.source.with_samples(list(seen.samples[start : start + PART]))) for start in starts
     ]
     samples = tuple(sample for part in parts for sample in part.samples)  # one may have gone since it was scored
     points = np.concatenate([flatten(part.grids) for part in parts])
@@ -140,7 +126,7 @@ def view_codes(seen: Seen) -> View:
 
 def view_pixels(seen: Seen) -> View:
     """Where the images themselves lie, pixel by pixel, in the detector's `small_spec`."""
-    spec = small_spec(seen.detector.spec_)
+    spec = small_spec(seen.detector.fitted_.spec)
     batches = [batch for batch in seen.images.stream(spec) if len(batch.samples)]
     samples = tuple(sample for batch in batches for sample in batch.samples)
     pixels = np.concatenate([batch.pixels for batch in batches])
@@ -160,11 +146,11 @@ def keep_shared(several: Sequence[Several]) -> list[Several]:
     >>> [[sample.id for sample in view.samples] for view in keep_shared([a, b])]
     [['y'], ['y']]
     """
-    places = [{sample.id: row for row, sample in enumerate(one.samples)} for one in several]
-    names = [name for name in places[0] if all(name in place for place in places)]
+    rows = [{sample.id: row for row, sample in enumerate(one.samples)} for one in several]
+    names = [name for name in rows[0] if all(name in row_of for row_of in rows)]
     if not names:
         raise DataError("no image can be read by all of these detectors; take detectors of the same kind of images")
-    return [one.take(np.array([place[name] for name in names])) for one, place in zip(several, places, strict=True)]
+    return [one.take(np.array([row_of[name] for name in names])) for one, row_of in zip(several, rows, strict=True)]
 
 
 def flatten(grids: Floats) -> Floats:

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from unlike.artifacts import output_errors, write_file
+from unlike.calibration.overlay import overlay_range
 from unlike.data.input_spec import restore_map
 from unlike.data.source import Source
+from unlike.evaluation.protocols import Fitted
 from unlike.records import Pixels, ScoredBatch
 from unlike.report.gallery import displayable, overlay, shades
 
-if TYPE_CHECKING:
-    from unlike.detector.detector import Detector
 
-CALM = 0.1  # quantile of the highest values of held-out normal maps at which the colours begin
-STEEPEST = 0.8  # of the line: they begin no higher
-
-
-def write_maps(folder: Path, detector: Detector, source: Source, batch: ScoredBatch) -> None:
+def write_maps(folder: Path, fitted: Fitted, source: Source, batch: ScoredBatch) -> None:
     """For each image `<id>.map.tiff`, its float32 map, and `<id>.overlay.png`, the map over the image.
 
-    The colours of all overlays have one scale. They begin where the map of the calmest normal images ends, one in ten, and
-    are half way up at the line above which a place is part of a region.
+    The colours of all overlays have one scale, that of `overlay_range`.
     """
-    line = detector.region_threshold_ or 1.0
-    start = min(float(np.quantile(detector.peaks_, CALM)), STEEPEST * line)
+    start, limit = overlay_range(fitted.decision.peaks, fitted.decision.region_threshold)
     for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
-        values = restore_map(map_, shape, detector.spec_)
-        place = folder / safe_name(sample.id)
-        _write_image(place.with_name(f"{place.name}.map.tiff"), ".tiff", values.astype(np.float32))
+        values = restore_map(map_, shape, fitted.spec)
+        path = folder / safe_name(sample.id)
+        _write_image(path.with_name(f"{path.name}.map.tiff"), ".tiff", values.astype(np.float32))
         image = source.read(sample)
-        picture = overlay(displayable(image, *shades([image])[:2]), values, 2 * line - start, start)
-        _write_image(place.with_name(f"{place.name}.overlay.png"), ".png", picture[..., ::-1])
+        picture = overlay(displayable(image, *shades([image])[:2]), values, limit, start)
+        _write_image(path.with_name(f"{path.name}.overlay.png"), ".png", picture[..., ::-1])
 
 
 def safe_name(sample_id: str) -> PurePosixPath:

@@ -12,17 +12,19 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 import numpy as np
-import numpy.typing as npt
 
 from unlike._version import __version__
-from unlike.artifacts import write_file
-from unlike.records import Estimate, Evaluation, Explanation, Floats, Metrics, Sample, above, kept_epoch, printable
+from unlike.artifacts import printable, write_file
+from unlike.calibration.decision import Decision, is_anomalous
+from unlike.evaluation.history import kept_epoch
+from unlike.records import Estimate, Evaluation, Floats, Metrics
 from unlike.report import codespace, figures, gallery, wording
-from unlike.report.latent import Encoder, Notify
+from unlike.report.latent import Notify
+from unlike.report.subject import Described, FittedHistory, Reportable, Subject, subject_of
 
 MOST_NAMED = 12  # images that a caution lists
 KIND_COLUMNS = ("image.detection_rate", "image.auroc", "image.average_precision", "pixel.auroc", "pixel.aupro")
@@ -36,25 +38,6 @@ SECTIONS = (
 PACKAGES = ("unlike", "numpy", "scikit-learn", "opencv-python-headless", "matplotlib")
 
 
-class Describable(Protocol):
-    """What a report asks of a fitted detector."""
-
-    @property
-    def thresholds_(self) -> Mapping[str, float]: ...  # by category; under "" the one of all others
-    @property
-    def false_alarms_(self) -> float: ...  # the share that was promised
-    @property
-    def calibration_(self) -> Floats: ...  # (n,) scores of the held-out normal images
-    @property
-    def calibration_categories_(self) -> npt.NDArray[np.str_]: ...  # (n,) theirs
-    @property
-    def counts_(self) -> Mapping[str, int]: ...  # of the images of the fit, by what they were used for
-    @property
-    def history_(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
-    def describe(self) -> Mapping[str, Mapping[str, Any]]: ...  # section -> name -> value
-    def explain(self, images: Any, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A figure on the page, and what it says in words."""
@@ -64,10 +47,10 @@ class Picture:
 
 
 def write_report(
-    detector: Describable,
+    detector: Reportable,
     evaluation: Evaluation,
     path: str | os.PathLike[str],
-    beside: Mapping[str, Encoder] = MappingProxyType({}),
+    beside: Mapping[str, Reportable] = MappingProxyType({}),
     notify: Notify | None = None,
 ) -> None:
     """Write one self-contained HTML page that shows how good a detector is, where it errs and what it was made of.
@@ -75,19 +58,32 @@ def write_report(
     Other detectors, `beside` it by name, score the same images and are compared with it; `notify` is called with the number
     of images done and of all. An OutputError says why the page could not be written; an older page is then left as it was.
     """
-    write_file(Path(path), render(detector, evaluation, beside, notify).encode())
+    others = {name: subject_of(other) for name, other in beside.items()}
+    write_page(subject_of(detector), evaluation, Path(path), others, notify)
+
+
+def write_page(
+    subject: Subject,
+    evaluation: Evaluation,
+    path: Path,
+    beside: Mapping[str, Subject] = MappingProxyType({}),
+    notify: Notify | None = None,
+) -> None:
+    """`write_report` for whatever answers as a detector does."""
+    write_file(path, render(subject, evaluation, beside, notify).encode())
 
 
 def render(
-    detector: Describable,
+    subject: Subject,
     evaluation: Evaluation,
-    beside: Mapping[str, Encoder] = MappingProxyType({}),
+    beside: Mapping[str, Subject] = MappingProxyType({}),
     notify: Notify | None = None,
 ) -> str:
     """The page as HTML; whatever comes from a file name or a setting is escaped."""
-    shelves = gallery.choose(evaluation)
-    pictures = gallery.picture(partial(detector.explain, evaluation.source), evaluation, list(gallery.flat(shelves)))
-    seen, absent = codespace.look(detector, evaluation, beside, notify)
+    selections = gallery.choose(evaluation)
+    pictures = gallery.picture(partial(subject.explain, evaluation.source), evaluation, list(gallery.flat(selections)))
+    seen, absent = codespace.rate_all(subject, evaluation, beside, notify)
+    fitted, described = subject.fitted_, subject.describe()
     return (
         environment()
         .get_template("report.html.j2")
@@ -95,22 +91,21 @@ def render(
             cautions=list(wording.cautions(evaluation)),
             code_space=list(codespace.explore(seen)),
             compared=codespace.compare(seen, absent),
-            evaluated=str(getattr(evaluation.source, "name", "")),
-            curves=list(_curves(detector, evaluation)),
+            evaluated="" if evaluation.source is None else evaluation.source.name,
+            curves=list(_curves(evaluation, fitted.history, described)),
             evaluation=evaluation,
             gallery=pictures,
             groups=list(_groups(evaluation)),
             headline=wording.headline(evaluation),
-            histograms=_histograms(detector, evaluation),
+            histograms=_histograms(fitted.decision, evaluation),
             key=_key(pictures) if pictures.cards else None,
             metric_sections=list(_metric_sections(evaluation.overall)),
-            alarms=evaluation.alarms,
             most_dots=figures.MOST_DOTS,
             most_named=MOST_NAMED,
             scope=_scope(evaluation),
-            settings=settings_tables(detector.describe()),
-            shelves=shelves,
-            threshold=_threshold_facts(detector),
+            settings=settings_tables(described),
+            selections=selections,
+            threshold=_threshold_facts(fitted),
             **signature(),
         )
     )
@@ -148,7 +143,8 @@ def _scope(evaluation: Evaluation) -> str:
 
     >>> import numpy as np
     >>> from unlike.records import Scores
-    >>> _scope(Evaluation(Metrics(1, 2), {}, {}, Scores((), np.zeros(0)), (), np.zeros(0), 1.0, 0.01))
+    >>> nothing = np.zeros(0)
+    >>> _scope(Evaluation(Metrics(1, 2), {}, {}, Scores((), nothing), (), nothing, nothing, nothing > 0, 1.0, 0.01))
     '3 images: 1 normal, 2 anomalous'
     """
     overall, unreadable = evaluation.overall, len(evaluation.scores.unreadable)
@@ -196,11 +192,12 @@ def _dots(parts: Mapping[str, Metrics], overall: Metrics, noun: str) -> Picture 
     return None if figure is None else Picture(figures.svg(figure), alt)
 
 
-def _histograms(detector: Describable, evaluation: Evaluation) -> Picture:
+def _histograms(decision: Decision, evaluation: Evaluation) -> Picture:
     scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.threshold
-    calibration, quantity, alarms = detector.calibration_, "Score", evaluation.alarms
+    calibration, quantity, alarms = decision.scores, "Score", evaluation.alarms
     if evaluation.thresholds:  # no two categories need have the same scale
-        scores, calibration, threshold = scores / _sure(evaluation.lines), calibration / _sure(_lines(detector)), 1.0
+        scores, threshold = scores / _divisors(evaluation.image_thresholds), 1.0
+        calibration = calibration / _divisors(_calibration_thresholds(decision))
         quantity = "Score, in thresholds of its category"
     figure = figures.score_histograms(scores, anomalous, threshold, calibration, quantity)
     alt = (
@@ -210,9 +207,9 @@ def _histograms(detector: Describable, evaluation: Evaluation) -> Picture:
     return Picture(figures.svg(figure), alt)
 
 
-def _curves(detector: Describable, evaluation: Evaluation) -> Iterator[Picture]:
+def _curves(evaluation: Evaluation, history: Sequence[Mapping[str, Any]], described: Described) -> Iterator[Picture]:
     """The curves that can be drawn: two need both classes, one needs a model that was trained."""
-    scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.lines
+    scores, anomalous, threshold = evaluation.scores.image, evaluation.anomalous, evaluation.image_thresholds
     if anomalous.any() and not anomalous.all():
         alarms = evaluation.alarms
         point = f"{wording.percent(alarms[~anomalous].mean())} false alarms and {wording.percent(alarms[anomalous].mean())} detected"
@@ -224,8 +221,8 @@ def _curves(detector: Describable, evaluation: Evaluation) -> Iterator[Picture]:
             figures.svg(curve),
             f"Precision-recall curve; {wording.percent(anomalous.mean())} of the images are anomalous.",
         )
-    if detector.history_:
-        yield draw_losses(detector.history_, detector.describe()["training"]["keep"])
+    if history:
+        yield draw_losses(history, described["training"]["keep"])
 
 
 def draw_losses(history: Sequence[Mapping[str, Any]], keep: str) -> Picture:
@@ -245,32 +242,34 @@ def _key(pictures: gallery.Gallery) -> Picture:
     )
 
 
-def _threshold_facts(detector: Describable) -> dict[str, Any]:
-    thresholds = dict(detector.thresholds_)
-    held_out, crosswise = "held out when the detector was fitted", "of the fit, each scored by what the others show"
+def _threshold_facts(fitted: FittedHistory) -> dict[str, Any]:
+    decision = fitted.decision
+    held_out, cross_conformal = (
+        "held out when the detector was fitted",
+        "of the fit, each scored by what the others show",
+    )
     return {
-        "how": held_out if detector.counts_["validation"] else crosswise,
-        "value": thresholds.pop(""),
-        "categories": thresholds,
-        "held_out": Counter(detector.calibration_categories_.tolist()),
-        "promised": detector.false_alarms_,
-        "normals": len(detector.calibration_),
-        "above": int(above(detector.calibration_, _lines(detector)).sum()),
+        "how": held_out if fitted.counts["validation"] else cross_conformal,
+        "value": decision.threshold,
+        "categories": {name: own.score for name, own in decision.thresholds.items() if name},
+        "held_out": Counter(decision.categories.tolist()),
+        "promised": decision.false_alarms,
+        "normals": len(decision.scores),
+        "above": int(is_anomalous(decision.scores, _calibration_thresholds(decision)).sum()),
     }
 
 
-def _lines(detector: Describable) -> Floats:
+def _calibration_thresholds(decision: Decision) -> Floats:
     """(n,) the threshold of each held-out normal image."""
-    thresholds = detector.thresholds_
-    return np.array([thresholds.get(name, thresholds[""]) for name in detector.calibration_categories_])
+    return np.array([decision.threshold_of(name).score for name in decision.categories.tolist()])
 
 
-def _sure(lines: Floats) -> Floats:
+def _divisors(thresholds: Floats) -> Floats:
     """Thresholds that one can divide by."""
-    return np.maximum(lines, np.finfo(np.float32).tiny)
+    return np.maximum(thresholds, np.finfo(np.float32).tiny)
 
 
-def settings_tables(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def settings_tables(described: Described) -> dict[str, Mapping[str, Any]]:
     """Every setting and fitted fact, then what wrote the page."""
     return dict(described) | {
         "This report was written with": {"Python": platform.python_version()} | dict(_versions(PACKAGES))

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from unlike.artifacts import printable
 from unlike.errors import ConfigError, DataError, unknown
-from unlike.records import Floats, Pixels, printable
+from unlike.records import Floats, Pixels
 from unlike.report.figures import GROUPS, UNKNOWN, USUAL, Look, styled
 from unlike.report.wording import shorten
 
@@ -51,13 +52,13 @@ SLOTS = _slots()
 class Projection:
     """Where points of many dimensions lie on a plane."""
 
-    places: Floats  # (N, 2)
+    positions: Floats  # (N, 2)
     shares: tuple[float, float] | None = None  # of the variance, along each axis; None where axes mean nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Panel:
-    """One space of images: its name, and each image's place with a kind, or with a score, that colours it."""
+    """One space of images: its name, and each image's position with a kind, or with a score, that colours it."""
 
     title: str
     projection: Projection
@@ -69,23 +70,25 @@ class Panel:
 def project(points: Floats, method: str = "pca", seed: int = 0) -> Projection:
     """Lay points (N, D) on a plane: by PCA (far apart stays far apart), t-SNE or UMAP (neighbours stay neighbours).
 
-    The same seed gives the same places. t-SNE's perplexity and UMAP's neighbourhood are smaller for small sets. A DataError
+    The same seed gives the same positions. t-SNE's perplexity and UMAP's neighbourhood are smaller for small sets. A DataError
     says that there are too few points, that one is not finite, or that all are the same. PCA: Pearson 1901; t-SNE: van
     der Maaten & Hinton 2008; UMAP: McInnes et al. 2018.
 
     >>> found = project(np.array([[0.0, 0, 0], [2, 0, 0], [4, 1, 0], [6, 0, 0]]))
-    >>> found.places.shape, round(found.shares[0], 2)
+    >>> found.positions.shape, round(found.shares[0], 2)
     ((4, 2), 0.97)
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    least, place = METHODS[method]
+    least, lay_out = METHODS[method]
     if len(points) < least:
         hint = "" if method == "pca" else ", or take --method pca"
         raise DataError(f"{NAMES[method]} needs at least {least} images, came {len(points)}; give more images{hint}")
     check_spread(points)
     centred = points - points.mean(axis=0, dtype=np.float64)
-    return place(np.asarray(centred / np.abs(centred).max(), np.float32), seed)  # squares of large values would not fit
+    return lay_out(
+        np.asarray(centred / np.abs(centred).max(), np.float32), seed
+    )  # squares of large values would not fit
 
 
 def check_spread(points: Floats) -> None:
@@ -131,8 +134,8 @@ def condense(points: Floats, seed: int = 0) -> Floats:
 
 
 def _principal(points: Floats, seed: int) -> Projection:
-    places, shares = _reduce(points, 2, seed)
-    return Projection(places, shares)
+    positions, shares = _reduce(points, 2, seed)
+    return Projection(positions, shares)
 
 
 def _neighbourhoods(points: Floats, seed: int) -> Projection:
@@ -214,7 +217,7 @@ def projections(
     return figure
 
 
-def outermost(places: Floats) -> dict[int, int]:
+def outermost(positions: Floats) -> dict[int, int]:
     """The slots round a panel, clockwise from the top left, and for each the row of an image that lies far out.
 
     For each direction the image farthest that way, none twice; then slots are dealt out so that the lines from them to the
@@ -225,9 +228,9 @@ def outermost(places: Floats) -> dict[int, int]:
     """
     from scipy.optimize import linear_sum_assignment
 
-    inside, slots = unit_square(places), np.arange(len(SLOTS))
-    if len(places) < len(slots):
-        slots = np.linspace(0, len(slots), len(places), endpoint=False).astype(int)
+    inside, slots = unit_square(positions), np.arange(len(SLOTS))
+    if len(positions) < len(slots):
+        slots = np.linspace(0, len(slots), len(positions), endpoint=False).astype(int)
     outward = SLOTS[slots] - 0.5
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     _, rows = linear_sum_assignment(-outward @ (inside - 0.5).T)
@@ -237,11 +240,11 @@ def outermost(places: Floats) -> dict[int, int]:
     return {int(slot): int(row) for slot, row in zip(slots, rows[dealt], strict=True)}
 
 
-def unit_square(places: Floats) -> Floats:
-    """Places (N, 2) scaled to 0 to 1 along each axis; one that does not vary lies in the middle."""
-    low, high = places.min(axis=0), places.max(axis=0)
+def unit_square(positions: Floats) -> Floats:
+    """Positions (N, 2) scaled to 0 to 1 along each axis; one that does not vary lies in the middle."""
+    low, high = positions.min(axis=0), positions.max(axis=0)
     span = high - low
-    return np.asarray(np.where(span > 0, (places - low) / np.where(span > 0, span, 1), 0.5), np.float64)
+    return np.asarray(np.where(span > 0, (positions - low) / np.where(span > 0, span, 1), 0.5), np.float64)
 
 
 def choose_looks(kinds: Sequence[str]) -> dict[str, Look]:
@@ -264,10 +267,10 @@ def choose_looks(kinds: Sequence[str]) -> dict[str, Look]:
 
 def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, Look], pictures: Mapping[int, Pixels]) -> None:
     low, high = INNER if pictures else (0.04, 0.96)
-    dots = low + (high - low) * unit_square(panel.projection.places)
+    dots = low + (high - low) * unit_square(panel.projection.positions)
     colours = _dot_colours(panel, looks)
     _draw_dots(axes, dots, panel, looks)
-    for slot, row in outermost(panel.projection.places).items():
+    for slot, row in outermost(panel.projection.positions).items():
         if row in pictures:
             _draw_picture(axes, pictures[row], SLOTS[slot], dots[row], colours[row])
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], aspect="equal")
@@ -314,7 +317,7 @@ def _ranks(panel: Panel) -> Floats:
     """(N,) from 0, the least strange, to 1, the strangest; the same for equal scores."""
     from scipy.stats import rankdata
 
-    scores = np.zeros(len(panel.projection.places)) if panel.scores is None else panel.scores
+    scores = np.zeros(len(panel.projection.positions)) if panel.scores is None else panel.scores
     ranks: Floats = rankdata(scores, method="average")
     return (ranks - 1) / max(len(ranks) - 1, 1)
 

@@ -1,4 +1,4 @@
-"""How badly held-out normal images and anomalous ones are rebuilt, by a detector and after fine-tuning, on one page."""
+"""The residuals of held-out normal images and of anomalous ones, by a detector and after fine-tuning, on one page."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ NOT_FINITE = "its residual is not a finite number: its values are far outside wh
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """A model at one time of its life, such as after fine-tuning: how it rebuilds images, and what it learned from."""
+    """A model at one time of its life, such as after fine-tuning: how it reconstructs images, and what it learned from."""
 
     title: str
     find_maps: Callable[[Pixels], Floats]  # (B, H, W, C) -> residuals (B, h, w)
-    rebuild: Callable[[Pixels], Pixels]  # (B, H, W, C) -> (B, H, W, C)
+    reconstruct: Callable[[Pixels], Pixels]  # (B, H, W, C) -> (B, H, W, C)
     digests: npt.NDArray[np.uint64]  # (M,) of the images it learned from
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
-    """Labelled images from which no stage has learned, and how badly each stage rebuilds them."""
+    """Labelled images from which no stage has learned, and how large the residuals of each stage are."""
 
     samples: tuple[Sample, ...]  # N
     residuals: Floats  # (S, N) mean over the pixels
@@ -68,14 +68,14 @@ class Example:
 
     sample: Sample
     image: Pixels  # (H, W, C)
-    rebuilt: Sequence[Pixels]  # S of (H, W, C)
+    reconstructions: Sequence[Pixels]  # S of (H, W, C)
     maps: Sequence[Floats]  # S residuals (h, w)
 
 
 def hold_out(source: Source, spec: InputSpec, stages: Sequence[Stage], notify: Notify | None = None) -> HeldOut:
-    """Rebuild labelled images by each stage, all but those from which one of them has learned.
+    """Measure the residuals of labelled images in each stage, of all but those from which one of them has learned.
 
-    What a model was trained on it rebuilds better than what it will meet, so such images are left out and named. A
+    What a model was trained on it reconstructs better than what it will meet, so such images are left out and named. A
     DataError says that no normal image, or no anomalous one, remains.
     """
     known = np.unique(np.concatenate([stage.digests for stage in stages]))
@@ -86,7 +86,7 @@ def hold_out(source: Source, spec: InputSpec, stages: Sequence[Stage], notify: N
     done = 0
     for batch in source.stream(spec):
         fresh, learned = _part(batch, known)
-        found = np.stack([_rebuild_means(stage, fresh.pixels) for stage in stages])
+        found = np.stack([_mean_residuals(stage, fresh.pixels) for stage in stages])
         finite = np.isfinite(found).all(axis=0)
         samples += [fresh.samples[row] for row in np.flatnonzero(finite).tolist()]
         residuals.append(found[:, finite])
@@ -113,20 +113,22 @@ def choose_examples(held_out: HeldOut) -> list[Sample]:
     for wanted in (False, True):
         rows = np.flatnonzero(held_out.anomalous == wanted)
         order = rows[np.argsort(held_out.residuals[0][rows], kind="stable")]
-        places = np.rint(np.linspace(0, len(order) - 1, EXAMPLES + 2)[1:-1]).astype(np.intp)
-        chosen += [held_out.samples[row] for row in order[np.unique(places)]]
+        positions = np.rint(np.linspace(0, len(order) - 1, EXAMPLES + 2)[1:-1]).astype(np.intp)
+        chosen += [held_out.samples[row] for row in order[np.unique(positions)]]
     return chosen
 
 
 def show_examples(source: Source, spec: InputSpec, stages: Sequence[Stage], samples: Sequence[Sample]) -> list[Example]:
-    """Rebuild some samples of a source by each stage, to be looked at."""
+    """Reconstruct some samples of a source by each stage, to be looked at."""
     examples = []
     for batch in source.with_samples(list(samples)).stream(spec):
         if not len(batch.samples):
             continue
-        rebuilt = [stage.rebuild(batch.pixels) for stage in stages]
+        reconstructions = [stage.reconstruct(batch.pixels) for stage in stages]
         maps = [stage.find_maps(batch.pixels) for stage in stages]
-        rows = zip(batch.samples, batch.pixels, zip(*rebuilt, strict=True), zip(*maps, strict=True), strict=True)
+        rows = zip(
+            batch.samples, batch.pixels, zip(*reconstructions, strict=True), zip(*maps, strict=True), strict=True
+        )
         examples += [Example(*row) for row in rows]
     return examples
 
@@ -151,8 +153,8 @@ def residual_page(
     side = min(LARGEST, (width - 2 * MARGIN + GAP) / (1 + 2 * len(stages)) - GAP)
     height = tile_height(side, [example.image for example in examples]) if examples else 0.0
     top = MARGIN + (TITLE if title else 0)
-    shelf = top + len(stages) * (HEADING + CHART) + (2 * HEADING if examples else 0)
-    figure, axes = sheet(width, shelf + len(examples) * (height + CAPTION) + NOTE)
+    examples_top = top + len(stages) * (HEADING + CHART) + (2 * HEADING if examples else 0)
+    figure, axes = sheet(width, examples_top + len(examples) * (height + CAPTION) + NOTE)
     write(axes, title, MARGIN, MARGIN, fontsize=11)
     span, logarithmic = bin_edges(held_out.residuals.ravel(), float(np.median(held_out.residuals)))
     for row, (stage, gap) in enumerate(zip(stages, gaps, strict=True)):
@@ -165,7 +167,7 @@ def residual_page(
         chart.set_xlim(span[0], span[-1])
         _draw_groups(chart, held_out.residuals[row], held_out.anomalous, gap)
     if examples:
-        _draw_examples(axes, stages, examples, shelf, (side, height))
+        _draw_examples(axes, stages, examples, examples_top, (side, height))
     return figure
 
 
@@ -197,7 +199,7 @@ def _part(batch: Batch, known: npt.NDArray[np.uint64]) -> tuple[Batch, list[str]
     return Batch(kept, batch.pixels[fresh], shapes), [batch.samples[row].id for row in np.flatnonzero(twins).tolist()]
 
 
-def _rebuild_means(stage: Stage, pixels: Pixels) -> Floats:
+def _mean_residuals(stage: Stage, pixels: Pixels) -> Floats:
     """(B, H, W, C) -> (B,)"""
     if not len(pixels):
         return np.empty(0)
@@ -229,8 +231,8 @@ def _add_chart(figure: Figure, y: float, *, last: bool) -> Axes:
     """Axes whose upper left corner is that many inches from the top."""
     width, height = figure.get_size_inches()
     inside = CHART - 0.42
-    place = ((MARGIN + LABELS) / width, 1 - (y + inside) / height, WIDE / width, inside / height)
-    chart = figure.add_axes(place)
+    bounds = ((MARGIN + LABELS) / width, 1 - (y + inside) / height, WIDE / width, inside / height)
+    chart = figure.add_axes(bounds)
     chart.set(ylim=(1.6, -0.6))
     chart.set_yticks([0, 1], ["normal", "anomalous"])
     chart.grid(visible=False, axis="y")
@@ -255,24 +257,27 @@ def _draw_groups(chart: Axes, residuals: Floats, anomalous: Bools, gap: Gap) -> 
 def _draw_examples(
     axes: Axes, stages: Sequence[Stage], examples: Sequence[Example], y: float, size: tuple[float, float]
 ) -> None:
-    """One row an image, as wide and at most as high as `size`: itself, then what each stage rebuilds and what it does not."""
+    """One row an image, as wide and at most as high as `size`: itself, then its reconstruction and its residual in each stage."""
     side, height = size
     low, high, _ = shades([example.image for example in examples])
     limit = _brightest(examples)
-    words = ["original", *(f"{part}\n{stage.title}" for part in ("rebuilt by", "residual of") for stage in stages)]
+    words = [
+        "original",
+        *(f"{part}\n{stage.title}" for part in ("reconstruction by", "residual of") for stage in stages),
+    ]
     lefts = [MARGIN + column * (side + GAP) for column in range(len(words))]
     for left, word in zip(lefts, words, strict=True):
         write(axes, word, left + side / 2, y - 0.04, ha="center", va="bottom", fontsize=7.5)
     for row, example in enumerate(examples):
         top = y + row * (height + CAPTION)
-        pictures = [displayable(image, low, high) for image in (example.image, *example.rebuilt)]
+        pictures = [displayable(image, low, high) for image in (example.image, *example.reconstructions)]
         pictures += [_heat(map_, limit) for map_ in example.maps]
         for left, picture in zip(lefts, pictures, strict=True):
             tile(axes, picture, left, top, side)
         for left, map_ in zip(lefts[1 + len(stages) :], example.maps, strict=True):
             write(axes, number(float(map_.mean()), 3), left, top + height + 0.03, fontsize=7.5, fontweight="bold")
         _write_name(axes, example.sample, top + height)
-    note = f"Typical images, from even places of their group. Residuals: black is 0, pale yellow {number(limit, 2)} or more."
+    note = f"Typical images, at even positions in their group. Residuals: black is 0, pale yellow {number(limit, 2)} or more."
     write(axes, note, MARGIN, y + len(examples) * (height + CAPTION), fontsize=7.5, color=SOFT)
 
 

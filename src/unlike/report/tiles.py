@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unlike.records import Floats, Pixels, printable
+from unlike.artifacts import printable
+from unlike.records import Floats, Pixels
 from unlike.report.figures import INK
 
 SOFT = "#555555"

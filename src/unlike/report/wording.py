@@ -9,7 +9,8 @@ from typing import Any
 
 from scipy.stats import betabinom
 
-from unlike.records import Estimate, Evaluation, Metrics, printable
+from unlike.artifacts import printable
+from unlike.records import Estimate, Evaluation, Metrics
 
 SPACE = "\u00a0"  # does not break between a number and its unit
 FEW = 20  # images of a class below which a reader is warned
@@ -106,8 +107,8 @@ def share_with_interval(estimate: Estimate) -> str:
     ('62\xa0% [55, 69]', '100\xa0% [91.2, 100]')
     """
     shares = (estimate.value, *interval(estimate))
-    places = max(map(_decimals, shares))
-    value, *bounds = (_hundredths(share, 0 if share in (0, 1) else places) for share in shares)
+    decimals = max(map(_decimals, shares))
+    value, *bounds = (_hundredths(share, 0 if share in (0, 1) else decimals) for share in shares)
     return f"{value}{SPACE}%" + (f" [{', '.join(bounds)}]" if bounds else "")
 
 
@@ -179,8 +180,9 @@ def headline(evaluation: Evaluation) -> list[str]:
     """The verdict, in sentences that need no statistics."""
     overall, promised = evaluation.overall, evaluation.promised_false_alarms
     found, alarms = (overall.image.get(key) for key in ("detection_rate", "false_alarm_rate"))
+    where = "its threshold" if promised is None else f"the promised {exact_percent(promised)} false alarms"
     return [
-        _found(f"At the promised {exact_percent(promised)} false alarms it finds", found, overall.anomalous),
+        _found(f"At {where} it finds", found, overall.anomalous),
         f"It {_alarms(alarms, overall.normal)}{_kept(evaluation)}.",
     ]
 
@@ -241,10 +243,10 @@ def _alarms(alarms: Estimate | None, many: int) -> str:
 
 
 def _kept(evaluation: Evaluation) -> str:
-    alarms = evaluation.overall.image.get("false_alarm_rate")
-    if alarms is None:
+    alarms, promised = evaluation.overall.image.get("false_alarm_rate"), evaluation.promised_false_alarms
+    if alarms is None or promised is None:
         return ""
-    if alarms.value <= evaluation.promised_false_alarms:
+    if alarms.value <= promised:
         return ", as promised"
     return ", more than promised" if _beyond(evaluation) else ", within what chance allows"
 
@@ -256,9 +258,11 @@ def _beyond(evaluation: Evaluation) -> bool:
     k = floor(promise x (n + 1)), so the count among N test images is beta-binomial.
     """
     alarms, tested = evaluation.overall.image.get("false_alarm_rate"), evaluation.overall.normal
-    held_out = evaluation.calibrated_on
-    allowed = math.floor(evaluation.promised_false_alarms * (held_out + 1) + 1e-9)
-    if alarms is None or alarms.value <= evaluation.promised_false_alarms or not 0 < allowed <= held_out:
+    held_out, promised = evaluation.calibrated_on, evaluation.promised_false_alarms
+    if promised is None:
+        return False
+    allowed = math.floor(promised * (held_out + 1) + 1e-9)
+    if alarms is None or alarms.value <= promised or not 0 < allowed <= held_out:
         return False
     seen = round(alarms.value * tested)
     return bool(betabinom.sf(seen - 1, tested, allowed, held_out + 1 - allowed) < 1 / 40)

@@ -52,8 +52,8 @@ class DataSource:
         if self.root is None and self.train is None:
             collection = self.collection or "textures"
             return replace(self, collection=collection, name=self.name or collection)
-        places = {key: getattr(self, key) for key in ("root", "train", "test", "labels")}
-        found: dict[str, Any] = {key: str(base / path) for key, path in places.items() if path is not None}
+        paths = {key: getattr(self, key) for key in ("root", "train", "test", "labels")}
+        found: dict[str, Any] = {key: str(base / path) for key, path in paths.items() if path is not None}
         name = self.name or Path(found.get("root") or found["train"]).name or "images"
         return replace(self, name=name, **found)
 

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from unlike.records import Estimate, Floats, printable
+from unlike.artifacts import printable
+from unlike.records import Estimate, Floats
 from unlike.report.figures import ANOMALOUS, GROUPS, HEAVY_TAIL, INK, NARROW, NORMAL, SHARES, USUAL, WIDE, styled
 from unlike.report.wording import interval, shorten
 
@@ -55,22 +56,28 @@ def grouped_bars(groups: Mapping[str, Mapping[str, Estimate]], label: str) -> Fi
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['joint', 'separate']
     """
-    arms = list(dict.fromkeys(arm for estimates in groups.values() for arm in estimates))[: len(GROUPS)]
-    height = 0.8 / len(arms)
-    figure = Figure(figsize=(WIDE, 1.1 + 0.2 * len(arms) * len(groups) + 0.15 * len(groups)), layout="constrained")
+    configurations = list(dict.fromkeys(configuration for estimates in groups.values() for configuration in estimates))[
+        : len(GROUPS)
+    ]
+    height = 0.8 / len(configurations)
+    figure = Figure(
+        figsize=(WIDE, 1.1 + 0.2 * len(configurations) * len(groups) + 0.15 * len(groups)), layout="constrained"
+    )
     axes = figure.subplots()
-    for place, arm in enumerate(arms):
-        colour, fill, hatch, _ = GROUPS[place]
+    for position, configuration in enumerate(configurations):
+        colour, fill, hatch, _ = GROUPS[position]
         for row, estimates in enumerate(groups.values()):
-            if arm not in estimates:
+            if configuration not in estimates:
                 continue
-            y = row + (place - (len(arms) - 1) / 2) * height
+            y = row + (position - (len(configurations) - 1) / 2) * height
             look: dict[str, Any] = {"color": fill, "edgecolor": colour, "hatch": hatch, "linewidth": 0.9}
             named: dict[str, Any] = (
-                {"label": shorten(printable(arm), LETTERS)} if row == 0 or arm not in _first(groups) else {}
+                {"label": shorten(printable(configuration), LETTERS)}
+                if row == 0 or configuration not in _first(groups)
+                else {}
             )
-            axes.barh(y, estimates[arm].value, height=0.9 * height, **look, **named)
-            if bounds := interval(estimates[arm]):
+            axes.barh(y, estimates[configuration].value, height=0.9 * height, **look, **named)
+            if bounds := interval(estimates[configuration]):
                 axes.plot(bounds, [y, y], color=INK, linewidth=1.2, marker="|", markersize=5)
     axes.axvline(0, color=INK, linewidth=0.9)
     _name_rows(axes, list(groups))
@@ -121,10 +128,10 @@ def sensitivity(lines: Mapping[str, Sequence[tuple[float, float]]], setting: str
     for (name, points), (colour, _, _, marker) in zip(shown, GROUPS, strict=False):
         across, up = np.array(sorted(points)).T
         axes.plot(across, up, linestyle="none", marker=marker, markersize=4.5, color=colour, markerfacecolor="white")
-        places = np.unique(across)
-        if len(places) < len(across) or len(places) <= 12:
-            means = [float(up[across == value].mean()) for value in places]
-            axes.plot(places, means, color=colour, linewidth=1.4, label=shorten(printable(name), LETTERS) or None)
+        settings = np.unique(across)
+        if len(settings) < len(across) or len(settings) <= 12:
+            means = [float(up[across == value].mean()) for value in settings]
+            axes.plot(settings, means, color=colour, linewidth=1.4, label=shorten(printable(name), LETTERS) or None)
     values = [value for points in lines.values() for value, _ in points]
     if min(values) > 0 and max(values) / min(values) > WIDE_RANGE:
         axes.set_xscale("log")
@@ -175,10 +182,10 @@ def scatters(points: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     shown = dict(list(points.items())[:MOST_PANELS])
     figure, panels = _panels(len(shown))
     for axes, (name, rows) in zip(panels, shown.items(), strict=False):
-        places = np.asarray(rows, np.float64)
-        groups, sizes = np.unique(places[:, 2], return_counts=True)
+        positions = np.asarray(rows, np.float64)
+        groups, sizes = np.unique(positions[:, 2], return_counts=True)
         for number, group in enumerate(groups):
-            chosen = places[places[:, 2] == group]
+            chosen = positions[positions[:, 2] == group]
             colour, _, _, marker = GROUPS[number % len(GROUPS)]
             look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 2.6}
             axes.plot(chosen[:, 0], chosen[:, 1], linestyle="none", alpha=0.75, **look)

@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from unlike.artifacts import write_file
-from unlike.records import Estimate, printable
+from unlike.artifacts import printable, write_file
+from unlike.records import Estimate
 from unlike.report.figures import svg
 from unlike.report.page import Picture, environment, settings_tables, signature
 from unlike.report.wording import Caution, count, number, shorten, term
@@ -73,17 +73,17 @@ def render_study(plan: Plan, results: Sequence[Result]) -> str:
 
 
 def _scope(plan: Plan, results: Sequence[Result]) -> str:
-    sizes = [count(len(tables.arm_labels(results)), "cell"), count(len(plan.data), "data set")]
+    sizes = [count(len(tables.configuration_labels(results)), "cell"), count(len(plan.data), "data set")]
     return f"{', '.join([*sizes, count(len(plan.outline.seed_list), 'seed')])}: {count(len(results), 'run')}"
 
 
 def _headline(plan: Plan, results: Sequence[Result]) -> Iterator[str]:
     """Which cell is best, and whether that can be told from chance."""
-    metric, best = plan.metrics[0], tables.best_arm(plan, results)
+    metric, best = plan.metrics[0], tables.best_configuration(plan, results)
     if best is None:
         yield "Nothing could be measured."
         return
-    labels, means = tables.arm_labels(results), tables.summary(results, metric)
+    labels, means = tables.configuration_labels(results), tables.summary(results, metric)
     extreme = "lowest" if plan.outline.minimise else "highest"
     ties = sum(abs(estimate.value - means[best].value) < tables.NO_SPREAD for estimate in means.values()) - 1
     shared = f" and {count(ties, 'other')}" if ties else ""
@@ -110,7 +110,7 @@ def _headline(plan: Plan, results: Sequence[Result]) -> Iterator[str]:
 def _cautions(plan: Plan, results: Sequence[Result]) -> Iterator[Caution]:
     failed = [result for result in results if result.error]
     if failed:
-        names = tuple(f"{r.arm.label}; {r.data}, seed {r.seed}: {r.error}" for r in failed)
+        names = tuple(f"{r.configuration.label}; {r.data}, seed {r.seed}: {r.error}" for r in failed)
         text = "They are left out of every figure below, which may favour the cells that failed. The same command with --retry runs them again."
         yield Caution(f"{count(len(failed), 'run')} failed", text, names)
     missing = plan.runs - len(results)
@@ -140,8 +140,14 @@ def _tables(plan: Plan, results: Sequence[Result]) -> Iterator[Table]:
         shown = [metric for metric in plan.metrics if tables.summary(results, metric, data)]
         means = {metric: tables.summary(results, metric, data) for metric in shown}
         rows = [
-            (arm, [*(_cell(metric, means[metric].get(arm)) for metric in shown), *_costs(results, arm, data)])
-            for arm in tables.arm_labels(results)
+            (
+                configuration,
+                [
+                    *(_cell(metric, means[metric].get(configuration)) for metric in shown),
+                    *_costs(results, configuration, data),
+                ],
+            )
+            for configuration in tables.configuration_labels(results)
         ]
         yield Table(data or "All data sets together", [metric_label(metric) for metric in shown], rows)
 
@@ -150,8 +156,8 @@ def _cell(metric: str, estimate: Estimate | None) -> tuple[str, str]:
     return ("—", "") if estimate is None else (show(metric, estimate.value), show_interval(metric, estimate))
 
 
-def _costs(results: Sequence[Result], arm: str, data: str | None) -> list[tuple[str, str]]:
-    runs = [r for r in results if r.arm.label == arm and not r.error and data in (None, r.data)]
+def _costs(results: Sequence[Result], configuration: str, data: str | None) -> list[tuple[str, str]]:
+    runs = [r for r in results if r.configuration.label == configuration and not r.error and data in (None, r.data)]
     if not runs:
         return [("—", ""), ("—", "")]
     seconds, peak = sum(r.cpu_seconds for r in runs) / len(runs), max(r.peak_megabytes for r in runs)
@@ -173,7 +179,7 @@ def _comparison_row(metric: str, row: tables.Comparison) -> dict[str, Any]:
 
 def _sections(plan: Plan, results: Sequence[Result]) -> Iterator[Section]:
     """Every picture that these results can fill."""
-    labels = tables.arm_labels(results)
+    labels = tables.configuration_labels(results)
     if not labels:
         return
     shown = [metric for metric in plan.metrics if tables.summary(results, metric)]
@@ -197,7 +203,7 @@ def _sections(plan: Plan, results: Sequence[Result]) -> Iterator[Section]:
 
 def _bars(results: Sequence[Result], metric: str) -> Picture:
     means = tables.summary(results, metric)
-    runs = {arm: list(tables.values_of(results, metric, arm).values()) for arm in means}
+    runs = {configuration: list(tables.values_of(results, metric, configuration).values()) for configuration in means}
     label = metric_label(metric)
     return Picture(
         svg(figures.bars(means, runs, label)), f"{label} of every cell with intervals; the table above has the numbers."
@@ -222,8 +228,8 @@ def _improvement(results: Sequence[Result]) -> Iterator[Picture]:
 def _heats(plan: Plan, results: Sequence[Result]) -> Iterator[Picture]:
     metric = plan.metrics[0]
     done = [result for result in results if not result.error]
-    listed = [name for name in done[0].arm.varied if not isinstance(plan.vary.get(name), Range)]
-    listed = [name for name in listed if len({write_value(result.arm.varied[name]) for result in done}) > 1]
+    listed = [name for name in done[0].configuration.varied if not isinstance(plan.vary.get(name), Range)]
+    listed = [name for name in listed if len({write_value(result.configuration.varied[name]) for result in done}) > 1]
     for down, across in list(combinations(listed, 2))[:MOST_HEATED]:
         rows, columns, means = tables.grid(results, down, across, metric)
         chart = figures.heat(rows, columns, means, metric_label(metric), (down, across))
@@ -246,7 +252,7 @@ def _curves(results: Sequence[Result]) -> Iterator[Picture]:
     several = len(tables.data_names(results)) > 1
     for result in results:
         for part, history in result.histories.items():
-            label = ", ".join(word for word in (result.arm.label, part, result.data * several) if word)
+            label = ", ".join(word for word in (result.configuration.label, part, result.data * several) if word)
             histories.setdefault(label, []).append(history)
     if histories:
         left_out = max(0, len(histories) - figures.MOST_PANELS)
@@ -260,7 +266,7 @@ def _scatters(results: Sequence[Result]) -> Iterator[Picture]:
     points: dict[str, Any] = {}
     for result in results:
         if result.points:
-            points.setdefault(result.arm.label, result.points)
+            points.setdefault(result.configuration.label, result.points)
     if points:
         yield Picture(svg(figures.scatters(points)), "Points by group, a panel for each cell.")
 
@@ -268,7 +274,7 @@ def _scatters(results: Sequence[Result]) -> Iterator[Picture]:
 def _drawn(results: Sequence[Result]) -> Iterator[Picture]:
     for result in results:
         for caption, picture in result.pictures.items():
-            yield Picture(picture, printable(f"{result.arm.label}; {result.data}: {caption}"))
+            yield Picture(picture, printable(f"{result.configuration.label}; {result.data}: {caption}"))
 
 
 def _described(plan: Plan) -> dict[str, dict[str, Any]]:

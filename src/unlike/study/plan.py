@@ -98,7 +98,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class Configuration:
     """One choice of settings, to be run on every data set with every seed."""
 
     label: str
@@ -107,10 +107,10 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a run stands in its study: which arm, data set and seed."""
+class Position:
+    """Where a run stands in its study: which configuration, data set and seed."""
 
-    arm: int
+    configuration: int
     data: int
     seed: int
 
@@ -120,15 +120,15 @@ class Plan:
     """A study before it runs.
 
     >>> plan = make_plan({"seeds": 2, "vary": {"model": ["conv", "fcn"], "training": {"epochs": [1, 2]}}}, Path())
-    >>> plan.runs, [arm.label for arm in plan.arms]
+    >>> plan.runs, [configuration.label for configuration in plan.configurations]
     (8, ['conv, 1', 'conv, 2', 'fcn, 1', 'fcn, 2'])
     """
 
     outline: Outline
     budget: Budget
     data: tuple[DataSource, ...]
-    settings: Mapping[str, Any]  # of every arm
-    named: tuple[tuple[str, Mapping[str, Any]], ...]  # arms by name, with their settings
+    settings: Mapping[str, Any]  # of every configuration
+    named: tuple[tuple[str, Mapping[str, Any]], ...]  # configurations by name, with their settings
     vary: Mapping[str, tuple[Any, ...] | Range]
     base: Path  # what relative paths are relative to
     source: Mapping[str, Any] = field(repr=False, compare=False)  # as TOML holds it
@@ -155,7 +155,7 @@ class Plan:
         return self.outline.sampler != "grid"
 
     @property
-    def arm_count(self) -> int:
+    def configuration_count(self) -> int:
         """How many choices of settings there are."""
         if self.sampled:
             return min(self.budget.trials or 0, self.space) if self.space else self.budget.trials or 0
@@ -172,57 +172,57 @@ class Plan:
     @property
     def runs(self) -> int:
         """How many runs the whole study has."""
-        return self.arm_count * len(self.data) * len(self.outline.seed_list)
+        return self.configuration_count * len(self.data) * len(self.outline.seed_list)
 
     @property
-    def arms(self) -> Iterator[Arm]:
+    def configurations(self) -> Iterator[Configuration]:
         """Every combination, in order; of a study that draws its settings there is no such list."""
         names: list[Any] = [name for name, _ in self.named] or [None]
         values = [values for values in self.vary.values() if isinstance(values, tuple)]
         for name, *combination in itertools.product(names, *values):
             varied = ({} if name is None else {"cell": name}) | dict(zip(self.vary, combination, strict=True))
-            yield self.arm(varied)
+            yield self.configuration(varied)
 
-    def arm(self, varied: Mapping[str, Any]) -> Arm:
-        """The arm with these values of what varies; `cell` is the name of one that has a name."""
+    def configuration(self, varied: Mapping[str, Any]) -> Configuration:
+        """The configuration with these values of what varies; `cell` is the name of one that has a name."""
         choices = dict(self.settings)
         if "cell" in varied:
             choices |= dict(self.named)[varied["cell"]]
         choices |= {name: value for name, value in varied.items() if name != "cell"}
         label = ", ".join(write_value(value) for value in varied.values()) or "as it is"
-        return Arm(label, dict(varied), choices)
+        return Configuration(label, dict(varied), choices)
 
-    def place(self, number: int) -> Place:
-        """Where run `number` stands: seeds change fastest, then data sets, then arms."""
+    def position(self, number: int) -> Position:
+        """Where run `number` stands: seeds change fastest, then data sets, then configurations."""
         rest, seed = divmod(number, len(self.outline.seed_list))
-        arm, data = divmod(rest, len(self.data))
-        return Place(arm, data, seed)
+        configuration, data = divmod(rest, len(self.data))
+        return Position(configuration, data, seed)
 
     def order(self) -> list[int]:
         """All runs in the order in which they start: a whole grid with one seed first, so that any part of it is fair."""
         if self.sampled:
             return list(range(self.runs))
-        return sorted(range(self.runs), key=lambda number: (self.place(number).seed, number))
+        return sorted(range(self.runs), key=lambda number: (self.position(number).seed, number))
 
     def check(self, *, many: bool = False) -> None:
-        """Raise ConfigError, before anything runs, if any arm cannot be, or if there are more than `many` allows."""
+        """Raise ConfigError, before anything runs, if any configuration cannot be, or if there are more than `many` allows."""
         if self.runs > MOST_RUNS and not many:
             raise ConfigError(
-                f"this plan has {self.runs:,} runs ({self.arm_count:,} cells, {len(self.data)} data sets, "
+                f"this plan has {self.runs:,} runs ({self.configuration_count:,} cells, {len(self.data)} data sets, "
                 f"{len(self.outline.seed_list)} seeds), more than {MOST_RUNS:,}; if that is what you want, add --yes"
             )
         experiment = EXPERIMENTS[self.outline.experiment]
         for metric in self.outline.metrics:
             experiment.check_metric(metric)
-        for arm in self._extremes() if self.sampled else self.arms:
-            experiment.check(Choices.arrange(arm.choices))
+        for configuration in self._extremes() if self.sampled else self.configurations:
+            experiment.check(Choices.arrange(configuration.choices))
         if self.outline.baseline and not self.sampled:
-            labels = [arm.label for arm in self.arms]
+            labels = [configuration.label for configuration in self.configurations]
             if self.outline.baseline not in labels:
                 raise unknown("baseline", self.outline.baseline, labels)
 
-    def _extremes(self) -> Iterator[Arm]:
-        """Arms with every value that can be drawn, of a range its bounds, each beside the first of the others."""
+    def _extremes(self) -> Iterator[Configuration]:
+        """Configurations with every value that can be drawn, of a range its bounds, each beside the first of the others."""
         ends = {
             name: values if isinstance(values, tuple) else (values.low, values.high)
             for name, values in self.vary.items()
@@ -232,7 +232,7 @@ class Plan:
         first = {name: values[0] for name, values in ends.items()}
         for name, values in ends.items():
             for value in values:
-                yield self.arm(first | {name: value})
+                yield self.configuration(first | {name: value})
 
 
 def read_plan(

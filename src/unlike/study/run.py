@@ -21,7 +21,7 @@ from unlike.errors import ConfigError, OutputError, UnlikeError
 from unlike.study.experiments import EXPERIMENTS, Choices, Task
 from unlike.study.ledger import Entry, Ledger, hide_password, need_optuna
 from unlike.study.meter import Meter
-from unlike.study.plan import Arm, Plan, make_plan
+from unlike.study.plan import Configuration, Plan, make_plan
 from unlike.study.sampling import Params, decode, distributions, draw_params, encode
 from unlike.study.workers import Worker, beating, new_family
 
@@ -49,7 +49,7 @@ class Result:
     """What came of one run."""
 
     run: int
-    arm: Arm
+    configuration: Configuration
     data: str
     seed: int
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -123,7 +123,7 @@ def work(
 ) -> None:
     """Take one run after the other until nothing is left, or nobody wants more; wait for what others have taken."""
     order = plan.order()
-    arms = [] if plan.sampled else list(plan.arms)
+    configurations = [] if plan.sampled else list(plan.configurations)
     while wanted is None or wanted():
         entries = release_dead(ledger, worker)
         if _is_spent(plan, entries):
@@ -134,7 +134,7 @@ def work(
                 return
             time.sleep(POLL_SECONDS)
             continue
-        params = _find_params(plan, arms, run, ledger, entries)
+        params = _find_params(plan, configurations, run, ledger, entries)
         entry = ledger.claim(run, worker.name, params, distributions(plan))
         if entry is not None:
             _run_claimed(plan, ledger, entry, device)
@@ -166,37 +166,37 @@ def read_results(plan: Plan, entries: Mapping[int, Entry]) -> list[Result]:
 
 def make_result(plan: Plan, entry: Entry) -> Result:
     """What the book says of a run, with its settings."""
-    place = plan.place(entry.run)
-    arm = plan.arm(decode(entry.params, plan))
-    data, seed = plan.data[place.data].name, plan.outline.seed_list[place.seed]
-    return Result(entry.run, arm, data, seed, **entry.outcome)
+    position = plan.position(entry.run)
+    configuration = plan.configuration(decode(entry.params, plan))
+    data, seed = plan.data[position.data].name, plan.outline.seed_list[position.seed]
+    return Result(entry.run, configuration, data, seed, **entry.outcome)
 
 
-def run_one(plan: Plan, run: int, arm: Arm, device: str) -> dict[str, Any]:
+def run_one(plan: Plan, run: int, configuration: Configuration, device: str) -> dict[str, Any]:
     """Run an experiment once; whatever goes wrong in it is its result."""
-    place = plan.place(run)
+    position = plan.position(run)
     experiment = EXPERIMENTS[plan.outline.experiment]
     meter = Meter()
     found: dict[str, Any] = {"metrics": {}}
     try:
-        choices = Choices.arrange(arm.choices)
+        choices = Choices.arrange(configuration.choices)
         options = experiment.read_options(choices)
-        seed = plan.outline.seed_list[place.seed]
-        outcome = experiment.run(Task(plan.data[place.data], choices, options, seed, device))
+        seed = plan.outline.seed_list[position.seed]
+        outcome = experiment.run(Task(plan.data[position.data], choices, options, seed, device))
         _need_first_metric(plan, outcome.metrics)
         found = {"metrics": dict(outcome.metrics), "histories": dict(outcome.histories)}
         found["points"] = [list(point) for point in outcome.points]
-        found["pictures"] = dict(outcome.pictures) if place.seed == 0 else {}
+        found["pictures"] = dict(outcome.pictures) if position.seed == 0 else {}
     except Exception as error:  # noqa: BLE001 - a study outlives whatever happens to one of its runs
         found["error"] = _describe(error)
     return found | meter.read() | {"versions": versions()}
 
 
 def _run_claimed(plan: Plan, ledger: Ledger, entry: Entry, device: str) -> None:
-    arm = plan.arm(decode(entry.params, plan))
+    configuration = plan.configuration(decode(entry.params, plan))
     try:
         with beating(lambda count: ledger.beat(entry, count)):
-            outcome = run_one(plan, entry.run, arm, device)
+            outcome = run_one(plan, entry.run, configuration, device)
     except BaseException:  # Ctrl-C: another may take it at once
         ledger.give_up(entry)
         raise
@@ -204,14 +204,16 @@ def _run_claimed(plan: Plan, ledger: Ledger, entry: Entry, device: str) -> None:
     ledger.finish(entry, outcome, value)
 
 
-def _find_params(plan: Plan, arms: Sequence[Arm], run: int, ledger: Ledger, entries: Mapping[int, Entry]) -> Params:
-    """The settings of a run: known from the plan, drawn by whoever had the arm first, or drawn now."""
-    number = plan.place(run).arm
-    if arms:
-        return encode(arms[number].varied, plan)
+def _find_params(
+    plan: Plan, configurations: Sequence[Configuration], run: int, ledger: Ledger, entries: Mapping[int, Entry]
+) -> Params:
+    """The settings of a run: known from the plan, drawn by whoever had the configuration first, or drawn now."""
+    number = plan.position(run).configuration
+    if configurations:
+        return encode(configurations[number].varied, plan)
     drawn: dict[int, Params] = {}
     for other, params in sorted(ledger.first_params().items()):
-        drawn.setdefault(plan.place(other).arm, params)
+        drawn.setdefault(plan.position(other).configuration, params)
     return drawn.get(number) or draw_params(plan, number, drawn, entries)
 
 

@@ -35,29 +35,29 @@ def distributions(plan: Plan) -> dict[str, BaseDistribution]:
 
 
 def encode(varied: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """The values of an arm as the ledger keeps them."""
+    """The values of an configuration as the ledger keeps them."""
     return {
         name: value if isinstance(plan.vary.get(name), Range) else json.dumps(value) for name, value in varied.items()
     }
 
 
 def decode(params: Params, plan: Plan) -> dict[str, Any]:
-    """The values of an arm from what the ledger keeps, in the plan's order."""
+    """The values of an configuration from what the ledger keeps, in the plan's order."""
     names = [*(["cell"] if plan.named else []), *plan.vary]
     return {
         name: params[name] if isinstance(plan.vary.get(name), Range) else json.loads(params[name]) for name in names
     }
 
 
-def draw_params(plan: Plan, arm: int, drawn: Mapping[int, Params], entries: Mapping[int, Entry]) -> Params:
-    """The settings of arm number `arm`, unlike those of all before it; the same ones whenever they are drawn.
+def draw_params(plan: Plan, configuration: int, drawn: Mapping[int, Params], entries: Mapping[int, Entry]) -> Params:
+    """The settings of configuration number `configuration`, unlike those of all before it; the same ones whenever they are drawn.
 
-    `drawn` are the settings of the arms before, `entries` the runs so far, from which `tpe` learns.
+    `drawn` are the settings of the configurations before, `entries` the runs so far, from which `tpe` learns.
     """
-    before = [dict(params) for number, params in drawn.items() if number != arm]
+    before = [dict(params) for number, params in drawn.items() if number != configuration]
     for attempt in range(ATTEMPTS):
         informed = plan.outline.sampler == "tpe" and attempt < ATTEMPTS // 2
-        study = _informed(plan, drawn, entries, arm, attempt) if informed else _blind(arm, attempt)
+        study = _informed(plan, drawn, entries, configuration, attempt) if informed else _blind(configuration, attempt)
         params = study.ask(distributions(plan)).params
         if params not in before:
             break
@@ -72,18 +72,20 @@ def _range(values: Range) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
 
 
-def _blind(arm: int, attempt: int) -> Study:
+def _blind(configuration: int, attempt: int) -> Study:
     import optuna
 
-    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=ATTEMPTS * arm + attempt))
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=ATTEMPTS * configuration + attempt))
 
 
-def _informed(plan: Plan, drawn: Mapping[int, Params], entries: Mapping[int, Entry], arm: int, attempt: int) -> Study:
-    """A study in memory that knows the mean figure of every arm that was measured."""
+def _informed(
+    plan: Plan, drawn: Mapping[int, Params], entries: Mapping[int, Entry], configuration: int, attempt: int
+) -> Study:
+    """A study in memory that knows the mean figure of every configuration that was measured."""
     import optuna
 
     study = optuna.create_study(
-        sampler=optuna.samplers.TPESampler(seed=ATTEMPTS * arm + attempt),
+        sampler=optuna.samplers.TPESampler(seed=ATTEMPTS * configuration + attempt),
         direction="minimize" if plan.outline.minimise else "maximize",
     )
     for number in sorted(drawn):
@@ -98,9 +100,9 @@ def _informed(plan: Plan, drawn: Mapping[int, Params], entries: Mapping[int, Ent
     return study
 
 
-def _values(plan: Plan, arm: int, entries: Mapping[int, Entry]) -> Sequence[float]:
+def _values(plan: Plan, configuration: int, entries: Mapping[int, Entry]) -> Sequence[float]:
     return [
         float(entry.outcome["metrics"][plan.metrics[0]])
         for run, entry in sorted(entries.items())
-        if entry.state == "done" and plan.place(run).arm == arm
+        if entry.state == "done" and plan.position(run).configuration == configuration
     ]

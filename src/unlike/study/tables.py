@@ -51,13 +51,23 @@ def results_csv(plan: Plan, results: Sequence[Result]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["cell", *varied, "data", "seed", "state", *metrics, *COSTS, *VERSIONS, "error"])
     for result in results:
-        settings = [_written(result.arm.choices.get(name)) for name in varied]
+        settings = [_written(result.configuration.choices.get(name)) for name in varied]
         figures = [f"{result.metrics[name]:.9g}" if name in result.metrics else "" for name in metrics]
         costs = [f"{result.cpu_seconds:.3f}", f"{result.peak_megabytes:.1f}"]
         made_by = [result.versions.get(name, "") for name in VERSIONS]
         state = "failed" if result.error else "done"
         table.writerow(
-            [result.arm.label, *settings, result.data, result.seed, state, *figures, *costs, *made_by, result.error]
+            [
+                result.configuration.label,
+                *settings,
+                result.data,
+                result.seed,
+                state,
+                *figures,
+                *costs,
+                *made_by,
+                result.error,
+            ]
         )
     return text.getvalue()
 
@@ -65,7 +75,7 @@ def results_csv(plan: Plan, results: Sequence[Result]) -> str:
 def varying(plan: Plan, results: Sequence[Result]) -> list[str]:
     """The settings that differ between runs, in the plan's order."""
     names = [*(name for _, settings in plan.named for name in settings), *plan.vary]
-    values = {name: {json.dumps(result.arm.choices.get(name)) for result in results} for name in names}
+    values = {name: {json.dumps(result.configuration.choices.get(name)) for result in results} for name in names}
     return [name for name in dict.fromkeys(names) if len(values[name]) > 1 or name in plan.vary]
 
 
@@ -75,9 +85,9 @@ def metric_names(plan: Plan, results: Sequence[Result]) -> list[str]:
     return [*(name for name in plan.metrics if name in found), *(name for name in found if name not in plan.metrics)]
 
 
-def arm_labels(results: Sequence[Result]) -> list[str]:
+def configuration_labels(results: Sequence[Result]) -> list[str]:
     """The cells that were measured, in order."""
-    return list(dict.fromkeys(result.arm.label for result in results if not result.error))
+    return list(dict.fromkeys(result.configuration.label for result in results if not result.error))
 
 
 def data_names(results: Sequence[Result]) -> list[str]:
@@ -85,12 +95,12 @@ def data_names(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(result.data for result in results if not result.error))
 
 
-def values_of(results: Sequence[Result], metric: str, arm: str, data: str | None = None) -> dict[int, float]:
+def values_of(results: Sequence[Result], metric: str, configuration: str, data: str | None = None) -> dict[int, float]:
     """A figure of a cell by seed: on one data set, or the mean over those that every cell has measured."""
     sets = _measured_by_all(results, metric) if data is None else {data}
     found: dict[int, dict[str, float]] = {}
     for result in results:
-        if result.arm.label == arm and metric in result.metrics and result.data in sets:
+        if result.configuration.label == configuration and metric in result.metrics and result.data in sets:
             found.setdefault(result.seed, {})[result.data] = result.metrics[metric]
     return {seed: float(np.mean(list(values.values()))) for seed, values in found.items() if len(values) == len(sets)}
 
@@ -100,7 +110,7 @@ def _measured_by_all(results: Sequence[Result], metric: str) -> set[str]:
     sets: dict[str, set[str]] = {}
     for result in results:
         if metric in result.metrics:
-            sets.setdefault(result.arm.label, set()).add(result.data)
+            sets.setdefault(result.configuration.label, set()).add(result.data)
     return set.intersection(*sets.values()) if sets else set()
 
 
@@ -119,15 +129,22 @@ def mean_over_seeds(values: Sequence[float]) -> Estimate:
 
 def summary(results: Sequence[Result], metric: str, data: str | None = None) -> dict[str, Estimate]:
     """A figure of every cell: its mean over seeds, with its interval, which ends where the figure itself must."""
-    found = {arm: values_of(results, metric, arm, data) for arm in arm_labels(results)}
-    return {arm: bound(metric, mean_over_seeds(list(values.values()))) for arm, values in found.items() if values}
+    found = {
+        configuration: values_of(results, metric, configuration, data)
+        for configuration in configuration_labels(results)
+    }
+    return {
+        configuration: bound(metric, mean_over_seeds(list(values.values())))
+        for configuration, values in found.items()
+        if values
+    }
 
 
-def best_arm(plan: Plan, results: Sequence[Result]) -> str | None:
+def best_configuration(plan: Plan, results: Sequence[Result]) -> str | None:
     """The cell whose mean of the first figure is best; None where nothing was measured."""
-    means = {arm: estimate.value for arm, estimate in summary(results, plan.metrics[0]).items()}
+    means = {configuration: estimate.value for configuration, estimate in summary(results, plan.metrics[0]).items()}
     choose = min if plan.outline.minimise else max
-    return choose(means, key=lambda arm: means[arm]) if means else None
+    return choose(means, key=lambda configuration: means[configuration]) if means else None
 
 
 def compare(plan: Plan, results: Sequence[Result], metric: str) -> list[Comparison]:
@@ -140,7 +157,7 @@ def compare(plan: Plan, results: Sequence[Result], metric: str) -> list[Comparis
 
     Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
-    labels = arm_labels(results)
+    labels = configuration_labels(results)
     baseline = plan.outline.baseline
     if baseline in labels:
         pairs = [(label, baseline) for label in labels if label != baseline]
@@ -154,7 +171,7 @@ def compare(plan: Plan, results: Sequence[Result], metric: str) -> list[Comparis
         Comparison(each.one, each.other, each.difference, each.pairs, p_value, rank)
         for each, p_value, rank in zip(known, corrected, ranks, strict=True)
     ]
-    best = best_arm(plan, results)
+    best = best_configuration(plan, results)
     if baseline in labels or len(labels) <= MOST_PAIRED:
         return rows
     return [_turned(row, best) for row in rows if best in (row.one, row.other)]
@@ -166,12 +183,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     >>> holm([0.01, None, 0.04, 0.03])
     [0.03, None, 0.06, 0.06]
     """
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    known = sorted((p, position) for position, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
-    for rank, (p, place) in enumerate(known):
+    for rank, (p, position) in enumerate(known):
         highest = max(highest, min(1.0, (len(known) - rank) * p))
-        corrected[place] = highest
+        corrected[position] = highest
     return corrected
 
 
@@ -179,9 +196,9 @@ def sensitivity(results: Sequence[Result], setting: str, metric: str) -> dict[st
     """The values of a numeric setting with the figure of each run, for each combination of what else varies."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for result in results:
-        value = result.arm.varied.get(setting)
+        value = result.configuration.varied.get(setting)
         if isinstance(value, int | float) and not isinstance(value, bool) and metric in result.metrics:
-            rest = [_written(other) for name, other in result.arm.varied.items() if name != setting]
+            rest = [_written(other) for name, other in result.configuration.varied.items() if name != setting]
             rest += [result.data] * (len(data_names(results)) > 1)
             lines.setdefault(", ".join(rest), []).append((float(value), result.metrics[metric]))
     return lines
@@ -192,16 +209,16 @@ def grid(results: Sequence[Result], down: str, across: str, metric: str) -> tupl
     cells: dict[tuple[str, str], list[float]] = {}
     for result in results:
         if metric in result.metrics:
-            place = (_written(result.arm.varied[down]), _written(result.arm.varied[across]))
-            cells.setdefault(place, []).append(result.metrics[metric])
-    rows, columns = (list(dict.fromkeys(place[axis] for place in cells)) for axis in (0, 1))
+            position = (_written(result.configuration.varied[down]), _written(result.configuration.varied[across]))
+            cells.setdefault(position, []).append(result.metrics[metric])
+    rows, columns = (list(dict.fromkeys(position[axis] for position in cells)) for axis in (0, 1))
     means = [[float(np.mean(cells.get((row, column), [np.nan]))) for column in columns] for row in rows]
     return rows, columns, np.array(means)
 
 
 def _compare_pair(results: Sequence[Result], metric: str, one: str, other: str) -> Comparison | None:
     """Two cells on what both have measured."""
-    values = [_paired_values(results, metric, arm) for arm in (one, other)]
+    values = [_paired_values(results, metric, configuration) for configuration in (one, other)]
     shared = [key for key in values[0] if key in values[1]]
     if not shared:
         return None
@@ -213,14 +230,14 @@ def _compare_pair(results: Sequence[Result], metric: str, one: str, other: str) 
     return Comparison(one, other, mean_over_seeds(differences.tolist()), len(shared), p_value, rank)
 
 
-def _paired_values(results: Sequence[Result], metric: str, arm: str) -> Mapping[Any, float]:
+def _paired_values(results: Sequence[Result], metric: str, configuration: str) -> Mapping[Any, float]:
     """By seed, the mean over data sets; where there is one seed only, by data set."""
     if len({result.seed for result in results}) > 1:
-        return values_of(results, metric, arm)
+        return values_of(results, metric, configuration)
     return {
         result.data: result.metrics[metric]
         for result in results
-        if result.arm.label == arm and metric in result.metrics
+        if result.configuration.label == configuration and metric in result.metrics
     }
 
 

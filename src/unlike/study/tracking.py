@@ -48,9 +48,9 @@ def track_results(plan: Plan, results: Sequence[Result], folder: Path) -> int:
 
 
 def _log(mlflow: Any, result: Result) -> None:
-    with mlflow.start_run(run_name=f"{result.arm.label}; {result.data}; seed {result.seed}"):
-        settings = {name: write_value(value) for name, value in result.arm.choices.items()}
-        mlflow.log_params({**settings, "cell": result.arm.label, "data": result.data, "seed": result.seed})
+    with mlflow.start_run(run_name=f"{result.configuration.label}; {result.data}; seed {result.seed}"):
+        settings = {name: write_value(value) for name, value in result.configuration.choices.items()}
+        mlflow.log_params({**settings, "cell": result.configuration.label, "data": result.data, "seed": result.seed})
         mlflow.set_tags({f"version.{name}": version for name, version in result.versions.items()})
         if result.error:
             mlflow.set_tags({"error": result.error})

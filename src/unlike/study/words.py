@@ -33,12 +33,17 @@ WORDS = {
     "loss.validation": Word("Validation loss", -math.inf, math.inf),
     "lowest_recall": Word("Lowest recall of a class", share=True),
 }
-LINES = {"accuracy": "accuracy", "f1": "F1", "false_alarm_rate": "false-alarm rate", "detection_rate": "detection rate"}
+JUDGED = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "false_alarm_rate": "false-alarm rate",
+    "detection_rate": "detection rate",
+}
 for _stage, _model in {"pretrained": "pretrained model", "finetuned": "fine-tuned model"}.items():
     WORDS[f"{_stage}.residual_normal"] = Word(f"Residual of normal images, {_model}", high=math.inf)
     WORDS[f"{_stage}.residual_anomalous"] = Word(f"Residual of damaged images, {_model}", high=math.inf)
     WORDS[f"{_stage}.auroc"] = Word(f"AUROC of the residual, {_model}")
-for _name, _label in LINES.items():
+for _name, _label in JUDGED.items():
     WORDS[f"promised.{_name}"] = Word(f"Promised {_label}", share=True)
     WORDS[f"delivered.{_name}"] = Word(f"Delivered {_label}", share=True)
     WORDS[f"surprise.{_name}"] = Word(f"Delivered minus promised {_label}", -1.0, share=True)

@@ -268,7 +268,7 @@ def _start_fabric(config: TrainingConfig, device: str) -> Fabric:
     devices: Any = [int(number)] if number else config.processes
     if "WORLD_SIZE" in os.environ and not number:  # started by torchrun
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
-    if config.processes > 1:
+    if config.processes != 1:
         os.environ[TRAINING_PROCESSES] = str(config.processes)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it gives advice on GPUs that is not for our users
     try:

@@ -8,9 +8,11 @@ from typing import Any
 
 from unlike.config import from_mapping
 from unlike.detector.detector import Detector
+from unlike.detector.presets import DEFAULT_PRESET
 from unlike.detector.settings import Sections, Settings
 from unlike.errors import ConfigError, unknown
-from unlike.records import Evaluation, Metrics, kept_epoch
+from unlike.evaluation.history import kept_epoch
+from unlike.records import Evaluation, Metrics
 from unlike.report.wording import TERMS
 from unlike.study.datasets import DataSource
 from unlike.training import History
@@ -48,9 +50,18 @@ class Choices:
                 sections.setdefault(section, {})[key] = value
         return cls(names, sections, sections.pop("finetune", {}), sections.pop("experiment", {}))
 
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """Which model, scorer and preset: the default preset where neither it nor a model is named, whatever else is set.
+
+        >>> Choices.arrange({"training.epochs": 3}).parts, Choices.arrange({"model": "fcn"}).parts
+        ({'preset': 'ensemble'}, {'model': 'fcn'})
+        """
+        return self.names if {"model", "preset"} & self.names.keys() else {**self.names, "preset": DEFAULT_PRESET}
+
     def resolve(self) -> Settings:
         """Every setting of the detector; a ConfigError names what is unknown."""
-        return Settings.resolve(**self.names, overrides=self.sections)
+        return Settings.resolve(**self.parts, overrides=self.sections)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +76,7 @@ class Task:
 
     def detector(self) -> Detector:
         """A detector with the settings of this run, not fitted yet."""
-        return Detector(**self.choices.names, settings=self.choices.sections, seed=self.seed, device=self.device)
+        return Detector(**self.choices.parts, settings=self.choices.sections, seed=self.seed, device=self.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,3 +143,9 @@ def read_losses(history: History, keep: str) -> dict[str, float]:
     if kept is None:
         return {}
     return {"epochs": float(len(history)), "loss.train": kept["train"], "loss.validation": kept["validation"]}
+
+
+def histories_of(detector: Detector) -> dict[str, History]:
+    """What a run that trains one model says of the training; nothing where nothing was trained."""
+    history = detector.fitted_.history
+    return {"": history} if history else {}

@@ -10,6 +10,7 @@ from unlike.study.experiments.base import (
     Experiment,
     Outcome,
     Task,
+    histories_of,
     read_losses,
     read_metrics,
 )
@@ -21,10 +22,9 @@ def fit_and_evaluate(task: Task) -> Outcome:
     detector = task.detector().fit(train)
     metrics = {
         **read_metrics(evaluate(detector, test, seed=task.seed)),
-        **read_losses(detector.history_, detector.settings.training.keep),
+        **read_losses(detector.fitted_.history, detector.settings.training.keep),
     }
-    histories = {"": detector.history_} if detector.history_ else {}
-    return Outcome(metrics, histories)
+    return Outcome(metrics, histories_of(detector))
 
 
 FIT_AND_EVALUATE = Experiment(

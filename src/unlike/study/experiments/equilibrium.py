@@ -1,4 +1,4 @@
-"""equilibrium: does a method of clustering find a small group beside a large one? (D4)"""
+"""equilibrium: does a method of clustering find a small group beside a large one?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from unlike.config import check_range
 from unlike.data.source import Source
+from unlike.detector.explain import encode
 from unlike.errors import ConfigError, DataError
 from unlike.records import Floats
 from unlike.study.datasets import open_classes
@@ -42,7 +43,8 @@ def cluster_unequal_classes(task: Task) -> Outcome:
     learn, _ = open_classes(task.source)
     options = task.options
     chosen, classes = _draw_unequal(learn, options.shares, task.seed)
-    codes = task.detector().fit(without_labels(chosen)).encode(without_labels(chosen)).vectors
+    unlabelled = without_labels(chosen)
+    codes = encode(task.detector().fit(unlabelled), unlabelled).vectors
     points = _principal(codes, options.components)
     found = _cluster(points, options, task.seed)
     sizes = np.sort(np.bincount(found, minlength=len(options.shares)))[::-1]

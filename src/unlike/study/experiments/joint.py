@@ -1,4 +1,4 @@
-"""joint-or-separate: one detector of all categories, or one of each? (C6)"""
+"""joint-or-separate: one detector of all categories, or one of each?"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class JointOptions:
     training: Literal["joint", "separate"] = "joint"  # all categories together, or each by itself
 
 
-def fit_jointly_or_apart(task: Task) -> Outcome:
+def fit_jointly_or_separately(task: Task) -> Outcome:
     """Measure each category by itself, whatever the detector was fitted on, and both averages over categories."""
     train, test = open_images(task.source)
     names = categories(train, test)
@@ -40,12 +40,12 @@ def fit_jointly_or_apart(task: Task) -> Outcome:
     histories: dict[str, History] = {}
     if task.options.training == "joint":
         detector = task.detector().fit(train)
-        histories["all"] = detector.history_
+        histories["all"] = detector.fitted_.history
         found = {name: read_figures(evaluate(detector, part, seed=task.seed)) for name, part in tests.items()}
     else:
         for name, part in tests.items():
             detector = task.detector().fit(of_category(train, name))
-            histories[name] = detector.history_
+            histories[name] = detector.fitted_.history
             found[name] = read_figures(evaluate(detector, part, seed=task.seed))
     return Outcome(_average(found, tests), {name: history for name, history in histories.items() if history})
 
@@ -63,7 +63,7 @@ def _average(found: dict[str, dict[str, float]], tests: dict[str, Source]) -> di
 
 
 JOINT_OR_SEPARATE = Experiment(
-    fit_jointly_or_apart,
+    fit_jointly_or_separately,
     metrics=tuple(f"{metric}@{group}" for metric in ("image.auroc", "image.accuracy") for group in (AVERAGE, WEIGHTED)),
     known=METRICS,
     options=JointOptions,

@@ -1,38 +1,33 @@
-"""pretraining: is an encoder that learned to rebuild images worth anything when labels are few? (D2)
+"""pretraining: is an encoder that learned to reconstruct images worth anything when labels are few?
 
-Also whether damaged images are rebuilt worse than normal ones, before and after the fine-tuning (D5).
+Also whether damaged images have larger residuals than normal ones, before and after the fine-tuning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from unlike.config import check_range
 from unlike.data.source import Source
 from unlike.detector.classifier import Classifier
 from unlike.detector.detector import Detector
-from unlike.detector.pipeline import rebuild_pixels, residual_maps
 from unlike.errors import DataError
 from unlike.evaluation.classes import evaluate_classifier
 from unlike.evaluation.synthetic import make_synthetic
-from unlike.models import Autoencoder, Model
-from unlike.records import Pixels
 from unlike.report.figures import jpeg
-from unlike.report.residuals import Stage, choose_examples, hold_out, residual_page, show_examples
+from unlike.report.residuals import choose_examples, hold_out, residual_page, show_examples
 from unlike.study.datasets import open_classes
 from unlike.study.experiments.base import Experiment, Outcome, Task, read_losses
+from unlike.study.stages import reconstructs_images, stage_after, stage_of
 
-TITLES = {"pretrained": "the pretrained model", "finetuned": "the fine-tuned model"}
+STAGES = ("pretrained", "finetuned")
 RESIDUALS = tuple(
-    f"{name}.{figure}" for name in TITLES for figure in ("residual_normal", "residual_anomalous", "auroc")
+    f"{name}.{figure}" for name in STAGES for figure in ("residual_normal", "residual_anomalous", "auroc")
 )
-Digests = npt.NDArray[np.uint64]
 STARTS: dict[str, dict[str, Any]] = {"fine-tuned": {}, "frozen": {"freeze_encoder": True}, "scratch": {"scratch": True}}
 
 
@@ -51,7 +46,7 @@ class PretrainingOptions:
 
 
 def pretrain_and_finetune(task: Task) -> Outcome:
-    """Learn to rebuild from all images without their labels, then to name classes from a few with them; test on others."""
+    """Learn to reconstruct all images without their labels, then to name classes from a few with them; test on others."""
     learn, test = open_classes(task.source)
     detector = task.detector()
     if task.options.start == "scratch":  # only its form is wanted
@@ -73,10 +68,11 @@ def pretrain_and_finetune(task: Task) -> Outcome:
         "lowest_recall": min(recalls),
         **read_losses(classifier.history_, classifier.settings.training.keep),
     }
-    checks, pictures = _check_rebuilding(detector, classifier, test, task)
+    checks, pictures = _check_residuals(detector, classifier, test, task)
     histories = {"fine-tuning": classifier.history_}
-    if detector.history_ and task.options.start != "scratch":
-        histories = {"pretraining": detector.history_, **histories}
+    pretraining = detector.fitted_.history
+    if pretraining and task.options.start != "scratch":
+        histories = {"pretraining": pretraining, **histories}
     return Outcome({**metrics, **checks}, histories, pictures=pictures)
 
 
@@ -89,47 +85,32 @@ def _without_split(images: Source) -> Source:
     return images.with_samples([replace(s, anomalous=None, split="") for s in images.samples])
 
 
-def _check_rebuilding(
+def _check_residuals(
     detector: Detector, classifier: Classifier, test: Source, task: Task
 ) -> tuple[dict[str, float], Mapping[str, str]]:
-    """How badly test images and damaged copies of them are rebuilt at each stage, in figures and in a picture.
+    """Residuals of test images and of damaged copies of them in each stage, in figures and in a picture.
 
-    There are none of a model that rebuilds no images.
+    There are none of a model that reconstructs no images.
     """
-    tuned = classifier.model_.model
-    if not isinstance(tuned, Autoencoder) or not tuned.output_spec.images:
+    if not reconstructs_images(classifier.model_.model):
         return {}, {}
-    models: dict[str, tuple[Model, Digests]] = {"finetuned": (tuned, classifier.digests_)}
+    stages = {"finetuned": stage_after(detector, classifier)}
     if task.options.start != "scratch":
-        models = {"pretrained": (detector.model_, detector.digests_), **models}
-    stages = [
-        Stage(
-            TITLES[name],
-            partial(residual_maps, value_range=detector.value_range_, model=model),
-            partial(_rebuild, value_range=detector.value_range_, model=model),
-            digests,
-        )
-        for name, (model, digests) in models.items()
-    ]
-    damaged, _ = make_synthetic(_without_split(test), detector.spec_, task.seed)
-    held_out = hold_out(damaged, detector.spec_, stages)
+        stages = {"pretrained": stage_of(detector), **stages}
+    spec, shown = detector.fitted_.spec, list(stages.values())
+    damaged, _ = make_synthetic(_without_split(test), spec, task.seed)
+    held_out = hold_out(damaged, spec, shown)
     gaps = held_out.measure()
     metrics = {}
-    for name, gap in zip(models, gaps, strict=True):
+    for name, gap in zip(stages, gaps, strict=True):
         metrics[f"{name}.residual_normal"] = gap.normal.value
         metrics[f"{name}.residual_anomalous"] = gap.anomalous.value
         metrics[f"{name}.auroc"] = gap.auroc.value
-    examples = show_examples(damaged, detector.spec_, stages, choose_examples(held_out))
-    figure = residual_page(held_out, gaps, stages, examples)
+    examples = show_examples(damaged, spec, shown, choose_examples(held_out))
+    figure = residual_page(held_out, gaps, shown, examples)
     return metrics, {
         "residuals of test images and of copies with synthetic defects, and typical examples": jpeg(figure)
     }
-
-
-def _rebuild(pixels: Pixels, value_range: tuple[float, float], model: Model) -> Pixels:
-    rebuilt = rebuild_pixels(pixels, value_range, model)
-    assert rebuilt is not None, "it rebuilds images"
-    return rebuilt
 
 
 def _draw_labelled(images: Source, each: int, seed: int) -> Source:

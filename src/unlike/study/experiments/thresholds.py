@@ -1,4 +1,4 @@
-"""thresholds: what each way to draw the line promises, and what it delivers on images it has not seen. (C9)"""
+"""thresholds: what each rule for a threshold promises, and what it delivers on images it has not seen."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Literal
 
 import numpy as np
 
-from unlike.detector.detector import Detector
+from unlike.calibration.decision import Decision, is_anomalous
 from unlike.errors import DataError
 from unlike.evaluation.metrics import accuracy, best_accuracy, best_f1, detection_rate, false_alarm_rate, sweep
-from unlike.records import Bools, Floats, Sample, above
+from unlike.records import Bools, Floats, Sample
 from unlike.study.datasets import open_images
-from unlike.study.experiments.base import Experiment, Outcome, Task
+from unlike.study.experiments.base import Experiment, Outcome, Task, histories_of
 
-FEWEST = 4  # test images of a label: two to draw the line with, two to check it with
+FEWEST = 4  # test images of a label: two to choose the threshold by, two to check it with
 STEPS = 60  # of a search; each leaves two thirds of the range
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdOptions:
-    """How the line is drawn."""
+    """How the threshold is chosen."""
 
     rule: Literal["conformal", "sweep", "ternary", "f1-max"] = "conformal"  # the last three look at labels
 
 
-def draw_the_line(task: Task) -> Outcome:
-    """Draw the line with one half of the test images and their labels, or with none of them; check it on the other half.
+def choose_and_check(task: Task) -> Outcome:
+    """Choose a threshold by one half of the test images and their labels, or by none of them; check it on the other half.
 
-    What the conformal rule promises of the other half is the mean, over its normal images, of what their lines promise.
+    What the conformal rule promises of the other half is the mean, over its normal images, of what their thresholds promise.
     """
     train, test = open_images(task.source)
     detector = task.detector().fit(train)
@@ -39,27 +39,32 @@ def draw_the_line(task: Task) -> Outcome:
     anomalous = np.array([bool(sample.anomalous) for sample in samples])
     known = _half(anomalous, task.seed)
     if task.options.rule == "conformal":
-        lines, shares = lines_of(detector, samples)
-        promised = {"false_alarm_rate": float(shares[~known & ~anomalous].mean())}
+        thresholds, shares = thresholds_of(detector.fitted_.decision, samples)
+        share = float(shares[~known & ~anomalous].mean())
+        promised = {} if np.isnan(share) else {"false_alarm_rate": share}
     else:
-        lines = np.full(len(scores), choose_threshold(task.options.rule, scores[known], anomalous[known]))
-        promised = _measure(scores[known], anomalous[known], lines[known])
-    delivered = _measure(scores[~known], anomalous[~known], lines[~known])
+        thresholds = np.full(len(scores), choose_threshold(task.options.rule, scores[known], anomalous[known]))
+        promised = _measure(scores[known], anomalous[known], thresholds[known])
+    delivered = _measure(scores[~known], anomalous[~known], thresholds[~known])
     metrics = {f"delivered.{name}": value for name, value in delivered.items()}
     metrics |= {f"promised.{name}": value for name, value in promised.items()}
     metrics |= {f"surprise.{name}": delivered[name] - value for name, value in promised.items()}
     metrics["labels"] = 0.0 if task.options.rule == "conformal" else float(known.sum())
-    return Outcome(metrics, {"": detector.history_} if detector.history_ else {})
+    return Outcome(metrics, histories_of(detector))
 
 
-def lines_of(detector: Detector, samples: Sequence[Sample]) -> tuple[Floats, Floats]:
-    """The line (N,) that judges each image, of its category where that has one, and the false alarms (N,) it promises."""
-    lines = [detector.decision_.line_of(sample.category) for sample in samples]
-    return np.array([line.threshold for line in lines]), np.array([line.false_alarms for line in lines])
+def thresholds_of(decision: Decision, samples: Sequence[Sample]) -> tuple[Floats, Floats]:
+    """The threshold (N,) that judges each image, of its category where that has one, and the false alarms (N,) it promises.
+
+    Nothing is promised where a rule promises nothing: NaN.
+    """
+    found = [decision.threshold_of(sample.category) for sample in samples]
+    promises = [np.nan if threshold.false_alarms is None else threshold.false_alarms for threshold in found]
+    return np.array([threshold.score for threshold in found]), np.array(promises)
 
 
 def choose_threshold(rule: str, scores: Floats, anomalous: Bools) -> float:
-    """The line that a rule draws from scores (n,) and labels (n,).
+    """The threshold that a rule chooses from scores (n,) and labels (n,).
 
     >>> choose_threshold("sweep", np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True]))
     2.0
@@ -89,7 +94,7 @@ def ternary_search(scores: Floats, anomalous: Bools) -> float:
 
 
 def _half(anomalous: Bools, seed: int) -> Bools:
-    """(N,) which images the line may be drawn with: half of the normal and half of the anomalous ones."""
+    """(N,) which images the threshold may be chosen by: half of the normal and half of the anomalous ones."""
     random = np.random.default_rng(seed)
     chosen = np.zeros(len(anomalous), bool)
     for label in (False, True):
@@ -101,20 +106,20 @@ def _half(anomalous: Bools, seed: int) -> Bools:
     return chosen
 
 
-def _measure(scores: Floats, anomalous: Bools, lines: Floats) -> dict[str, float]:
-    alarms = above(scores, lines)
+def _measure(scores: Floats, anomalous: Bools, thresholds: Floats) -> dict[str, float]:
+    alarms = is_anomalous(scores, thresholds)
     right = int((alarms & anomalous).sum())
     return {
-        "accuracy": accuracy(scores, anomalous, lines),
+        "accuracy": accuracy(scores, anomalous, thresholds),
         "f1": 2 * right / (int(alarms.sum()) + int(anomalous.sum())),
-        "false_alarm_rate": false_alarm_rate(scores, anomalous, lines),
-        "detection_rate": detection_rate(scores, anomalous, lines),
+        "false_alarm_rate": false_alarm_rate(scores, anomalous, thresholds),
+        "detection_rate": detection_rate(scores, anomalous, thresholds),
     }
 
 
 FIGURES = ("accuracy", "f1", "false_alarm_rate", "detection_rate")
 THRESHOLDS = Experiment(
-    draw_the_line,
+    choose_and_check,
     metrics=(
         "delivered.accuracy",
         "promised.accuracy",
