@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from unlike.calibration.precomputed import OVERHEAD
+
 
 from unlike import Detector
 from unlike.detector.fitting import idle_settings
 from unlike.detector.settings import Settings
 from unlike.evaluation.history import kept_epoch
 from unlike.models import MODELS
+from unlike.scoring.batches import OVERHEAD
 
 
 @pytest.mark.parametrize(("keep", "epoch"), [("validation", 1), ("train", 3), ("last", 4)])
@@ -37,6 +38,6 @@ def test_many_images_are_looked_at_once_while_there_is_memory_for_what_is_seen(m
     monkeypatch.setattr(kind, "encode", lambda self, batch: seen.append(len(batch)) or encode(self, batch))
     monkeypatch.setattr("unlike.detector.fitting.CROSS_BYTES", most_bytes)
     bounded = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(images)
-    assert bounded.threshold_ == pytest.approx(plain.threshold_, rel=1e-5)
-    again = 2 * max(0, bounded.describe()["fitted"]["images"]["train"] - remembered)  # two more passes
+    assert bounded.fitted_.decision.threshold == pytest.approx(plain.fitted_.decision.threshold, rel=1e-5)
+    again = 2 * max(0, bounded.fitted_.counts["train"] - remembered)  # two more passes
     assert 520 + again <= sum(seen) <= 522 + again  # a look at how large a code is, besides
