@@ -1,4 +1,4 @@
-"""Names that can be chosen, and the classes behind them: ours, and those of other installed packages (plug-ins)."""
+"""Names that can be chosen, and the classes or functions behind them: ours, and those of other installed packages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Kind_co = TypeVar("Kind_co", covariant=True)
 
 
 class Registry(Mapping[str, Kind_co]):
-    """Classes by name, in the order of their names; each is imported when it is asked for, and not before.
+    """Classes, or functions, by name, in the order of their names; each is imported when it is asked for, and not before.
 
-    `places` says where the built-in ones are, as "module:Class". Another package adds its own by entry points of `group`.
+    `places` says where ours are, as "module:Class". Another package, a plug-in, adds its own by entry points of `group`.
     Nothing of it is imported to know its names. A name that two packages claim is nobody's: asking for it is an error.
 
     >>> colours = Registry("colour", "example.colours", {"red": "fractions:Fraction", "blue": "no.such.module:Blue"})

@@ -59,6 +59,7 @@ def test_many_unreadable_images_are_listed_in_part(capsys):
 
 
 def test_only_the_first_process_speaks(monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
     monkeypatch.setenv("RANK", "1")
     Console().say("hello")
     assert capsys.readouterr().err == ""
@@ -124,7 +125,7 @@ def test_an_older_file_stays_until_there_is_a_row(tmp_path):
 
 def test_as_many_to_train_as_to_calibrate_are_still_held_back(tmp_path, capsys):
     detector = Detector(model="fcn", epochs=1, false_alarms=0.05, device="cpu").fit(stripes(40))
-    assert detector.counts_["train"] == detector.counts_["calibration"] == 19
+    assert detector.fitted_.counts["train"] == detector.fitted_.counts["calibration"] == 19
     Console().say_fit(detector, tmp_path)
     said = capsys.readouterr().err
     assert "19 images to train, 2 to validate, 19 to calibrate" in said

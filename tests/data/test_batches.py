@@ -18,7 +18,7 @@ from unlike.data.source import choose_spec, open_source
 from unlike.errors import DataError
 from unlike.records import Sample
 
-FRAME = InputSpec(8, 8, 3)
+SPEC = InputSpec(8, 8, 3)
 
 
 def save_all(folder, images):
@@ -41,7 +41,7 @@ def test_broken_files_are_named_and_the_others_go_on(tmp_path):
     broken = list(range(3, 200, 10))
     for number, content in zip(broken, itertools.cycle([b"", b"no image"]), strict=False):
         source.samples[number].path.write_bytes(content)
-    found = list(source.stream(FRAME, 16))
+    found = list(source.stream(SPEC, 16))
     assert len(found) == 13
     assert [len(batch.samples) + len(batch.unreadable) for batch in found] == [16] * 12 + [8]
     ids, pixels, shapes, unreadable = join(found)
@@ -60,14 +60,14 @@ def test_a_batch_in_which_nothing_can_be_read_is_empty(tmp_path):
     source = save_all(tmp_path, stripes(5, 8))
     for sample in source.samples[:2]:
         sample.path.write_bytes(b"")
-    first, *others = source.stream(FRAME, 2)
+    first, *others = source.stream(SPEC, 2)
     assert len(first.samples) == len(first.pixels) == len(first.shapes) == 0
     assert [item.id for item in first.unreadable] == ["0000.png", "0001.png"]
     assert sum(len(batch.samples) for batch in others) == 3
 
 
 @pytest.mark.parametrize(
-    "spec", [FRAME, InputSpec(5, 12, 3), InputSpec(16, 8, 1, convert=True), InputSpec(9, 30, 3, aspect="pad")]
+    "spec", [SPEC, InputSpec(5, 12, 3), InputSpec(16, 8, 1, convert=True), InputSpec(9, 30, 3, aspect="pad")]
 )
 @pytest.mark.parametrize("batch_size", [1, 4, None])
 def test_an_image_is_the_same_from_a_file_an_array_or_alone(tmp_path, spec, batch_size):
@@ -115,7 +115,7 @@ def test_eight_bit_images_among_sixteen_bit_ones_are_widened(tmp_path):
     narrow = stripes(4, 8)
     wide = narrow[2].astype(np.uint16) * 257 - 5 * (narrow[2] > 0).astype(np.uint16)
     source = save_all(tmp_path, [narrow[0], narrow[1], wide, narrow[3]])
-    first, second = source.stream(FRAME, 2)
+    first, second = source.stream(SPEC, 2)
     assert first.pixels.dtype == np.uint8
     assert second.pixels.dtype == np.uint16
     np.testing.assert_array_equal(second.pixels[0], wide)
@@ -124,7 +124,7 @@ def test_eight_bit_images_among_sixteen_bit_ones_are_widened(tmp_path):
 
 def test_images_of_other_channels_are_named(tmp_path):
     source = save_all(tmp_path, [*stripes(2, 8), stripes(1, 8, channels=1)[0]])
-    ids, _, _, (lost,) = join(source.stream(FRAME))
+    ids, _, _, (lost,) = join(source.stream(SPEC))
     assert ids == ["0000.png", "0001.png"]
     assert lost.reason.startswith("has 1 channel where the detector takes 3; fit with --set data.channels=3")
 
@@ -133,7 +133,7 @@ def test_no_more_than_two_batches_are_read_ahead(monkeypatch):
     read = []
     monkeypatch.setattr(loading, "decode", lambda path: (read.append(path), np.zeros((8, 8, 3), np.uint8))[1])
     source = FileSource("many", [Sample(str(n), path=Path(str(n))) for n in range(1000)])
-    running = source.stream(FRAME, 10)
+    running = source.stream(SPEC, 10)
     for number, _ in enumerate(itertools.islice(running, 5), 1):
         assert len(read) <= 10 * (number + 1)
     running.close()
@@ -154,7 +154,7 @@ def test_whoever_stops_early_does_not_wait(monkeypatch):
     monkeypatch.setattr(loading, "decode", slow)
     monkeypatch.setattr(loading, "_threads", lambda: 2)
     source = FileSource("many", [Sample(str(n), path=Path(str(n))) for n in range(300)])
-    running = source.stream(FRAME, 50)
+    running = source.stream(SPEC, 50)
     assert len(next(running).samples) == 50
     threading.Timer(0.2, release.set).start()
     running.close()
@@ -185,12 +185,12 @@ def test_memory_does_not_grow_with_an_array_on_disk(tmp_path):
         (stripes(2, 20), {"channels": 1}, InputSpec(20, 20, 1, convert=True)),
     ],
 )
-def test_the_frame_of_an_array_is_its_own_unless_asked(images, asked, expected):
+def test_the_spec_of_an_array_is_its_own_unless_asked(images, asked, expected):
     asked = {"size": None, "channels": None, "aspect": "stretch", "fallback": (256, 256)} | asked
     assert choose_spec(open_source(images), **asked) == expected
 
 
-def test_the_frame_of_files_is_the_fallback_and_what_the_first_readable_is(tmp_path):
+def test_the_spec_of_files_is_the_fallback_and_what_the_first_readable_is(tmp_path):
     source = save_all(tmp_path, stripes(3, 20, channels=1))
     source.samples[0].path.write_bytes(b"")
     assert choose_spec(source, None, None, "stretch", (64, 32)) == InputSpec(64, 32, 1)

@@ -124,7 +124,7 @@ def test_alpha_keeps_its_values():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_defects_fall_on_the_image_not_on_the_bars_that_fill_its_frame_up(kind):
+def test_defects_fall_on_the_image_not_on_the_bars_that_fill_the_spec_up(kind):
     images = grain(24)
     inside = np.zeros(images.shape[:3], bool)
     inside[:8, 20:40], inside[8:16, :, 50:], inside[16:22, 3:60, 5:9] = True, True, True  # the last two are bars alone
@@ -137,7 +137,7 @@ def test_defects_fall_on_the_image_not_on_the_bars_that_fill_its_frame_up(kind):
     assert not masks[22:].any()
 
 
-def test_defects_are_sized_by_the_image_not_by_its_frame():
+def test_defects_are_sized_by_the_image_not_by_the_spec():
     images = grain(100, side=128)
     inside = np.zeros(images.shape[:3], bool)
     inside[:, 32:64, 32:64] = True
@@ -146,7 +146,7 @@ def test_defects_are_sized_by_the_image_not_by_its_frame():
     assert np.sqrt(np.median(sides.prod(axis=1))) == pytest.approx(0.3 * 32, rel=0.4)
 
 
-def test_an_inside_that_is_the_whole_frame_changes_nothing():
+def test_an_inside_that_is_the_whole_spec_changes_nothing():
     images, config = grain(12), DefectConfig(most=3)
     plain = add_defects(images, config, np.random.default_rng(0))
     whole = add_defects(images, config, np.random.default_rng(0), inside=np.ones(images.shape[:3], bool))

@@ -19,7 +19,7 @@ from unlike.data.source import Source, open_source
 from unlike.errors import ConfigError, DataError, ImageError
 from unlike.records import Unreadable
 
-FRAME = InputSpec(8, 8, 3)
+SPEC = InputSpec(8, 8, 3)
 IMAGES = stripes(12, 16)
 ALL = np.arange(12)
 
@@ -68,9 +68,9 @@ def assert_same(images, others):
 
 
 KINDS = {
-    "8 bit": (IMAGES, FRAME),
-    "16 bit": (IMAGES.astype(np.uint16) * 257, FRAME),
-    "mixed": ([*IMAGES[:8], IMAGES[8].astype(np.uint16) * 255, *IMAGES[9:]], FRAME),
+    "8 bit": (IMAGES, SPEC),
+    "16 bit": (IMAGES.astype(np.uint16) * 257, SPEC),
+    "mixed": ([*IMAGES[:8], IMAGES[8].astype(np.uint16) * 255, *IMAGES[9:]], SPEC),
     "grey, padded": (IMAGES[..., :1], InputSpec(10, 20, 1, aspect="pad")),
 }
 
@@ -90,7 +90,7 @@ def test_the_pixels_are_those_without_a_cache(tmp_path, store, monkeypatch, name
     assert len(entries(store)) == 1
 
 
-def test_where_images_lie_in_their_frame_is_known(tmp_path, store):
+def test_where_images_lie_in_the_spec_is_known(tmp_path, store):
     """A wide one, a tall one and a broken one: what is not inside is a copy of the border."""
     spec = InputSpec(8, 8, 3, aspect="pad")
     source = fill(tmp_path / "images", [IMAGES[0][:4], IMAGES[1], IMAGES[2][:, :8]])
@@ -105,7 +105,7 @@ def test_where_images_lie_in_their_frame_is_known(tmp_path, store):
     array = open_source(IMAGES[:, :, :8]).load(spec, None)
     np.testing.assert_array_equal(array.inside(np.array([5])), [tall])
     for each in (source, open_source(IMAGES)):
-        assert each.load(FRAME, store).inside(np.arange(2)) is None
+        assert each.load(SPEC, store).inside(np.arange(2)) is None
 
 
 def test_floats_are_kept_as_floats(tmp_path, store):
@@ -123,9 +123,9 @@ def test_floats_are_kept_as_floats(tmp_path, store):
 
 
 def test_an_array_gives_the_pixels_of_the_files(source, store, own_cache):
-    from_array = open_source(IMAGES).load(FRAME, store)
+    from_array = open_source(IMAGES).load(SPEC, store)
     assert entries(store) == []  # an array is not copied
-    from_files = source.load(FRAME, None)
+    from_files = source.load(SPEC, None)
     np.testing.assert_array_equal(from_array.take(ALL[::-1]), from_files.take(ALL[::-1]))
     np.testing.assert_array_equal(from_array.digests, from_files.digests)
     as_it_is = open_source(IMAGES).load(InputSpec(16, 16, 3), store)
@@ -144,10 +144,10 @@ def test_rows_that_are_not_finite_are_left_out():
 
 def test_the_second_time_nothing_is_decoded(source, store, decoded):
     progress = []
-    source.load(FRAME, store, lambda *done: progress.append(done))
+    source.load(SPEC, store, lambda *done: progress.append(done))
     assert sorted(decoded) == [sample.path for sample in source.samples]
     assert progress == [(12, 12)]
-    images = source.load(FRAME, store, lambda *done: progress.append(done))
+    images = source.load(SPEC, store, lambda *done: progress.append(done))
     images.take(ALL)
     assert len(decoded) == 12
     assert len(progress) == 1
@@ -157,67 +157,80 @@ def test_progress_is_told(source, monkeypatch):
     monkeypatch.setattr(loading, "block_rows", lambda spec: 5)
     source.samples[0].path.write_bytes(b"")
     progress = []
-    source.load(FRAME, None, lambda *done: progress.append(done))
+    source.load(SPEC, None, lambda *done: progress.append(done))
     assert progress == [(5, 12), (10, 12), (12, 12)]
 
 
 def touch(source):
     os.utime(source.samples[5].path, ns=(1, 1))
-    return source, FRAME
+    return source, SPEC
 
 
 def rewrite(source):
     write_png(source.samples[5].path, 255 - IMAGES[5])
-    return source, FRAME
+    return source, SPEC
 
 
 def delete(source):
     source.samples[5].path.unlink()
-    return source, FRAME
+    return source, SPEC
 
 
 CHANGES = {
     "a file is touched": touch,
     "a file is written anew": rewrite,
     "a file is gone": delete,
-    "a file is left out": lambda source: (replace(source, samples=source.samples[1:]), FRAME),
-    "another order": lambda source: (replace(source, samples=source.samples[::-1]), FRAME),
-    "another height": lambda source: (source, replace(FRAME, height=9)),
-    "another aspect": lambda source: (source, replace(FRAME, aspect="pad")),
-    "other channels": lambda source: (source, replace(FRAME, channels=1, convert=True)),
+    "a file is left out": lambda source: (replace(source, samples=source.samples[1:]), SPEC),
+    "another order": lambda source: (replace(source, samples=source.samples[::-1]), SPEC),
+    "another height": lambda source: (source, replace(SPEC, height=9)),
+    "another aspect": lambda source: (source, replace(SPEC, aspect="pad")),
+    "other channels": lambda source: (source, replace(SPEC, channels=1, convert=True)),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changes_is_decoded_anew(source, store, name):
-    source.load(FRAME, store)
+    source.load(SPEC, store)
     source, spec = CHANGES[name](source)
     assert_same(source.load(spec, store), source.load(spec, None))
     assert len(entries(store)) == 2
 
 
+def test_black_and_white_change_no_pixel_that_is_kept(source, store, decoded):
+    source.load(SPEC, store)
+    source.load(replace(SPEC, value_range=(0.0, 255.0)), store)
+    assert len(decoded) == 12
+    assert len(entries(store)) == 1
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(np.uint8, (0.0, 255.0)), (np.uint16, (0.0, 65535.0))])
+def test_black_and_white_of_integers_are_those_of_their_type(kind, expected):
+    images = open_source(IMAGES.astype(kind)).load(SPEC, None)
+    assert value_range_of(images, ALL[3:], SPEC) == expected
+
+
 def test_another_decoder_decodes_anew(source, store, decoded, monkeypatch):
-    source.load(FRAME, store)
+    source.load(SPEC, store)
     monkeypatch.setattr("cv2.__version__", "99.0")
-    source.load(FRAME, store)
+    source.load(SPEC, store)
     assert len(decoded) == 24
 
 
 def test_broken_files_have_the_names_by_which_they_are_asked_for(source, store):
     """The same files under other ids use the same entry, and must not bring the ids of the first."""
     source.samples[2].path.write_bytes(b"")
-    source.load(FRAME, store)
+    source.load(SPEC, store)
     renamed = replace(source, samples=[replace(sample, id=f"lot/{sample.id}") for sample in source.samples])
-    images = renamed.load(FRAME, store)
+    images = renamed.load(SPEC, store)
     assert len(entries(store)) == 1
     assert images.unreadable == (Unreadable("lot/002.png", "is empty (0 bytes)"),)
     assert ids(images)[:3] == ["lot/000.png", "lot/001.png", "lot/003.png"]
 
 
-def test_labels_are_those_of_the_index_not_of_the_cache(source, store):
-    source.load(FRAME, store)
+def test_labels_are_those_of_the_source_not_of_the_cache(source, store):
+    source.load(SPEC, store)
     labelled = replace(source, samples=[replace(sample, anomalous=True) for sample in source.samples])
-    assert all(sample.anomalous for sample in labelled.load(FRAME, store).samples)
+    assert all(sample.anomalous for sample in labelled.load(SPEC, store).samples)
 
 
 def test_when_nothing_can_be_read_the_reasons_are_given_and_nothing_is_kept(source, store):
@@ -225,7 +238,7 @@ def test_when_nothing_can_be_read_the_reasons_are_given_and_nothing_is_kept(sour
         sample.path.write_bytes(b"")
     for where in (store, None):
         with pytest.raises(DataError) as caught:
-            source.load(FRAME, where)
+            source.load(SPEC, where)
         assert str(caught.value) == (
             f"{source.name}: no image of 12 can be used: 000.png is empty (0 bytes); "
             "001.png is empty (0 bytes); 002.png is empty (0 bytes)"
@@ -242,17 +255,17 @@ def test_the_least_recently_used_goes_first(tmp_path, own_cache, decoded):
     first, second, third, fourth = lots(tmp_path, 4)
     for age, lot in ((30, first), (20, second), (10, third)):
         known = set(entries(store))
-        lot.load(FRAME, store)
+        lot.load(SPEC, store)
         (new,) = set(entries(store)) - known
         os.utime(new, (time.time() - age,) * 2)
-    first.load(FRAME, store)  # used again: now the newest
-    fourth.load(FRAME, store)
+    first.load(SPEC, store)  # used again: now the newest
+    fourth.load(SPEC, store)
     assert len(entries(store)) == 3
     assert len(decoded) == 48
     for lot in (first, third, fourth):
-        lot.load(FRAME, store)
+        lot.load(SPEC, store)
     assert len(decoded) == 48
-    second.load(FRAME, store)
+    second.load(SPEC, store)
     assert len(decoded) == 60
 
 
@@ -260,7 +273,7 @@ def test_the_bound_holds(tmp_path, own_cache):
     limit = 2 * 12 * 8 * 8 * 3 + 2_500
     store = Cache(own_cache, limit)
     for lot in lots(tmp_path, 5):
-        lot.load(FRAME, store)
+        lot.load(SPEC, store)
         assert sum(file.stat().st_size for entry in entries(store) for file in entry.iterdir()) <= limit
     assert len(entries(store)) == 2
 
@@ -269,12 +282,12 @@ def test_the_bound_holds(tmp_path, own_cache):
 def test_a_set_larger_than_the_bound_is_decoded_each_time(tmp_path, own_cache, images, decoded):
     size = 12 * 8 * 8 * 3 * images.itemsize
     source = fill(tmp_path / "images", images)
-    small = source.load(FRAME, Cache(own_cache, size - 1))
+    small = source.load(SPEC, Cache(own_cache, size - 1))
     assert list(own_cache.iterdir()) == []
     del decoded[:]
     small.take(ALL[:2])
     assert len(decoded) == 2
-    source.load(FRAME, Cache(own_cache, size))
+    source.load(SPEC, Cache(own_cache, size))
     assert len(list(own_cache.iterdir())) == 1
 
 
@@ -284,7 +297,7 @@ def test_what_is_not_ours_is_never_deleted(source, own_cache):
         (own_cache / name / "precious.png").write_bytes(bytes(100_000))
         os.utime(own_cache / name, (0, 0))
     (own_cache / "notes.txt").write_text("keep")
-    source.load(FRAME, Cache(own_cache, 12 * 8 * 8 * 3))
+    source.load(SPEC, Cache(own_cache, 12 * 8 * 8 * 3))
     assert len(list(own_cache.glob("*/precious.png"))) == 4
     assert (own_cache / "notes.txt").exists()
     assert len(list(own_cache.iterdir())) == 6
@@ -292,12 +305,12 @@ def test_what_is_not_ours_is_never_deleted(source, own_cache):
 
 @pytest.mark.parametrize(("age", "left"), [(STALE_SECONDS + 60, 1), (60.0, 2)])
 def test_what_a_kill_left_is_never_used_and_goes_in_time(source, store, age, left):
-    source.load(FRAME, store)
+    source.load(SPEC, store)
     (entry,) = entries(store)
     unfinished = entry.rename(entry.with_name(f"{entry.name}.building-k1ll3d"))
     (unfinished / "facts.json").unlink()
     os.utime(unfinished, (time.time() - age,) * 2)
-    assert_same(source.load(FRAME, store), source.load(FRAME, None))
+    assert_same(source.load(SPEC, store), source.load(SPEC, None))
     assert entry.is_dir()
     assert len(entries(store)) == left
 
@@ -307,7 +320,7 @@ def test_a_build_that_is_stopped_leaves_nothing(source, store):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        source.load(FRAME, store, stop)
+        source.load(SPEC, store, stop)
     assert entries(store) == []
 
 
@@ -324,22 +337,22 @@ def test_a_full_or_read_only_cache_is_done_without(source, store, monkeypatch, p
         "fsync": "os.fsync",
         "rename": "pathlib.Path.rename",
     }[place]
-    plain = source.load(FRAME, None)
+    plain = source.load(SPEC, None)
     monkeypatch.setattr(target, full_disk)
-    assert_same(source.load(FRAME, store), plain)
+    assert_same(source.load(SPEC, store), plain)
     assert entries(store) == []
 
 
 def test_a_cache_folder_that_cannot_be_made_is_done_without(source, tmp_path):
     (tmp_path / "file").write_text("in the way")
     store = Cache(tmp_path / "file" / "cache", 10**9)
-    assert_same(source.load(FRAME, store), source.load(FRAME, None))
+    assert_same(source.load(SPEC, store), source.load(SPEC, None))
 
 
 def test_a_cache_that_may_only_be_read_is_used(source, store, decoded, monkeypatch):
-    source.load(FRAME, store)
+    source.load(SPEC, store)
     monkeypatch.setattr("os.utime", full_disk)
-    source.load(FRAME, store).take(ALL)
+    source.load(SPEC, store).take(ALL)
     assert len(decoded) == 12
 
 
@@ -371,19 +384,19 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_entry_is_made_anew(source, store, decoded, name):
-    source.load(FRAME, store)
+    source.load(SPEC, store)
     (entry,) = entries(store)
     file, damage = DAMAGES[name]
     damage(entry / file)
-    assert_same(source.load(FRAME, store), source.load(FRAME, None))
+    assert_same(source.load(SPEC, store), source.load(SPEC, None))
     assert entries(store) == [entry]
     del decoded[:]
-    source.load(FRAME, store).take(ALL)
+    source.load(SPEC, store).take(ALL)
     assert decoded == []
 
 
 def test_a_file_that_vanishes_later_is_named(source):
-    images = source.load(FRAME, None)
+    images = source.load(SPEC, None)
     source.samples[4].path.unlink()
     images.take(ALL[:4])
     with pytest.raises(DataError) as caught:
@@ -395,7 +408,7 @@ def test_a_file_that_vanishes_later_is_named(source):
 
 
 def test_a_cached_set_outlives_its_files_and_its_eviction(source, store):
-    images = source.load(FRAME, store)
+    images = source.load(SPEC, store)
     expected = images.take(ALL)
     for sample in source.samples:
         sample.path.unlink()
@@ -411,14 +424,14 @@ def test_a_name_that_is_no_text(source, store):
     odd.write_bytes(b"")
     source = open_source(odd.parent)
     for _ in range(2):
-        assert source.load(FRAME, store).unreadable == (Unreadable(odd.name, "is empty (0 bytes)"),)
+        assert source.load(SPEC, store).unreadable == (Unreadable(odd.name, "is empty (0 bytes)"),)
     assert len(entries(store)) == 1
 
 
 def test_digests_tell_copies(tmp_path, store):
     images = IMAGES.copy()
     images[7] = images[2]
-    found = fill(tmp_path / "images", images).load(FRAME, store)
+    found = fill(tmp_path / "images", images).load(SPEC, store)
     assert len(set(found.digests.tolist())) == 11
     assert found.digests[7] == found.digests[2] == digest(found.take(ALL[2:3])[0])
     assert found.digests.dtype == np.uint64
@@ -426,7 +439,7 @@ def test_digests_tell_copies(tmp_path, store):
 
 def build(folder, cache_folder, start, results):
     start.wait()
-    images = open_source(folder).load(FRAME, Cache(Path(cache_folder), 10**9))
+    images = open_source(folder).load(SPEC, Cache(Path(cache_folder), 10**9))
     results.put((type(images).__name__, images.take(ALL).tobytes()))
 
 
@@ -441,7 +454,7 @@ def test_processes_that_build_at_once_all_get_the_right_pixels(source, store):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    expected = source.load(FRAME, None).take(ALL).tobytes()
+    expected = source.load(SPEC, None).take(ALL).tobytes()
     assert found == [("_CachedImages", expected)] * 3
     assert len(entries(store)) == 1
 
@@ -452,11 +465,11 @@ def test_an_entry_that_another_process_finished_first_is_used(source, store, mon
     def lose_the_race(path, target):
         if not raced:
             raced.append(path)
-            source.load(FRAME, store)
+            source.load(SPEC, store)
         return real(path, target)
 
     monkeypatch.setattr(Path, "rename", lose_the_race)
-    images = source.load(FRAME, store)
+    images = source.load(SPEC, store)
     assert len(raced) == 1
     assert isinstance(images, loading._CachedImages)
     assert len(entries(store)) == 1
@@ -482,14 +495,14 @@ def test_a_bound_that_is_no_number(monkeypatch, value):
 @pytest.mark.parametrize("with_cache", [True, False])
 def test_iterate_gives_chosen_images_in_blocks(source, store, monkeypatch, with_cache):
     monkeypatch.setattr(batches, "block_rows", lambda spec: 5)
-    images = source.load(FRAME, store if with_cache else None)
+    images = source.load(SPEC, store if with_cache else None)
     rows = np.array([11, 3, 4, 0, 7, 7, 2])
-    found = list(iterate(images, rows, FRAME))
+    found = list(iterate(images, rows, SPEC))
     assert [len(batch.samples) for batch in found] == [5, 2]
     assert [sample.id for batch in found for sample in batch.samples] == [f"{row:03}.png" for row in rows]
     np.testing.assert_array_equal(np.concatenate([batch.pixels for batch in found]), images.take(rows))
     assert found[0].shapes == [(8, 8)] * 5
-    assert block_rows(FRAME) == 512
+    assert block_rows(SPEC) == 512
 
 
 def test_an_image_that_can_be_read_by_now_is_read(source, store, monkeypatch):
@@ -504,28 +517,28 @@ def test_an_image_that_can_be_read_by_now_is_read(source, store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loading, "decode", refuse)
         for _ in range(2):
-            assert [lost.id for lost in source.load(FRAME, store).unreadable] == [source.samples[3].id]
-    assert source.load(FRAME, store).unreadable == ()
+            assert [lost.id for lost in source.load(SPEC, store).unreadable] == [source.samples[3].id]
+    assert source.load(SPEC, store).unreadable == ()
     assert len(entries(store)) == 1
 
 
 def test_pixels_that_changed_on_the_disk_are_never_used(source, store):
-    expected = source.load(FRAME, store).take(ALL)
+    expected = source.load(SPEC, store).take(ALL)
     file = entries(store)[0] / "images.npy"
     content = bytearray(file.read_bytes())
     content[-100] ^= 255  # of the last image
     file.write_bytes(content)
-    images = source.load(FRAME, store)
+    images = source.load(SPEC, store)
     assert np.array_equal(images.take(ALL[:11]), expected[:11])
     with pytest.raises(
         DataError, match=rf"{source.samples[11].id}: what the cache folder has of it .* run the same again"
     ):
         images.take(ALL[::-1])
-    assert np.array_equal(source.load(FRAME, store).take(ALL), expected)
+    assert np.array_equal(source.load(SPEC, store).take(ALL), expected)
 
 
 def test_a_lower_bound_is_held_though_nothing_fits_it(source, store):
-    source.load(FRAME, store)
+    source.load(SPEC, store)
     size = sum(file.stat().st_size for file in entries(store)[0].iterdir())
     with pytest.raises(OSError, match="more than the cache may hold"):
         Cache(store.folder, size // 2).make_room(size)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import write_png
 from unlike.data.files import FileSource
+from unlike.data.samples import column
 from unlike.data.source import labelled, open_source, training
 from unlike.errors import DataError
 from unlike.records import Sample
@@ -219,6 +220,14 @@ def test_rows_are_chosen_by_label():
         labelled(unlabelled)
     with pytest.raises(DataError, match="the array: no image of 5 is normal"):
         training(open_source(ROWS, labels=[1] * 5))
+
+
+@pytest.mark.parametrize("fact", ["anomalous", "category", "split", "kind", "id", "row"])
+@pytest.mark.parametrize("labels", [None, [0, 1, 0, 0, 1]])
+def test_a_fact_of_all_rows_is_that_of_each(fact, labels):
+    rows = open_source(ROWS, labels).take(np.array([4, 0, 3])).samples
+    assert column(rows, fact).tolist() == [getattr(sample, fact) for sample in rows]
+    assert column(list(rows), fact).tolist() == column(rows, fact).tolist()
 
 
 @settings(max_examples=30, deadline=None)

@@ -251,8 +251,8 @@ def test_repr_says_what_it_is(detector):
             r"unknown setting 'model\.bottleneck'[^(]*$",
         ),
         (
-            {"settings": {"scorer": {"scorers": ["neighbours", "pca"]}}},
-            r"unknown setting 'scorer\.scorers'.*so this is conv by residual; for the default's settings name preset ensemble too\)$",
+            {"settings": {"model": {"bottleneck": 3}}},
+            r"unknown setting 'model\.bottleneck'.*the default, preset ensemble; name the model that it is for, such as conv\)$",
         ),
         ({"size": 0}, r"data\.size: expected 1 pixel or more, came 0"),
         ({"epochs": 0}, r"training\.epochs: expected 1 or more"),

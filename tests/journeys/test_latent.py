@@ -92,7 +92,7 @@ def test_edit_shows_elements_and_directions(stand, tmp_path, capsys):
     words = path.read_text()
     for word in (
         "original",
-        "rebuilt",
+        "reconstruction",
         "[2] \N{MULTIPLICATION SIGN} 3",
         "[5] + 1.5",
         "[4] = 0",

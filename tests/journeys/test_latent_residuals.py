@@ -73,7 +73,10 @@ def test_the_figures_are_those_of_the_held_out_images_by_hand(stand, tmp_path, c
     lines = said.out.splitlines()
     test, labels = np.load(stand / "test.npy"), np.load(stand / "y.npy")
     fresh = np.r_[15:35, 40:90]  # of the others, five were fitted on, fifteen fine-tuned on
-    models = [Detector.load(stand / "d.unlike").model_, Classifier.load(stand / "c.classifier").model_.model]
+    models = [
+        Detector.load(stand / "d.unlike").fitted_.pipeline.model,
+        Classifier.load(stand / "c.classifier").model_.model,
+    ]
     for line, title, model in zip(lines, ("the detector", "the fine-tuned model"), models, strict=True):
         assert line.startswith(f"{title}: mean residual normal ")
         found = residuals_by_hand(model, test)[fresh]
@@ -81,9 +84,9 @@ def test_the_figures_are_those_of_the_held_out_images_by_hand(stand, tmp_path, c
         auroc = (strange[:, None] > usual).mean()
         expected = [usual.mean(), strange.mean(), strange.mean() / usual.mean(), auroc]
         np.testing.assert_allclose(means(line), expected, rtol=6e-3)  # of three digits
-    assert means(lines[0])[2] > 1.2  # what was never seen is rebuilt worse
+    assert means(lines[0])[2] > 1.2  # what was never seen has the larger residual
     assert means(lines[0]) != means(lines[1])
-    assert "20 images left out, such as 0: a model has learned from them, and rebuilds them better" in said.err
+    assert "20 images left out, such as 0: a model has learned from them, and reconstructs them better" in said.err
     assert f"Residuals of 70 images: {tmp_path / 'a.png'}" in said.err
 
 

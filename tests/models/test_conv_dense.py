@@ -13,7 +13,7 @@ from unlike.records import ImageShape
 
 
 def test_conv_dense_is_the_reports():
-    """B1, at 32 x 32: Conv 3-6, four blocks to 96, linear 384-96-ReLU-32; mirrored, Tanh."""
+    """At 32 x 32: Conv 3-6, four blocks to 96, linear 384-96-ReLU-32; mirrored, Tanh."""
     model = ConvDenseAutoencoder(ConvDenseConfig(), ImageShape(3, 32, 32))
     down = [(3, 6), (6, 12), (12, 24), (24, 48), (48, 96)]
     up = [(96, 48), (48, 24), (24, 12), (12, 6), (6, 3)]

@@ -21,7 +21,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def test_fcn_is_the_reports():
-    """A2: linear 12288-128-64-12-3 and its mirror, ReLU between, Tanh at the end."""
+    """Linear 12288-128-64-12-3 and its mirror, ReLU between, Tanh at the end."""
     model = DenseAutoencoder(DenseConfig(), ImageShape(3, 64, 64))
     widths = [(layer.in_features, layer.out_features) for layer in layers(model, nn.Linear)]
     assert widths == [(12288, 128), (128, 64), (64, 12), (12, 3), (3, 12), (12, 64), (64, 128), (128, 12288)]
@@ -32,7 +32,7 @@ def test_fcn_is_the_reports():
 
 
 def test_conv_is_the_reports():
-    """A3: Conv 3-12-24-48, kernel 4, stride 2, padding 1, ReLU; mirrored, Tanh."""
+    """Conv 3-12-24-48, kernel 4, stride 2, padding 1, ReLU; mirrored, Tanh."""
     model = ConvAutoencoder(ConvConfig(), ImageShape(3, 64, 64))
     down = [
         (c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0], c.padding[0]) for c in layers(model, nn.Conv2d)

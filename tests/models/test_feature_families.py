@@ -50,7 +50,7 @@ def test_linear_code_spans_the_principal_components():
 
 
 def test_a_local_change_does_not_pass_through_the_linear_code():
-    """A defect at one place is rebuilt as a normal place, since no normal image differed there alone."""
+    """A defect at one position is rebuilt as a normal position, since no normal image differed there alone."""
     model = build("feature-linear", code=5)
     normal = torch.randn(5, model.width, *model.grid, generator=torch.Generator().manual_seed(0))
     learn(model, normal)

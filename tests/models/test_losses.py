@@ -60,7 +60,7 @@ def test_equal_images_differ_nowhere(name, rng):
 
 
 @pytest.mark.parametrize("name", [name for name in LOSS_MAPS if name != "cosine"])  # it is of whole images
-def test_objective_is_the_mean_of_its_measure(name, rng):
+def test_objective_is_the_mean_of_its_map(name, rng):
     first, second = pair(rng)
     assert LOSSES[name](first, second).item() == pytest.approx(LOSS_MAPS[name](first, second).mean().item(), rel=1e-5)
 
@@ -143,8 +143,8 @@ def test_frequency_loss_is_that_of_the_paper(rng):
 def test_cosine_is_the_angle_at_each_place_and_of_the_whole_to_learn_from(rng):
     first, second = pair(rng)
     a, b = (values.numpy().astype(np.float64) for values in (first, second))
-    places = 1 - (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    np.testing.assert_allclose(LOSS_MAPS["cosine"](first, second), places, atol=1e-5)
+    positions = 1 - (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(LOSS_MAPS["cosine"](first, second), positions, atol=1e-5)
     whole = [1 - np.vdot(x, y) / np.linalg.norm(x) / np.linalg.norm(y) for x, y in zip(a, b, strict=True)]
     assert LOSSES["cosine"](first, second).item() == pytest.approx(np.mean(whole), rel=1e-4)
     assert LOSS_MAPS["cosine"](first, -first).numpy() == pytest.approx(2, rel=1e-5)

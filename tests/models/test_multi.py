@@ -36,7 +36,7 @@ def from_preset(name: str) -> MultiEncoder:
     ],
 )
 def test_mix_is_the_reports(preset, expected, count, code):
-    """A6: fcn+fcn+fcn -> fcn; conv+conv+conv -> conv; fcn+fcn+conv -> fcn."""
+    """Fcn+fcn+fcn -> fcn; conv+conv+conv -> conv; fcn+fcn+conv -> fcn."""
     model = from_preset(preset)
     assert parameters(model) == expected == count
     assert kinds(model.decoder)[-1] == "Tanh"
@@ -44,7 +44,7 @@ def test_mix_is_the_reports(preset, expected, count, code):
 
 
 def test_exact_variant_is_the_reports():
-    """A6: encoders of kernels 4, 4, 3, each Conv-BN-ReLU and a last BN; sum; BN; ConvT-BN, with ReLU after two of them."""
+    """Encoders of kernels 4, 4, 3, each Conv-BN-ReLU and a last BN; sum; BN; ConvT-BN, with ReLU after two of them."""
     model = from_preset("three-conv-exact")
     down = [((3, 12, 24, 48), 4), ((3, 8, 24, 48), 4), ((3, 8, 24, 48), 3)]
     for encoder, ((a, b, c, d), kernel) in zip(model.encoders, down, strict=True):

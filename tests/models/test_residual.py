@@ -26,7 +26,7 @@ def block(inputs: int, outputs: int) -> int:
 
 @pytest.mark.parametrize(("skips", "count"), [(True, 32_439_427), (False, 28_957_827)])
 def test_residual_unet_is_the_reports(skips, count):
-    """D1: blocks 3-64-128-256-512, bottleneck 1024, ConvT k2 s2 up, skips concatenated, 1x1 conv."""
+    """Blocks 3-64-128-256-512, bottleneck 1024, ConvT k2 s2 up, skips concatenated, 1x1 conv."""
     with torch.device("meta"):
         model = ResidualUNet(ResidualUNetConfig(skips=skips), ImageShape(3, 32, 48))
     assert shapes(model.grow, nn.ConvTranspose2d) == [(i, o, 2, 2, 0) for i, o in UP]
@@ -85,7 +85,7 @@ def leak(skips: bool) -> float:
 
 
 def test_skips_carry_the_anomaly_round_the_code():
-    """Fault 8: with skips most of an anomaly is rebuilt, and so not found; without them next to nothing of it."""
+    """With skips most of an anomaly is rebuilt, and so not found; without them next to nothing of it."""
     assert leak(skips=True) > 0.5
     assert leak(skips=False) < 0.05
 

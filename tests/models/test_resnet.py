@@ -16,7 +16,7 @@ TRUNK = 11_689_512 - linear(512, 1000)  # ResNet-18 as published, without its cl
 
 
 def test_resnet_is_the_reports():
-    """A5, at 64 x 64: ResNet-18, linear 1024-768-256; linear 256-768-64*4*4, transposed convolutions 64-32-8-3, Tanh."""
+    """At 64 x 64: ResNet-18, linear 1024-768-256; linear 256-768-64*4*4, transposed convolutions 64-32-8-3, Tanh."""
     model = ResNetAutoencoder(ResNetConfig(), ImageShape(3, 64, 64))
     widths = [(layer.in_features, layer.out_features) for layer in layers(model, nn.Linear)]
     assert widths == [(512, 1024), (1024, 768), (768, 256), (256, 768), (768, 64 * 4 * 4)]

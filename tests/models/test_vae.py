@@ -52,7 +52,7 @@ C1_DECODER = (  # at 64 x 64
 
 
 def test_c1_is_the_reports():
-    """C1: five Conv k4 s2 p1, 32 to 512, BN, LeakyReLU; two linear heads to 512; ConvT 256-128-64-32-3, Tanh."""
+    """Five Conv k4 s2 p1, 32 to 512, BN, LeakyReLU; two linear heads to 512; ConvT 256-128-64-32-3, Tanh."""
     model = VariationalAutoencoder(VAEConfig(), ImageShape(3, 64, 64))
     chain = [3, 32, 64, 128, 256, 512]
     assert sizes(model.encoder, nn.Conv2d) == [(i, o, 4, 2, 1) for i, o in pairwise(chain)]
@@ -70,7 +70,7 @@ def test_c1_is_the_reports():
 
 
 def test_a4_is_the_reports():
-    """A4: Conv 3-12-24, then a head 24-48 each for mean and log-variance; ConvT 48-24-12-3, Tanh; ReLU between."""
+    """Conv 3-12-24, then a head 24-48 each for mean and log-variance; ConvT 48-24-12-3, Tanh; ReLU between."""
     settings = Settings.resolve(preset="vae-faces")
     model = VariationalAutoencoder(settings.model, ImageShape(3, 64, 64))
     assert sizes(model.encoder, nn.Conv2d) == [(3, 12, 4, 2, 1), (12, 24, 4, 2, 1), (24, 2 * 48, 4, 2, 1)]

@@ -92,6 +92,17 @@ def test_a_gallery_prints_scores_and_kinds_in_their_colours():
     np.testing.assert_array_equal(figure.axes[0].images[1].get_array(), np.full((8, 8, 3), 50))
 
 
+def test_headings_do_not_run_into_what_stands_beside_them():
+    (axes,) = score_extremes([Shown("conv", [explained(0.9)], [explained(0.1)])]).axes
+    spans = {
+        text.get_text(): text.get_window_extent()
+        for text in axes.texts
+        if text.get_text() != "original, reconstruction"
+    }
+    for beside in (text.get_window_extent() for text in axes.texts if text.get_text() == "original, reconstruction"):
+        assert all(beside.x0 > spans[name].x1 + 5 for name in ("largest scores", "smallest scores"))
+
+
 def test_a_model_that_reconstructs_nothing_shows_its_map():
     figure = score_extremes([Shown("features", [explained(1.0, reconstructs=False)], [])])
     assert "original, map" in words_of(figure)

@@ -39,7 +39,7 @@ def digits(**parts):
 def test_a_cell_that_names_no_model_is_the_default_preset_whatever_it_sets():
     default = Choices.arrange({"preset": "ensemble"}).resolve()
     assert Choices.arrange({}).resolve() == default
-    trained = Choices.arrange({"training.epochs": 3, "augment.rotation": True}).resolve()
+    trained = Choices.arrange({"training.epochs": 3, "augment.rotation": 0.5}).resolve()
     assert (trained.model_name, trained.scorer_name) == (default.model_name, default.scorer_name)
     assert trained.training.epochs == 3
     assert Choices.arrange({"scorer": "pca"}).resolve().model_name == default.model_name

@@ -56,7 +56,7 @@ def path(tmp_path):
 
 
 def test_a_setting_that_is_a_table_itself(tmp_path):
-    """Each scorer of a fusion has settings of its own, whichever way they are written."""
+    """Each scorer of an ensemble has settings of its own, whichever way they are written."""
     settings = "{ kmeans = { clusters = 2 }, pca = { components = 1 } }"
     dotted = f'[[cell]]\nname = "a"\nscorer = "ensemble"\n"scorer.scorers" = ["kmeans", "pca"]\n"scorer.settings" = {settings}\n'
     table = (

@@ -147,12 +147,12 @@ class FeatureGrid(nn.Module):
         super().__init__()
         self.stages = stages
         self.averaging, self.border, self.scale = config.averaging, config.border, config.scale
-        self.fine = [stages.place(number) for number in config.fine]
+        self.fine = [stages.index(number) for number in config.fine]
         finest = max(stages.grids)
         self.grid = finest if config.cell == "auto" else (-(-size[0] // config.cell), -(-size[1] // config.cell))
         self.register_buffer("directions", _draw_directions(sum(stages.widths), config))
         first = sum(stages.widths) if config.dimensions is None else config.dimensions
-        groups = (first, sum(stages.widths[place] for place in self.fine)) if self.fine else ()
+        groups = (first, sum(stages.widths[index] for index in self.fine)) if self.fine else ()
         self.sizes = Sizes(tuple(stages.widths), self.grid, groups, sum(groups) or first)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
@@ -162,7 +162,7 @@ class FeatureGrid(nn.Module):
         ]
         features = torch.cat(grids, dim=1)
         first = features if self.directions is None else functional.conv2d(features, self.directions)
-        fine = [self._bring(_to_unit(stages[place]), sizes[place]) for place in self.fine]
+        fine = [self._bring(_to_unit(stages[index]), sizes[index]) for index in self.fine]
         return torch.cat([first, *fine], dim=1) if fine else first  # (B, D, h, w)
 
     def _rescale(self, grid: Tensor) -> Tensor:

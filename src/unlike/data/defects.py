@@ -72,7 +72,7 @@ def add_defects(
 
     A mask is true where the change can be seen, by at least 3 % of the way from black to white; a defect that cannot be
     seen is drawn anew. `value_range`, the values of black and white, is for floats. A fourth channel is alpha and keeps
-    its values. `inside` says where the images are, if bars fill up their spec: sizes are shares of that part, and nothing
+    its values. `inside` says where the images are, where bars fill up the input spec: sizes are shares of that part, and nothing
     beyond it changes. The input is never changed, and is itself returned where no image gets a defect.
 
     >>> images = np.full((2, 32, 32, 1), 100, np.uint8)
@@ -160,7 +160,7 @@ class _Patch:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The part of a spec that an image fills."""
+    """The part of the input spec that an image fills."""
 
     top: int
     left: int
@@ -185,7 +185,7 @@ class _Scene:
 
     batch: Pixels  # (B, H, W, C)
     row: int  # of the image that is damaged
-    windows: Sequence[_Window]  # B, of the images in their spec
+    windows: Sequence[_Window]  # B, of the images in the input spec
     config: DefectConfig
     random: np.random.Generator
     low: float  # black

@@ -20,7 +20,7 @@ class FeatureConvConfig(FeatureAutoencoderConfig):
 
     widths: tuple[int, ...] = (64, 96, 128)  # of each block; the first keeps the grid, each other halves it
     code: int = 16  # channels of the code
-    bottleneck: int | None = None  # length of a linear code in the place of that grid; none keeps the grid
+    bottleneck: int | None = None  # length of a linear code instead of that grid; none keeps the grid
 
     def __post_init__(self) -> None:
         FeatureAutoencoderConfig.__post_init__(self)

@@ -87,7 +87,7 @@ class ResidualUNet(Autoencoder):
         return self.bottleneck(values), seen
 
     def _ascend(self, code: Tensor, seen: Sequence[Tensor]) -> Tensor:
-        """From the code, and what `_descend` kept for the skips, to the image."""
+        """From the code, and what `_descend` saw for the skips, to the image."""
         values = code
         for level, (grow, block) in enumerate(zip(self.grow, self.up, strict=True)):
             values = grow(values)

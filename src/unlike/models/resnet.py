@@ -1,4 +1,4 @@
-"""resnet: a ResNet-18 looks, a small decoder paints."""
+"""resnet: a ResNet-18 encodes, a small decoder paints."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class VariationalAutoencoder(Autoencoder):
     a good reconstruction is the likeliest. An element of the code is used if it explains more than beta of the squared
     error summed over an image; the rest collapses to the prior, as all of it does where a summed KL meets a mean error.
 
-    Noise enters in training alone: a score is that of the mean code and the same at each look.
+    Noise enters in training alone: a score is that of the mean code and the same each time.
     """
 
     Config = VAEConfig

@@ -15,7 +15,7 @@ from unlike.report.gallery import colour_limit, colour_start, displayable, overl
 from unlike.report.tiles import LETTER, SOFT, sheet, tile, tile_height, title_width, write
 from unlike.report.wording import number, shorten
 
-TILE, GAP, PAIR_GAP, BETWEEN = 1.05, 0.05, 0.2, 0.4  # inches: a picture, beside it, between pairs, between detectors
+TILE, GAP, PAIR_GAP, BETWEEN = 1.1, 0.05, 0.2, 0.4  # inches: a picture, beside it, between pairs, between detectors
 MARGIN, TITLE, HEADING, CAPTION = 0.18, 0.36, 0.28, 0.42  # inches that words take
 NOTE_LETTER, SHORTEST = 0.06, 6  # inches of a letter beside a name; letters of the name that stay
 MOST_BELOW = 3  # pairs that stand below each other; more of them make a square
@@ -82,7 +82,7 @@ def _draw_heading(axes: Axes, heading: str, first: Explanation, edges: tuple[flo
     axes.plot(edges, (y, y), color="#b5b5b5", linewidth=0.7)
     write(axes, heading, edges[0], y + 0.07, fontweight="bold")
     beside = "map" if first.reconstruction is None else "reconstruction"
-    write(axes, f"original, {beside}", edges[1], y + 0.08, ha="right", fontsize=7, color=SOFT)
+    write(axes, f"original, {beside}", edges[1], y + 0.085, ha="right", fontsize=6.5, color=SOFT)
 
 
 def _draw_pair(

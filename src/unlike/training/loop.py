@@ -60,7 +60,7 @@ def train(
 
     Returns one row an epoch: epoch, train and validation loss, learning_rate. With a checkpoint, the state is kept on
     disk after each epoch, and `resume` goes on from there to the same result as a training that was never stopped.
-    `value_range` has the values of black and white of images of floats.
+    `value_range` has the values of black and white, for images of floats.
     `labels`, one for each of `images` (not only of those that train), go to the loss of a model that learns from labels.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -118,7 +118,7 @@ class _Spoiler:
         return spoilt, None if spoilt is clean else clean
 
     def _augment(self, pixels: Pixels, inside: Bools | None) -> tuple[Pixels, Bools | None]:
-        """The images (B, H, W, C), and where in their specs they are (B, H, W), changed alike."""
+        """The images (B, H, W, C), and where in the input spec they lie (B, H, W), changed alike."""
         if self.augmentation is None:
             return pixels, inside
         if inside is None:
