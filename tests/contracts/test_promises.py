@@ -30,10 +30,10 @@ SMALL = {  # settings that make a heavy model or scorer quick; tests/models has 
     "feature-conv": TINY_FEATURES | {"widths": (16, 32)},
     "feature-linear": TINY_FEATURES | {"code": 16},
     "features": TINY_FEATURES,
-    "equilibrium": {"clusters": 2},
+    "equilibrium": {"clusters": 2, "restarts": 2},
     "ensemble": {"settings": {"kmeans": {"clusters": 2}}},
-    "kmeans": {"clusters": 2},
-    "mixture": {"components": 2},
+    "kmeans": {"clusters": 2, "restarts": 2},
+    "mixture": {"components": 2, "restarts": 1},
     "pca": {"components": 1},  # more would rebuild four images without error
     "real-or-fake": {"steps": 20},
     "residual-unet": {"widths": (4, 8), "bottleneck": 16},
