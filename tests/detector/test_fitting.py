@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-
 from unlike import Detector
 from unlike.detector.fitting import idle_settings
 from unlike.detector.settings import Settings
