@@ -135,7 +135,7 @@ def test_it_is_explained_measured_and_its_maps_are_written(camera, detector, tmp
     made = evaluate(detector, camera, synthetic=True)
     assert made.source.name == "the camera, with synthetic defects"
     batch = next(detector.stream(camera.take(np.array([0])), 1))
-    write_maps(tmp_path, detector, camera, batch)
+    write_maps(tmp_path, detector.fitted_, camera, batch)
     assert {path.name for path in tmp_path.iterdir()} == {"shot 0.map.tiff", "shot 0.overlay.png"}
 
 

@@ -89,7 +89,9 @@ def test_original_maps_have_the_images_own_pixels(detector, tmp_path):
 def test_false_alarms_that_were_promised(detector):
     assert detector.fitted_.decision.false_alarms == 0.1
     fresh = detector.score(stripes(400, seed=77, channels=1)).image
-    assert (fresh > detector.fitted_.decision.threshold).mean() < 0.25  # 20 held-out images: a wide promise, kept on average
+    assert (
+        fresh > detector.fitted_.decision.threshold
+    ).mean() < 0.25  # 20 held-out images: a wide promise, kept on average
 
 
 def test_splits_are_counted_and_copies_do_not_count_twice():
@@ -221,7 +223,11 @@ def test_progress_is_told(mvtec):
 
 def test_use_before_fit(tmp_path):
     fresh = Detector()
-    for use in (lambda: fresh.score(stripes(2)), lambda: fresh.fitted_.decision.threshold, lambda: fresh.save(tmp_path / "d")):
+    for use in (
+        lambda: fresh.score(stripes(2)),
+        lambda: fresh.fitted_.decision.threshold,
+        lambda: fresh.save(tmp_path / "d"),
+    ):
         with pytest.raises(NotFittedError, match=r"not been fitted yet; call fit\(images\) or Detector.load"):
             use()
 
@@ -331,14 +337,18 @@ def test_the_seed_decides_who_is_held_out():
     assert not np.isin(first.fitted_.decision.scores, second.score(images).image).all()
     for seed, fitted in enumerate((first, second)):
         rows = split_normals(np.arange(40), 13, seed=seed).calibration
-        np.testing.assert_allclose(np.sort(fitted.fitted_.decision.scores), np.sort(fitted.score(images[rows]).image), rtol=1e-5)
+        np.testing.assert_allclose(
+            np.sort(fitted.fitted_.decision.scores), np.sort(fitted.score(images[rows]).image), rtol=1e-5
+        )
 
 
 def test_regions_are_held_to_the_same_promise(detector):
     """All but the promised share of held-out normals stay below the threshold for regions everywhere."""
     peaks = detector.fitted_.decision.peaks
     assert len(peaks) == 20
-    assert detector.fitted_.decision.region_threshold == np.sort(peaks)[-2]  # 10 % of 21 is two: the second largest is the threshold
+    assert (
+        detector.fitted_.decision.region_threshold == np.sort(peaks)[-2]
+    )  # 10 % of 21 is two: the second largest is the threshold
 
 
 def test_held_out_images_do_not_choose_the_scale_of_floats():

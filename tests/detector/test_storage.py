@@ -89,7 +89,8 @@ def reseal(folder: Path, **changes) -> None:
 def test_newer_version_is_refused_with_a_way_out(folder):
     reseal(folder, format=FORMAT + 1, versions={"unlike": "9.0"})
     with pytest.raises(
-        ArtifactError, match=rf"format {FORMAT + 1}, written by unlike 9\.0; this is .*reads up to format {FORMAT}\. Upgrade unlike"
+        ArtifactError,
+        match=rf"format {FORMAT + 1}, written by unlike 9\.0; this is .*reads up to format {FORMAT}\. Upgrade unlike",
     ):
         Detector.load(folder)
 

@@ -191,14 +191,14 @@ def without_pretrained(config: Any) -> Any:
 
 
 def _rebuild(
-    settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes], networks: NetworkCache | None
+    settings: Settings, facts: Mapping[str, Any], contents: dict[str, bytes], networks: NetworkCache | None
 ) -> Fitted:
     known = facts["fitted"]
     spec = InputSpec.restore(known)
     model = MODELS[settings.model_name].build(without_pretrained(settings.model), shape_of(settings, spec), networks)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     scorer = make_scorer(settings, model.eval().output_spec, known.get("per_category", []))
-    scorer.load_state_dict(unpack_scorer(contents[SCORER]))
+    scorer.load_state_dict(unpack_scorer(contents.pop(SCORER)), assign=True)  # it may be large: no copy more than needed
     arrays = unpack_arrays(contents[ARRAYS])
     return Fitted(
         Pipeline(model, scorer, settings.map, settings.data.tiling(spec)).eval(),
@@ -233,7 +233,7 @@ def pack_scorer(scorer: nn.Module) -> bytes:
     kept: dict[str, Tensor] = {}
     for name, value in scorer.state_dict().items():
         learned = value.detach().cpu().contiguous()
-        if learned.ndim == 3 and learned.shape[1] == learned.shape[2] > 1 and not learned.tril(-1).any():
+        if learned.ndim == 3 and learned.shape[1] == learned.shape[2] > 1 and not any(one.tril(-1).any() for one in learned):
             rows, columns = torch.triu_indices(learned.shape[1], learned.shape[1])
             kept[name + UPPER] = learned[:, rows, columns].contiguous()  # (P, D (D + 1) / 2)
         else:
