@@ -93,7 +93,9 @@ def test_the_encoder_learns_unless_it_is_frozen_and_the_detector_stays_as_it_is(
 def test_scratch_starts_from_other_weights(detector):
     images, _ = digits(300, 330)
     start = make(detector, scratch=True)._build(10).model.state_dict()
-    assert any(not bool((value == start[name]).all()) for name, value in detector.fitted_.pipeline.model.state_dict().items())
+    assert any(
+        not bool((value == start[name]).all()) for name, value in detector.fitted_.pipeline.model.state_dict().items()
+    )
     found = make(detector, scratch=True, epochs=1).fit(images, np.arange(30) % 2)
     assert found.describe()["finetune"]["scratch"] is True
 
