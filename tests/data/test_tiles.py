@@ -71,7 +71,7 @@ def test_weights_sum_to_one_whatever_the_cells(tiling, down, across):
 
 
 def equivariant(images):  # (B, C, H, W) -> (B, H / 4, W / 4)
-    """Looks at 12 x 12 pixels around each cell of 4 x 4, wherever that is."""
+    """Sees 12 x 12 pixels around each cell of 4 x 4, wherever that is."""
     random = torch.Generator().manual_seed(0)
     weights = torch.randn(5, images.shape[1], 12, 12, generator=random)
     return functional.conv2d(images, weights, stride=4, padding=4).abs().mean(dim=1)
@@ -87,7 +87,7 @@ def test_an_equivariant_scorer_has_the_same_map_with_tiles_as_without(size, tile
     tiles = cut(tiling, images)
     stitched, whole = tiling.stitch(equivariant(tiles)), equivariant(images)
     assert stitched.shape == whole.shape
-    seen_whole = np.ones(whole.shape[1:], bool)  # by every tile that covers the cell, with all that it looks at
+    seen_whole = np.ones(whole.shape[1:], bool)  # by every tile that covers the cell, with all that it sees
     for starts, rows in ((tiling.tops, seen_whole), (tiling.lefts, seen_whole.T)):
         for start in starts[1:]:
             rows[start // 4 : start // 4 + 1] = False
@@ -148,8 +148,8 @@ def test_tiles_larger_than_the_image_are_refused(make, message):
 @pytest.fixture
 def images(rng):
     array = rng.integers(0, 256, (6, 50, 70, 3), np.uint8)
-    index = open_source(array)
-    return array, index.load(choose_spec(index, None, None, "stretch", (8, 8)), None)
+    source = open_source(array)
+    return array, source.load(choose_spec(source, None, None, "stretch", (8, 8)), None)
 
 
 def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):

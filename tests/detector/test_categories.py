@@ -33,7 +33,7 @@ def noise(random, category, count):
 
 
 def several(counts, seed=0, bright=0):
-    """An index of so many images of each category; with `bright` a brighter corner makes them anomalous."""
+    """A source of so many images of each category; with `bright` a brighter corner makes them anomalous."""
     random = np.random.default_rng(seed)
     images = np.concatenate([noise(random, name, count) for name, count in counts.items()])
     if bright:
@@ -50,9 +50,9 @@ def thresholds_of(detector):
     return {name: threshold.score for name, threshold in detector.fitted_.decision.thresholds.items()}
 
 
-def fit(index, **decision):
+def fit(source, **decision):
     settings = {"decision": {"calibration": "held-out", **decision}, "model": {"side": 6}}
-    return Detector("pixels", "gaussian", settings=settings, device="cpu").fit(index)
+    return Detector("pixels", "gaussian", settings=settings, device="cpu").fit(source)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,9 @@ def test_an_image_is_judged_by_its_own_category_where_that_is_known(joint):
     for name in ("calm", "wild", "odd", "", "never seen"):
         image = noise(np.random.default_rng(5), "calm", 4)
         samples = [Sample(str(row), row=row, category=name) for row in range(4)]
-        index = ArraySource("made images", samples, ImageArray(image))
+        source = ArraySource("made images", samples, ImageArray(image))
         threshold = joint.fitted_.decision.threshold_of(name)
-        for verdict in joint.judge(index):
+        for verdict in joint.judge(source):
             assert verdict.threshold == threshold.score
             assert verdict.anomalous == (verdict.score > threshold.score) == (verdict.p_value <= 0.1 + 1e-9)
             assert all(region.peak > threshold.region for region in verdict.regions)
@@ -153,26 +153,26 @@ def test_one_threshold_for_all_where_that_is_wanted_or_there_is_one_category():
 
 
 def test_names_that_are_no_utf8_are_kept(tmp_path):
-    index = several({"calm": 40, "wild": 40})
-    samples = [replace(sample, category=f"{sample.category}\udcff") for sample in index.samples]
-    fitted = fit(ArraySource("made\udcff", samples, index.array))
+    source = several({"calm": 40, "wild": 40})
+    samples = [replace(sample, category=f"{sample.category}\udcff") for sample in source.samples]
+    fitted = fit(ArraySource("made\udcff", samples, source.array))
     fitted.save(tmp_path / "d")
     assert thresholds_of(Detector.load(tmp_path / "d")) == thresholds_of(fitted)
     assert list(thresholds_of(fitted)) == ["", "calm\udcff", "wild\udcff"]
 
 
 def test_images_without_a_category_are_held_against_all():
-    index = several({"calm": 60, "wild": 60})
+    source = several({"calm": 60, "wild": 60})
     nobody_said = [
-        Sample(s.id, row=s.row, anomalous=False, category=s.category * (s.category == "calm")) for s in index.samples
+        Sample(s.id, row=s.row, anomalous=False, category=s.category * (s.category == "calm")) for s in source.samples
     ]
-    assert list(thresholds_of(fit(ArraySource("made", nobody_said, index.array)))) == ["", "calm"]
+    assert list(thresholds_of(fit(ArraySource("made", nobody_said, source.array)))) == ["", "calm"]
 
 
 def test_categories_that_are_all_too_small_are_fitted_as_one():
-    index = several({"calm": 40})
-    samples = [Sample(s.id, row=s.row, anomalous=False, category=s.id) for s in index.samples]
-    fitted = fit(ArraySource("made", samples, index.array))
+    source = several({"calm": 40})
+    samples = [Sample(s.id, row=s.row, anomalous=False, category=s.id) for s in source.samples]
+    fitted = fit(ArraySource("made", samples, source.array))
     assert list(thresholds_of(fitted)) == [""]
     assert len(describe(fitted)["fitted"]["too_few"]) == 40
 
@@ -194,18 +194,18 @@ def judged(joint):
             for s in bad.samples
         ),
     ]
-    index = ArraySource("made images", samples, ImageArray(np.concatenate([good.array.array, bad.array.array])))
-    return index, evaluate(joint, index)
+    source = ArraySource("made images", samples, ImageArray(np.concatenate([good.array.array, bad.array.array])))
+    return source, evaluate(joint, source)
 
 
 def test_every_image_is_evaluated_by_its_own_threshold(joint, judged):
-    index, found = judged
-    verdicts = joint.judge(index, regions=False)
+    source, found = judged
+    verdicts = joint.judge(source, regions=False)
     assert found.alarms.tolist() == [verdict.anomalous for verdict in verdicts]
     assert found.image_thresholds.tolist() == [verdict.threshold for verdict in verdicts]
     assert found.p_values.tolist() == [verdict.p_value for verdict in verdicts]
     right = found.alarms == found.anomalous
-    names = np.array([sample.category for sample in index.samples])
+    names = np.array([sample.category for sample in source.samples])
     assert found.overall.image["accuracy"].value == right.mean()
     for name in ("calm", "wild"):
         assert found.categories[name].image["accuracy"].value == right[names == name].mean()
@@ -248,13 +248,13 @@ def test_reports_name_the_thresholds(joint, judged, tmp_path, capsys):
 
 
 def test_a_lone_strange_image_is_blamed_on_its_category(capsys, tmp_path):
-    index = several({"calm": 60, "wild": 60})
-    fitted = fit(index)
+    source = several({"calm": 60, "wild": 60})
+    fitted = fit(source)
     decision = fitted.fitted_.decision
-    place = np.flatnonzero((decision.categories == "calm") & (decision.scores == thresholds_of(fitted)["calm"]))
+    strangest = np.flatnonzero((decision.categories == "calm") & (decision.scores == thresholds_of(fitted)["calm"]))
     scores = decision.scores.copy()
-    scores[place] *= 50
-    strange = replace(decision.thresholds["calm"], score=float(scores[place][0]))
+    scores[strangest] *= 50
+    strange = replace(decision.thresholds["calm"], score=float(scores[strangest][0]))
     decision = replace(decision, scores=scores, thresholds={**decision.thresholds, "calm": strange})
     fitted._fitted = replace(fitted.fitted_, decision=decision)
     Console().say_fit(fitted, tmp_path)
@@ -269,7 +269,9 @@ def test_a_root_of_categories_is_scored_by_its_folders(tmp_path):
                 write_png(tmp_path / f"root/{name}/{part}/good/{number:02}.png", image[..., 0])
     settings = {"model": {"side": 6}, "data": {"size": SIZE}, "decision": {"calibration": "held-out"}}
     fitted = Detector("pixels", "gaussian", settings=settings, device="cpu").fit(tmp_path / "root")
-    lines = {verdict.id.split("/")[0]: verdict.threshold for verdict in fitted.judge(tmp_path / "root", regions=False)}
-    assert lines == {name: thresholds_of(fitted)[name] for name in ("calm", "wild")}
+    thresholds = {
+        verdict.id.split("/")[0]: verdict.threshold for verdict in fitted.judge(tmp_path / "root", regions=False)
+    }
+    assert thresholds == {name: thresholds_of(fitted)[name] for name in ("calm", "wild")}
     alone = open_source(tmp_path / "root/calm/test/good")  # nobody says of what category these are
     assert {verdict.threshold for verdict in fitted.judge(alone, regions=False)} == {fitted.fitted_.decision.threshold}

@@ -173,8 +173,8 @@ def test_float_images_outside_the_fitted_range_are_not_clipped():
 
 
 def test_explain_gives_image_reconstruction_and_map(detector, odd):
-    index = open_source(odd[0])
-    found = explain(detector, odd[0], [index.samples[3], index.samples[1]])
+    source = open_source(odd[0])
+    found = explain(detector, odd[0], [source.samples[3], source.samples[1]])
     assert [item.sample.id for item in found] == ["3", "1"]
     np.testing.assert_array_equal(found[0].image, odd[0][3])
     assert found[0].reconstruction.shape == odd[0][3].shape
@@ -190,8 +190,8 @@ def test_encode_and_decode_are_the_two_halves_of_the_model(detector, odd, tmp_pa
     assert codes.ids == tuple(map(str, range(len(odd))))
     assert codes.grids.shape[0] == codes.vectors.shape[0] == len(odd)
     rebuilt = decode(detector, codes.grids)
-    index = open_source(odd)
-    seen = explain(detector, index, index.samples)
+    source = open_source(odd)
+    seen = explain(detector, source, source.samples)
     np.testing.assert_array_equal(rebuilt, np.stack([item.reconstruction for item in seen]))
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"no image of 1 can be read: broken\.png"):
@@ -216,7 +216,7 @@ def test_progress_is_told(mvtec):
     Detector(model="conv", epochs=2, size=32).fit(mvtec, notify=lambda *call: calls.append(call))
     stages = [call[0] for call in calls]
     assert stages[0] == "read"
-    assert calls[stages.index("train") - 1][:3] == ("read", 40, 40)
+    assert calls[stages.source("train") - 1][:3] == ("read", 40, 40)
     assert [call[1:3] for call in calls if call[0] == "train"] == [(1, 2), (2, 2)]
     assert {"train", "validation"} <= set(calls[-1][3])
 

@@ -100,8 +100,8 @@ def test_one_tile_is_the_image_itself(normal):
 
 
 def test_explanations_show_the_whole_image_rebuilt(detector, odd):
-    index = open_source(odd[0])
-    found = explain(detector, index, index.samples)
+    source = open_source(odd[0])
+    found = explain(detector, source, source.samples)
     assert all(item.reconstruction.shape == item.image.shape == (56, 64, 1) for item in found)
     gap = np.mean([np.abs(item.reconstruction.astype(float) - item.image) for item in found])
     assert gap < np.mean([np.abs(item.image - item.image.mean()) for item in found])
