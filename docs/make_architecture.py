@@ -103,9 +103,9 @@ def direct(found: Imports) -> Imports:
         nexts = {what for who, what in between if who == name}
         return frozenset(nexts).union(*map(reached, nexts))
 
-    implied = lambda who, what: any(
-        what in reached(other) for first, other in between if first == who and other != what
-    )  # noqa: E731
+    def implied(who: str, what: str) -> bool:
+        return any(what in reached(other) for first, other in between if first == who and other != what)
+
     return {pair: count for pair, count in between.items() if not implied(*pair)}
 
 
@@ -188,10 +188,10 @@ class Layout:
         """What nearly all others use, at the foot."""
         (left, _), y = self.corner("training"), self.foot
         whole = 3 * BOX + 2 * GUTTER
+        words = "What all of the above stand on, and import without an arrow here:"
         parts = [
             f'<rect x="{left:.0f}" y="{y}" width="{whole}" height="124" rx="9" fill="#eef2f6" stroke="{EDGE}" stroke-width="1.2"/>',
-            f'<text x="{left + 16:.0f}" y="{y + 22}" font-size="13" fill="{QUIET}">What all of the above stand on, and import '
-            "without an arrow here:</text>",
+            f'<text x="{left + 16:.0f}" y="{y + 22}" font-size="13" fill="{QUIET}">{words}</text>',
         ]
         for place, (name, does) in enumerate(BASE.items()):
             x, row = left + 16 + (place % 4) * (whole - 20) / 4, y + 52 + (place // 4) * 44
