@@ -32,7 +32,7 @@ def measure(preset: str, data: str, seeds: int, folder: Path, *, again: bool) ->
         detector = Detector(preset=preset, seed=seed, device="cpu", cache=False)
         kind = SCORERS[detector.settings.scorer_name]
         capabilities = kind.capabilities
-        learned_again = property(lambda scorer: replace(capabilities.fget(scorer), leave_one_out=None))
+        learned_again = property(lambda scorer, known=capabilities: replace(known.fget(scorer), leave_one_out=None))
         with patch.object(kind, "capabilities", learned_again if again else capabilities):
             seconds = cpu_seconds(lambda detector=detector: detector.fit(learn))
         chances, run = detector.fitted_.decision.p_values(detector.score(test).image), {"fit_cpu_seconds": seconds}
