@@ -38,12 +38,12 @@ class PCAConfig(FeatureConfig):
     """How many directions count as normal, and how the rest is measured."""
 
     # principal components that are kept; below 1, as many as explain that share of the variance. Of whole images none is
-    # kept or left out altogether: each is kept in part, so that together they count as so many, or explain that share
+    # kept or dropped altogether: each is kept in part, so that together they count as so many, or explain that share
     components: int | float = 0.95
     # of what is left: squared (error), as a length (euclidean), or squared over variances (mahalanobis); of whole images
-    # (code = vector) euclidean is a length at each place, and whitened the same under what is usually left there
+    # (code = vector) euclidean is a length at each position, and whitened the same under what is usually left there
     distance: Literal["error", "euclidean", "mahalanobis", "whitened"] = "error"
-    shrinkage: float | Literal["auto"] = 0.2  # of a place's covariance to a sphere; whitened alone has a use for it
+    shrinkage: float | Literal["auto"] = 0.2  # of a position's covariance to a sphere; whitened alone has a use for it
 
     def __post_init__(self) -> None:
         FeatureConfig.__post_init__(self)
@@ -76,9 +76,9 @@ class PCAScorer(FeatureScorer):
     cut between directions, it has a leave-one-out in closed form. It comes from the products of images with each other, so
     that a code may be as wide as it likes.
 
-    `distance = "whitened"` holds that error against what is left of normal images at the same place: its length under
+    `distance = "whitened"` holds that error against what is left of normal images at the same position: its length under
     their shrunk covariance, as PaDiM does for codes as they are (Defard et al., 2021). Light, pose and kind are then
-    part of no place's spread.
+    part of no position's spread.
     """
 
     Config = PCAConfig
