@@ -105,7 +105,7 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
     if decision.categories.astype(bool).any():
         arrays["categories"] = decision.categories
     pipeline = fitted.pipeline
-    files = {
+    files: dict[str, Content] = {
         WEIGHTS: pack_weights(pipeline.model),
         SCORER: partial(write_scorer, pipeline.scorer),
         ARRAYS: pack_arrays(arrays),
