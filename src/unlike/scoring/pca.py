@@ -21,7 +21,7 @@ from unlike.scoring.statistics.positions import (
     OWN,
     check_positions,
     lengths_at,
-    lengths_left_out,
+    lengths_leave_one_out,
     moments_at,
     whiten_each,
 )
@@ -134,7 +134,7 @@ class PCAScorer(FeatureScorer):
         left, influence = self._all_left_over(features)
         if self.whitening is not None:
             floor, shrinkage = FLOOR * self.spread, float(self.config.shrinkage)
-            maps = lengths_left_out(left, self.whitening, influence, chosen, shrinkage, floor)
+            maps = lengths_leave_one_out(left, self.whitening, influence, chosen, shrinkage, floor)
         else:
             own = influence[chosen, chosen].clamp_min(OWN)
             maps = torch.linalg.vector_norm(left[chosen], dim=1) / own[:, None, None]

@@ -57,7 +57,7 @@ def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
     return lengths.T.reshape(count, height, width)
 
 
-def lengths_left_out(
+def lengths_leave_one_out(
     left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float, least: float = 0.0
 ) -> Tensor:
     """Lengths (n, h, w) that the `chosen` of N images would have at each position, had each alone not been learned from.
