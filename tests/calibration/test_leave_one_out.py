@@ -16,10 +16,11 @@ from unlike import Detector
 from unlike.calibration.leave_one_out import fit_leave_one_out, maps_out_of_fold
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
+from unlike.detector.building import build_model
 from unlike.detector.explain import describe, encode
-from unlike.detector.fitting import build_model, leaves_out
 from unlike.detector.presets import PRESETS
 from unlike.detector.scorers import make_scorer
+from unlike.detector.splitting import leaves_out
 from unlike.errors import ConfigError, DataError
 from unlike.scoring.base import Scorer
 from unlike.scoring.batches import Batches
@@ -376,7 +377,7 @@ def test_cross_conformal_calibration_that_is_asked_for_has_its_limits(monkeypatc
     settings = {"decision": {"calibration": "cross", "calibration_share": 0.5}}
     with pytest.raises(ConfigError, match=r"holds no image back: leave decision\.calibration_share out"):
         Detector("pixels", "gaussian", settings=settings).fit(stripes(40))
-    monkeypatch.setattr("unlike.detector.fitting.CROSS_BYTES", 1000)
+    monkeypatch.setattr("unlike.detector.splitting.CROSS_BYTES", 1000)
     settings = {"decision": {"calibration": "cross"}}
     with pytest.raises(ConfigError, match=r"the features of 40 images take .* take 'held-out'"):
         Detector("pixels", "gaussian", settings=settings).fit(stripes(40))

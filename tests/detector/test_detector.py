@@ -15,8 +15,8 @@ from unlike import Detector
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
 from unlike.data.split import split_normals
+from unlike.detector.building import build_model, choose_device
 from unlike.detector.explain import decode, describe, encode, explain, original_maps
-from unlike.detector.fitting import build_model, choose_device
 from unlike.errors import ConfigError, DataError, ImageError, NotFittedError
 
 FAST = {

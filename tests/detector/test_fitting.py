@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from unlike import Detector
-from unlike.detector.fitting import idle_settings
-from unlike.detector.settings import Settings
+from unlike.detector.settings import Settings, idle_settings
 from unlike.evaluation.history import kept_epoch
 from unlike.models import MODELS
 from unlike.scoring.batches import OVERHEAD
@@ -35,7 +34,7 @@ def test_many_images_are_seen_once_while_there_is_memory_for_their_features(most
     kind, seen = MODELS["pixels"], []
     encode = kind.encode
     monkeypatch.setattr(kind, "encode", lambda self, batch: seen.append(len(batch)) or encode(self, batch))
-    monkeypatch.setattr("unlike.detector.fitting.CROSS_BYTES", most_bytes)
+    monkeypatch.setattr("unlike.detector.learning.CROSS_BYTES", most_bytes)
     bounded = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(images)
     assert bounded.fitted_.decision.threshold == pytest.approx(plain.fitted_.decision.threshold, rel=1e-5)
     again = 2 * max(0, bounded.fitted_.counts["train"] - kept)  # two more passes

@@ -25,7 +25,7 @@ from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
 from unlike.data.split import split_normals
 from unlike.data.tiles import TiledImages, Tiling
-from unlike.detector.fitting import build_model
+from unlike.detector.building import build_model
 from unlike.detector.settings import Settings
 from unlike.errors import ConfigError
 from unlike.scoring import SCORERS

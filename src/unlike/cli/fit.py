@@ -61,7 +61,7 @@ def fit(
     """
     from unlike.artifacts import check_replaceable
     from unlike.detector.detector import Detector
-    from unlike.detector.fitting import idle_settings
+    from unlike.detector.settings import idle_settings
 
     overrides, choices = read_choices(config, settings or [])
     if size is not None:

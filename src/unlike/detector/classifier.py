@@ -24,9 +24,10 @@ from unlike.data.randomness import isolated_randomness
 from unlike.data.source import Images, Source, open_source
 from unlike.data.split import Labels, Split, distinct_rows, split_classes
 from unlike.data.tensors import to_tensor
+from unlike.detector.building import choose_device
 from unlike.detector.detector import Detector
-from unlike.detector.fitting import Notify, check_seed, choose_device, say_nothing
-from unlike.detector.settings import FINETUNE_SECTIONS, ClassifierSettings, Settings, copy_sections
+from unlike.detector.fitting import Notify, say_nothing
+from unlike.detector.settings import FINETUNE_SECTIONS, ClassifierSettings, Settings, check_seed, copy_sections
 from unlike.detector.storage import (
     misfits_refused,
     pack_arrays,

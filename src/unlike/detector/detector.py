@@ -15,9 +15,10 @@ from unlike.cache import Cache
 from unlike.data.batches import digest
 from unlike.data.input_spec import restore_map
 from unlike.data.source import Images, open_source, training
-from unlike.detector.fitting import Notify, Task, check_seed, fit_detector, place, say_nothing
+from unlike.detector.building import place
+from unlike.detector.fitting import Notify, Task, fit_detector, say_nothing
 from unlike.detector.pipeline import score_pixels
-from unlike.detector.settings import Settings, copy_sections
+from unlike.detector.settings import Settings, check_seed, copy_sections
 from unlike.detector.storage import Fitted, load_detector, save_detector
 from unlike.errors import NotFittedError, none_usable
 from unlike.models.base import Model

@@ -11,8 +11,8 @@ import torch
 from unlike.data.input_spec import restore_map
 from unlike.data.source import Images, open_source
 from unlike.data.tensors import to_pixels, to_tensor
+from unlike.detector.building import place
 from unlike.detector.detector import Detector
-from unlike.detector.fitting import place
 from unlike.detector.pipeline import BLOCK, Pipeline, score_pixels
 from unlike.detector.storage import Fitted, versions
 from unlike.errors import ConfigError, none_usable

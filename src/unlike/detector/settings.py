@@ -313,3 +313,28 @@ class ClassifierSettings:
     def to_sections(self) -> Sections:
         """Everything but the detector's, in plain values that TOML holds."""
         return {name: to_mapping(getattr(self, name)) for name in FINETUNE_SECTIONS}
+
+
+def check_seed(seed: Any) -> int:
+    """The seed, or a ConfigError where it is none.
+
+    >>> check_seed(7)
+    7
+    """
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ConfigError(f"seed: expected a whole number from 0 to 2^63 - 1, came {seed!r}")
+    return seed
+
+
+def idle_settings(settings: Settings) -> list[str]:
+    """What was chosen about training, for a model that is not trained: the names of settings that change nothing.
+
+    That is no error: all cells of a study may be given the same training, whatever their models.
+    """
+    found, usual = settings.to_sections(), Settings.resolve().to_sections()
+    return [
+        f"{section}.{name}"
+        for section in ("training", "augment", "corruption")
+        for name, value in found[section].items()
+        if value != usual[section][name] and name != "initialisation"  # which acts on what is not pretrained
+    ]

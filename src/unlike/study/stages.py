@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from unlike.detector.building import place
 from unlike.detector.classifier import Classifier
 from unlike.detector.detector import Detector
 from unlike.detector.explain import reconstruct
-from unlike.detector.fitting import place
 from unlike.detector.pipeline import Pipeline, score_pixels
 from unlike.errors import ConfigError
 from unlike.models.base import Model

@@ -1,0 +1,80 @@
+"""What a fit starts from: the input spec that images call for, a fresh model for it, and the device it is on."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from unlike.backbones.network_cache import NetworkCache
+from unlike.data.input_spec import InputSpec
+from unlike.data.randomness import isolated_randomness
+from unlike.data.source import Source, choose_spec
+from unlike.detector.settings import DataConfig, Settings
+from unlike.detector.storage import shape_of
+from unlike.errors import ConfigError
+from unlike.models import MODELS
+from unlike.models.base import Model
+from unlike.models.initialise import initialise
+from unlike.records import ImageShape
+
+FILE_SIDE = 256  # pixels: the default size for images in files
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of that name; "auto" takes an accelerator where there is one.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        torch.empty(0, device="cuda" if name == "gpu" else name)
+        return torch.device("cuda" if name == "gpu" else name)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r} cannot be used here ({first}); expected auto, cpu, cuda or cuda:0"
+        ) from None
+
+
+def place(module: nn.Module, device: str) -> torch.device:
+    """Bring a model, or a whole pipeline, to the device of that name."""
+    chosen = choose_device(device)
+    module.to(chosen).to(memory_format=torch.channels_last)
+    return chosen
+
+
+def spec_for(source: Source, data: DataConfig) -> InputSpec:
+    """The form in which all these images will be seen."""
+    channels = None if data.channels == "auto" else data.channels
+    return choose_spec(source, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
+
+
+def build_model(settings: Settings, spec: InputSpec, seed: int, networks: NetworkCache | None = None) -> Model:
+    """A fresh model for images in that spec, or for their tiles."""
+    shape = shape_of(settings, spec)
+    with isolated_randomness(seed):
+        try:
+            model = MODELS[settings.model_name].build(settings.model, shape, networks)
+        except (RuntimeError, MemoryError) as error:  # the allocator's, of a layer as large as a huge image
+            first = str(error).splitlines()[0]
+            raise ConfigError(
+                f"model {settings.model_name!r} for {shape.height} x {shape.width} x {shape.channels} images "
+                f"cannot be built ({first}); try a smaller --size"
+            ) from None
+        initialise(model, settings.training.initialisation)
+    return model
+
+
+def check_suits(model: Model, settings: Settings, spec: InputSpec) -> Model:
+    """A trained model, or a ConfigError where it is not what the settings describe, for images in that spec."""
+    shape: ImageShape = shape_of(settings, spec)
+    wanted = MODELS[settings.model_name]
+    if not (isinstance(model, wanted) and model.config == settings.model and model.shape == shape):
+        raise ConfigError(
+            f"the model given to fit is a {type(model).__name__} for {model.shape}; these settings and images need a "
+            f"{wanted.__name__} for {shape}, with the settings of section [model]"
+        )
+    return model
