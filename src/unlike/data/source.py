@@ -79,7 +79,6 @@ class Layered(Protocol):
 
     @property
     def doubt(self) -> str: ...  # why its images without a label may not be taken for normal ones; or nothing
-    def take(self, positions: Rows) -> Layered: ...
     def with_note(self, note: str) -> Source: ...
 
 

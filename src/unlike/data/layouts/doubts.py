@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
@@ -57,7 +58,7 @@ def kinds_of_train(tree: Tree, found: Found, pool: list[Sample]) -> str:  # noqa
 
 def suspicious_folders(tree: Tree, found: Found, pool: list[Sample]) -> str:  # noqa: ARG001
     """Folders with names that may be those of labels."""
-    names = {name for words in tree.words.values() for name in words if looks_like_label(name)}
+    names = {name for sample in pool for name in PurePosixPath(sample.id).parts[:-1] if looks_like_label(name)}
     return f"names of folders look like labels ({listed(sorted(names))})" if names else ""
 
 
@@ -69,10 +70,11 @@ def suspicious_files(tree: Tree, found: Found, pool: list[Sample]) -> str:  # no
 
 def twins(tree: Tree, found: Found, pool: list[Sample]) -> str:  # noqa: ARG001
     """Files that differ by their extension alone: one may be the mask of the other."""
-    stems: dict[tuple[Parts, str], set[str]] = {}
-    for image in tree.images:
-        stems.setdefault((image.folders, image.stem), set()).add(image.path.suffix.lower())
-    pairs = [stem for (_, stem), suffixes in stems.items() if len(suffixes) > 1]
+    suffixes: dict[PurePosixPath, set[str]] = defaultdict(set)
+    for sample in pool:
+        path = PurePosixPath(sample.id)
+        suffixes[path.with_suffix("")].add(path.suffix.lower())
+    pairs = [path.name for path, endings in suffixes.items() if len(endings) > 1]
     return (
         f"{plural(len(pairs), 'name')} are there twice with different endings ({listed(pairs, 3)}), as image and mask are"
         if pairs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +10,14 @@ from pathlib import Path
 from unlike.data.layouts.doubts import find_doubt
 from unlike.data.layouts.masks import pair_masks
 from unlike.data.layouts.names import read_name
-from unlike.data.layouts.rules import RULES, Found
+from unlike.data.layouts.notes import tell_layout
+from unlike.data.layouts.rules import RULES
 from unlike.data.layouts.tree import File, Tree
 from unlike.data.layouts.walk import Walk, relative, walk
 from unlike.data.layouts.wording import listed, plural
-from unlike.data.readers import READERS, is_image
+from unlike.data.readers import READERS
 from unlike.errors import DataError
 from unlike.records import Sample
-
-
-UNSAID = ", of which no name says anything: a fit takes all for normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def arrange(root: Path, files: Sequence[Path]) -> Layout:
         for sample in found.samples
     ]
     samples.sort(key=lambda sample: sample.id)
-    return Layout(samples, tuple(_notes(tree, found, samples, unfit)), find_doubt(tree, found))
+    return Layout(samples, tuple(tell_layout(tree, found, samples, unfit)), find_doubt(tree, found))
 
 
 def choose(root: Path, files: Sequence[Path], wanted: Callable[[str], bool]) -> Layout:
@@ -91,52 +88,6 @@ def read_class_folders(folder: Path) -> list[Sample]:
     return sorted(samples, key=lambda sample: sample.id)
 
 
-def _notes(tree: Tree, found: Found, samples: list[Sample], unfit: list[File]) -> list[str]:
-    notes = [f"{found.title}: {_contents(samples)}{UNSAID if found.unsaid else ''}."]
-    if found.outside:
-        notes.append(f"Left aside, as no part of it: {plural(len(found.outside), 'image')} ({listed(found.outside)}).")
-    if unfit:
-        names = [_shown(mask.path, tree.root) for mask in unfit]
-        notes.append(f"{plural(len(unfit), 'mask')} left aside, which fit no image: {listed(names)}.")
-    bare = [sample.id for sample in samples if sample.anomalous and sample.mask is None]
-    if bare and len(bare) < sum(bool(sample.anomalous) for sample in samples):
-        notes.append(f"{plural(len(bare), 'anomalous image')} without a mask, where others have one: {listed(bare)}.")
-    unlabelled = [s.id for s in samples if s.anomalous is None]
-    if (
-        unlabelled
-        and len(unlabelled) < len(samples)
-        and not all(s.split == "train" for s in samples if s.id in set(unlabelled))
-    ):
-        notes.append(f"{plural(len(unlabelled), 'image')} without a label: {listed(unlabelled)}.")
-    return notes
-
-
-def _contents(samples: list[Sample]) -> str:
-    """How many images of each split and label, how many masks and categories."""
-    counts = Counter((sample.split, sample.anomalous) for sample in samples)
-    kinds = sorted({sample.kind for sample in samples if sample.anomalous})
-    parts = [_share(split, counts, samples) for split in ("train", "validation", "test", "") if _total(split, counts)]
-    masks = sum(sample.mask is not None for sample in samples)
-    categories = sorted({sample.category for sample in samples} - {""})
-    told = "; ".join(parts)
-    told += f"; kinds of defects: {listed(kinds, 12)}" if kinds else ""
-    told += f"; {plural(masks, 'mask')}" if masks else ""
-    return told + (f"; categories: {listed(categories, 12)}" if categories else "")
-
-
-def _share(split: str, counts: Counter[tuple[str, bool | None]], samples: list[Sample]) -> str:
-    words = {False: "normal", True: "anomalous", None: "without a label"}
-    judged = [f"{counts[split, said]:,} {word}" for said, word in words.items() if counts[split, said]]
-    whole = plural(_total(split, counts), "image") + (f" of {split}" if split else "")
-    if len(judged) == 1 and not any(said is not None for _, said in counts):
-        return whole
-    return f"{whole} ({', '.join(judged)})" if samples else whole
-
-
-def _total(split: str, counts: Counter[tuple[str, bool | None]]) -> int:
-    return sum(count for (name, _), count in counts.items() if name == split)
-
-
 def _no_image(found: Walk) -> str:
     others = sum(len(files) for _, _, files in os.walk(found.root))
     known = ", ".join(f".{extension}" for extension in READERS)
@@ -147,7 +98,3 @@ def _no_image(found: Walk) -> str:
 def _such_as(tree: Tree, root: Path) -> str:
     names = listed([relative(image.path, root) for image in tree.images], 3)
     return f"a pattern is matched with paths such as {names}; * stays within a folder, ** does not"
-
-
-def _shown(path: Path, root: Path) -> str:
-    return relative(path, root) if path.is_relative_to(root) else str(path)

@@ -163,7 +163,7 @@ def _manifest_sample(manifest: Path, root: Path, row: Row, *, classes: bool) -> 
 
 
 def _inside(root: Path, name: str, place: str) -> Path:
-    """A path that a manifest names, with / where it has the \\ of Windows."""
+    """A path that a manifest names; what Windows puts between folders is read too."""
     name = name.strip()
     if not name:
         raise DataError(f"{place}: the path is empty")

@@ -6,12 +6,18 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-NORMAL = frozenset(
-    "normal good ok okay pass passed healthy intact flawless undamaged unbroken defectfree faultfree nondefective".split()
+
+def _words(text: str) -> frozenset[str]:
+    """The words of a line."""
+    return frozenset(text.split())
+
+
+NORMAL = _words(
+    "normal good ok okay pass passed healthy intact flawless undamaged unbroken defectfree faultfree nondefective"
 )
-ANOMALOUS = frozenset(
+ANOMALOUS = _words(
     "abnormal anomaly anomalous abnormality bad ng nok ko fail failed failure defect defective broken fault faulty damaged "
-    "damage reject rejected scrap unhealthy diseased nogood notgood notok error".split()
+    "damage reject rejected scrap unhealthy diseased nogood notgood notok error"
 )
 WEAK = {"no": False, "negative": False, "neg": False, "clean": False, "io": False} | {
     "yes": True,
@@ -28,18 +34,20 @@ SPLITS = {
 }
 SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
 STRICTEST = ("test", "validation", "train", "")  # of a folder in another: what is in a test folder is never learned
-MASKS = frozenset("mask gt groundtruth label annotation annotated anno annot seg segmentation".split())
-UNKNOWN = frozenset("unknown unlabelled unlabeled unsorted unclassified unsure".split())
-FILLERS = frozenset(
+MASKS = _words("mask gt groundtruth label annotation annotated anno annot seg segmentation")
+UNKNOWN = _words("unknown unlabelled unlabeled unsorted unclassified unsure")
+FILLERS = _words(
     "image img picture pic photo rgb data dataset dir folder sample set split public private mixed only all example scan "
-    "case png jpg jpeg jpegimage imgs file".split()
+    "case png jpg jpeg jpegimage file part piece item product"
 )  # say nothing
-SUSPICIOUS = frozenset(
+SUSPICIOUS = _words(
     "scratch crack cracked dent hole stain contamination missing bent cut tear burr rust corrosion blowhole bubble chip "
     "chipped break fray uneven tumor tumour hemorrhage haemorrhage pneumonia covid cancer lesion infected leak deformation "
-    "deformed misplaced wrong spall burnt porosity inclusion pit pitted true false".split()
+    "deformed misplaced wrong spall burnt porosity inclusion pit pitted true false"
 )  # may be a defect: no images of such a folder are learned unless somebody says so
-ENDING = re.compile(r"[\W_]*(masks?|gt|labels?|seg(mentation)?|anno(tation)?|ground_?truth)$", re.IGNORECASE)
+ENDING = re.compile(
+    r"(?:[\W_]+|(?<=\d))(masks?|gt|labels?|seg(mentation)?|anno(tation)?|ground_?truth)$", re.IGNORECASE
+)
 WHOLE = re.compile(r"[\W_]")
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -116,7 +124,13 @@ def looks_like_label(name: str) -> bool:
     numbers = [int(token) for token in tokens if token.isdecimal()]
     if numbers and max(numbers) <= 1 and set(words) <= {"class", "label"}:
         return True
-    return "".join(words) in WEAK or any(w in SUSPICIOUS or w in ANOMALOUS or w in NORMAL for w in words)
+    telling = SUSPICIOUS | ANOMALOUS | NORMAL | MASKS
+    return "".join(words) in WEAK or any(word in telling or _denies(word, telling) for word in words)
+
+
+def _denies(word: str, words: Collection[str]) -> bool:
+    """Whether a word is the opposite of one of these, such as notumor."""
+    return any(word.startswith(no) and word.removeprefix(no) in words for no in NEGATIONS)
 
 
 def says_defect(stem: str) -> bool:
@@ -155,9 +169,15 @@ def tokens_of(name: str) -> list[str]:
 
 
 def _singular(token: str) -> str:
-    if token == "anomalies":
-        return "anomaly"
-    return token if _is_known(token) or not _is_known(token[:-1]) or not token.endswith("s") else token[:-1]
+    for ending, single in (("ies", "y"), ("s", "")):
+        if (
+            len(token) > 3
+            and token.endswith(ending)
+            and not _is_known(token)
+            and _is_known(token.removesuffix(ending) + single)
+        ):
+            return token.removesuffix(ending) + single
+    return token
 
 
 def _is_known(word: str) -> bool:

@@ -61,7 +61,7 @@ def by_masks(tree: Tree, pairs: dict[File, Path]) -> Found | None:
         if tree.place(image).outside:
             outside.append(relative(image.path, tree.root))
             continue
-        anomalous = marked[image] if image in marked else False if dagm else None
+        anomalous = marked.get(image, False if dagm else None)
         samples.append(_sample(tree, image, anomalous, "defect" if anomalous else "" if anomalous is None else "good"))
     return Found("DAGM layout" if dagm else _title_of_masks(tree), samples, outside)
 
@@ -131,7 +131,7 @@ TITLES: tuple[tuple[str, Callable[[Tree], bool]], ...] = (
 )
 
 
-def _sample(tree: Tree, image: File, anomalous: bool | None, kind: str) -> Sample:  # noqa: FBT001
+def _sample(tree: Tree, image: File, anomalous: bool | None, kind: str) -> Sample:
     place = tree.place(image)
     return Sample(
         relative(image.path, tree.root),

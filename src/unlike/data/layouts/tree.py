@@ -110,7 +110,7 @@ def tell_masks(files: Sequence[File]) -> tuple[list[File], list[File]]:
     if all(in_folder):
         in_folder = [False] * len(files)
     stems = {(file.folders, file.stem.lower()) for file, mask in zip(files, in_folder, strict=True) if not mask}
-    images, masks = [], []
+    images, masks = list[File](), list[File]()
     for file, mask in zip(files, in_folder, strict=True):
         owner = strip_ending(file.stem).lower()
         beside = owner != file.stem.lower() and (file.folders, owner) in stems
@@ -121,7 +121,7 @@ def tell_masks(files: Sequence[File]) -> tuple[list[File], list[File]]:
 def masks_beside(root: Path) -> list[File]:
     """Masks that lie beside a root which is one part of a layout: the test folder, or the one of images."""
     word = read_name(root.absolute().name)
-    if not (word.split or (word.empty and word != OTHER)):
+    if not (word.split or word.empty):
         return []
     try:
         siblings = sorted(child for child in root.absolute().parent.iterdir() if child.is_dir())
