@@ -7,10 +7,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
+from unlike.data.readers import decode_mask
 from unlike.data.source import labelled, open_source, training
-from unlike.errors import DataError
+from unlike.errors import DataError, ImageError
 
 DATA = Path(os.environ.get("UNLIKE_DATA", "/work/shared/data"))
 GREY = np.full((6, 6), 90, np.uint8)
@@ -694,6 +696,59 @@ def test_a_doubt_holds_for_a_fit_alone(root):
         training(source.take(np.array([1])))
     with pytest.raises(DataError, match="look anomalous"):
         training(open_source([root, root / "images"]))
+
+
+SPOT = np.zeros((6, 6), bool)
+SPOT[2:4, 2:5] = True
+COLOURS = np.where(SPOT[..., None], [10, 200, 40], [120, 30, 90]).astype(np.uint8)
+OVER_HALF = np.ones((6, 6), bool)
+OVER_HALF[0] = False
+
+
+def palette(mask):
+    image = PIL.Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette([60, 60, 200, 250, 120, 10])
+    return image
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "expected"),
+    [
+        ("0 and 1.png", SPOT.astype(np.uint8), SPOT),
+        ("0 and 255.bmp", SPOT.astype(np.uint8) * 255, SPOT),
+        ("16 bits.png", SPOT.astype(np.uint16) * 3, SPOT),
+        ("kinds by value.png", SPOT * np.arange(1, 7, dtype=np.uint8), SPOT),
+        ("most of it.png", OVER_HALF.astype(np.uint8), OVER_HALF),
+        ("black background.png", COLOURS * SPOT[..., None].astype(np.uint8), SPOT),
+        ("coloured background.png", COLOURS, SPOT),
+        ("palette.png", palette(SPOT), SPOT),
+        ("transparent.png", np.dstack([np.full((6, 6, 3), 255, np.uint8), SPOT.astype(np.uint8) * 255]), SPOT),
+        ("all of it.png", np.full((6, 6), 255, np.uint8), np.ones((6, 6), bool)),
+        ("none of it.png", BLACK, np.zeros((6, 6), bool)),
+    ],
+)
+def test_what_a_mask_marks(tmp_path, name, image, expected):
+    (image if isinstance(image, PIL.Image.Image) else PIL.Image.fromarray(image)).save(tmp_path / name)
+    np.testing.assert_array_equal(decode_mask(tmp_path / name), expected)
+
+
+def test_noise_of_a_lossy_mask_is_no_defect(tmp_path):
+    square = np.zeros((48, 48), np.uint8)
+    square[13:29, 13:29] = 255
+    PIL.Image.fromarray(square).save(tmp_path / "m.jpg", quality=30)
+    assert (cv2.imread(str(tmp_path / "m.jpg"), cv2.IMREAD_UNCHANGED) > 0).sum() > 300
+    np.testing.assert_array_equal(decode_mask(tmp_path / "m.jpg"), square > 0)
+
+
+def test_a_folder_of_masks_is_all_of_them(tmp_path):
+    for number, place in enumerate((1, 4)):
+        mask = np.zeros((6, 6), np.uint8)
+        mask[place] = 9
+        cv2.imwrite(str(tmp_path / f"{number}.png"), mask)
+    assert np.flatnonzero(decode_mask(tmp_path).any(axis=1)).tolist() == [1, 4]
+    cv2.imwrite(str(tmp_path / "2.png"), np.zeros((5, 7), np.uint8))
+    with pytest.raises(ImageError, match=r"^masks .* are to be of one size, came 6 x 6, 7 x 5$"):
+        decode_mask(tmp_path)
 
 
 COUNTS = {  # images to fit on, normal and anomalous ones to evaluate on, masks
