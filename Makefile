@@ -17,6 +17,7 @@ check: $(VENV)/dev.stamp          ## what to run before a commit
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_reference.py --check
+	$(BIN)/python docs/make_architecture.py --check
 	$(BIN)/python docs/make_measured.py --check
 	$(BIN)/python docs/make_metrics.py --check
 	$(BIN)/python docs/make_reports.py --check
@@ -28,6 +29,7 @@ format: $(VENV)/dev.stamp
 
 docs: $(VENV)/dev.stamp           ## write the pages and pictures that are made from code and results
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_architecture.py
 	$(BIN)/python docs/make_measured.py
 	$(BIN)/python docs/make_metrics.py
 	$(BIN)/python docs/make_reports.py

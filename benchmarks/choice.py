@@ -21,25 +21,26 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, cpu_seconds, write
 from detection import SETS, TARGETS
-from unlike.data.index import Index
 
 from unlike import Detector, evaluate
-from unlike.data.batches import choose_spec
 from unlike.data.defects import DefectConfig
+from unlike.data.source import Source, choose_spec, labelled, training
 from unlike.detector.presets import PRESETS
 from unlike.detector.settings import Sections
 from unlike.evaluation.synthetic import make_synthetic
 
 FILE = RESULTS / "choice.json"
-VIEWS = PRESETS["ensemble"].sections["scorer"]["settings"]
-KNOWN = VIEWS | {"gaussian": {"feature_group": 0, "positions": "each", "shrinkage": 0.1}}  # PaDiM, of the same features
+MEMBERS = PRESETS["ensemble"].sections["scorer"]["settings"]
+KNOWN = MEMBERS | {
+    "gaussian": {"feature_group": 0, "positions": "each", "shrinkage": 0.1}
+}  # PaDiM, of the same features
 DEFECTS = {
     "small": DefectConfig(),
     "large": DefectConfig(kinds=("blend", "texture", "stain", "paste"), size=(0.35, 0.95)),
 }
 
 
-def of_views(*names: str, without: str = "") -> Detector:
+def of_members(*names: str, without: str = "") -> Detector:
     chosen = [name for name in names if name != without]
     return ensemble({"scorer": {"scorers": chosen, "settings": {name: KNOWN[name] for name in chosen}}})
 
@@ -48,7 +49,7 @@ def alone(name: str) -> Detector:
     scorer = name.removesuffix("_fine")
     settings = {key: PRESETS["ensemble"].sections[key] for key in ("map", "data")}
     model = {key: value for key, value in PRESETS["ensemble"].sections["model"].items() if key != "name"}
-    return Detector(model="features", scorer=scorer, settings=settings | {"model": model, "scorer": VIEWS[name]})
+    return Detector(model="features", scorer=scorer, settings=settings | {"model": model, "scorer": MEMBERS[name]})
 
 
 def ensemble(settings: Sections) -> Detector:
@@ -59,10 +60,10 @@ CANDIDATES: dict[str, Callable[[], Detector]] = {
     "the default": lambda: ensemble({}),
     "the plain mean": lambda: ensemble({"scorer": {"combine": "mean"}}),
     "the highest of the four": lambda: ensemble({"scorer": {"combine": "max"}}),
-    **{f"`{name}` alone": lambda name=name: alone(name) for name in VIEWS},
-    **{f"without `{name}`": lambda name=name: of_views(*VIEWS, without=name) for name in VIEWS},
-    "with PaDiM in the stead of `pca`": lambda: of_views("gaussian", *VIEWS, without="pca"),
-    "with PaDiM as a fifth": lambda: of_views("gaussian", *VIEWS),
+    **{f"`{name}` alone": lambda name=name: alone(name) for name in MEMBERS},
+    **{f"without `{name}`": lambda name=name: of_members(*MEMBERS, without=name) for name in MEMBERS},
+    "with PaDiM in the stead of `pca`": lambda: of_members("gaussian", *MEMBERS, without="pca"),
+    "with PaDiM as a fifth": lambda: of_members("gaussian", *MEMBERS),
     "features as they are, not of unit length": lambda: ensemble({"model": {"scale": "none"}}),
     "all 472 numbers, not 300": lambda: ensemble({"model": {"dimensions": None}}),
     "efficientnet-lite1": lambda: ensemble({"model": {"backbone": "efficientnet-lite1"}}),
@@ -70,16 +71,16 @@ CANDIDATES: dict[str, Callable[[], Detector]] = {
 }
 
 
-def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Index, Index]:
+def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Source, Source]:
     learn, _ = SETS[name](folder)
     order = np.random.default_rng(3).permutation(len(learn))
     kept, quarter = np.sort(order[len(learn) // 4 :]), np.sort(order[: len(learn) // 4])
     spec = choose_spec(learn, (256, 256), None, "stretch", (256, 256))
     found, _ = make_synthetic(learn.take(quarter), spec, 4, defects)
-    return learn.take(kept).training(), found.labelled()
+    return training(learn.take(kept)), labelled(found)
 
 
-DEVELOPMENT: dict[str, Callable[[Path], tuple[Index, Index]]] = {
+DEVELOPMENT: dict[str, Callable[[Path], tuple[Source, Source]]] = {
     name: SETS[name] for name in SETS if name not in TARGETS
 } | {
     f"{name}, {size} synthetic defects": lambda folder, name=name, defects=defects: damaged(name, defects, folder)

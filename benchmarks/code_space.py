@@ -113,8 +113,8 @@ def main() -> None:
             for seed in range(options.seeds):
                 start = time.process_time()
                 first = Detector(model, "kmeans", seed=seed, settings=settings, device="cpu", cache=False).fit(train)
-                if not isinstance(first.model_, Autoencoder):
-                    remember(first.model_)
+                if not isinstance(first.fitted_.pipeline.model, Autoencoder):
+                    remember(first.fitted_.pipeline.model)
                 for column, (scorer, more) in COLUMNS.items():
                     views = {"code": view} if scorer not in ("residual", "ensemble") else {}
                     if scorer == "ensemble":
@@ -122,11 +122,11 @@ def main() -> None:
                     chosen = {**settings, "scorer": {**views, **more}}
                     try:
                         detector = Detector(model, scorer, seed=seed, settings=chosen, device="cpu", cache=False)
-                        scores = detector.fit(train, model=first.model_).score(test).image
+                        scores = detector.fit(train, model=first.fitted_.pipeline.model).score(test).image
                     except UnlikeError as error:
                         print(data, row, column, error, file=sys.stderr)
                         continue
-                    found = measure_images(scores, anomalous, detector.threshold_, seed).image["auroc"]
+                    found = measure_images(scores, anomalous, detector.fitted_.decision.threshold, seed).image["auroc"]
                     complexity = float(spearmanr(scores[~anomalous], busy).statistic)
                     cells.setdefault((data, row, column), []).append(
                         {"auroc": found.value, "interval": str(found), "complexity": complexity}

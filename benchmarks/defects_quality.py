@@ -37,7 +37,7 @@ def measure(images: Path, choice: dict, seed: int, kept: Path | None) -> dict:
     start = time.process_time()
     known = Detector.load(kept) if kept is not None and kept.exists() else None
     trained = known is not None and same_training(known, Detector(**choice))
-    model = known.model_ if trained else None
+    model = known.fitted_.pipeline.model if trained else None
     detector = Detector(**choice, seed=seed, device="cpu").fit(images, model=model)
     seconds = None if trained else round(time.process_time() - start, 1)
     if kept is not None and not trained:

@@ -3,7 +3,7 @@
 Three sets: transistors and magnetic tiles of the data folder, and the demo's solar cells. Four more were looked at when the
 default and feature-pca were chosen: the transistors, each turned by some angle, shrunk and shifted, so that nothing lies where
 it lay; polycrystalline solar cells; and two where whole images are of another kind: faces, and vehicles among which animals
-are to be found, the first 400 to learn from and the first 600 to test, enlarged to 256 pixels. The presets' settings are the same for all; how they were chosen stands in src/unlike/settings.py. One process a preset and set, so that peak memory is its own.
+are to be found, the first 400 to learn from and the first 600 to test, enlarged to 256 pixels. The presets' settings are the same for all; how they were chosen stands in src/unlike/detector/presets.py. One process a preset and set, so that peak memory is its own.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def measure(make: Callable[[int], Detector], normal: np.ndarray, count: int, spl
         order = np.random.default_rng(seed).permutation(len(normal))
         detector = make(seed).fit(normal[order[:count]])
         fresh = detector.score(normal[order[count:]]).image
-        shares.append(float((fresh > detector.threshold_).mean()))
+        shares.append(float((fresh > detector.fitted_.decision.threshold).mean()))
     mean, error = float(np.mean(shares)), float(np.std(shares, ddof=1) / np.sqrt(len(shares)))
     return {
         "splits": splits,

@@ -9,16 +9,16 @@ from unittest import mock
 from common import DATA, cpu_seconds, need, spread, write
 
 from unlike import Detector
-from unlike.backbones.feature_cache import Memory
-from unlike.models import rebuilt
+from unlike.backbones.feature_cache import FeatureCache
+from unlike.models import feature_autoencoder
 
 SET = "mvtec_ad_256/transistor"
 
 
 def fit(epochs: int, most_bytes: int) -> float:
-    """CPU seconds; nothing is remembered where nothing may be."""
+    """CPU seconds; nothing is cached where nothing may be."""
     settings = {"training": {"epochs": epochs}}
-    with mock.patch.object(rebuilt, "Memory", partial(Memory, most_bytes)):
+    with mock.patch.object(feature_autoencoder, "FeatureCache", partial(FeatureCache, most_bytes)):
         detector = Detector(preset="feature-autoencoder", settings=settings, device="cpu", cache=False)
         return cpu_seconds(lambda: detector.fit(need(DATA / SET)))
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     fit(1, 0)  # imports are on nobody's account
-    rounds = [(fit(options.epochs, rebuilt.Memory().most_bytes), fit(options.epochs, 0)) for _ in range(options.rounds)]
+    rounds = [(fit(options.epochs, FeatureCache().most_bytes), fit(options.epochs, 0)) for _ in range(options.rounds)]
     write(
         "feature_memory",
         {

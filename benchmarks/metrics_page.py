@@ -67,10 +67,10 @@ def score_cells(seed: int) -> Facts:
     return {
         "preset": PRESET,
         "seed": seed,
-        "promised_false_alarms": detector.false_alarms_,
-        "held_out_normals": len(detector.calibration_),
-        "fitted_on": int(detector.describe()["fitted"]["images"]["train"]),
-        "threshold": shorten(detector.threshold_),
+        "promised_false_alarms": detector.fitted_.decision.false_alarms,
+        "held_out_normals": len(detector.fitted_.decision.scores),
+        "fitted_on": int(detector.fitted_.counts["train"]),
+        "threshold": shorten(detector.fitted_.decision.threshold),
         **{name: sorted(map(shorten, found.scores.image[chosen])) for name, chosen in groups.items()},
     }
 

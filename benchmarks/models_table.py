@@ -68,7 +68,7 @@ def measure(name: str, data: str, seeds: int, budget: float) -> dict:
         aurocs.append(found.value)
         bounds.append(str(found))
     scoring = cpu_seconds(lambda: detector.score(test))
-    count = detector.describe()["fitted"]["images"]["train"]
+    count = detector.fitted_.counts["train"]
     return {
         "model": name,
         "set": data,

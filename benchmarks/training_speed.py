@@ -19,9 +19,9 @@ import torch
 from common import RESULTS, cpu_seconds, spread, write
 from torch.nn import functional
 
-import unlike.detector
 from unlike import Detector
 from unlike.data.tensors import to_tensor
+from unlike.detector import fitting
 from unlike.models import MODELS
 from unlike.records import ImageShape
 
@@ -53,7 +53,7 @@ def bare_loop(name: str, images: torch.Tensor, epochs: int) -> None:
 
 
 def measure(name: str, pixels: np.ndarray, epochs: int, rounds: int) -> dict:
-    train = unlike.detector.train
+    train = fitting.train
     inside: list[float] = []
 
     def timed(*arguments, **named):
@@ -62,16 +62,16 @@ def measure(name: str, pixels: np.ndarray, epochs: int, rounds: int) -> dict:
         inside.append(time.process_time() - start)
         return history
 
-    unlike.detector.train = timed
+    fitting.train = timed
     whole, bare, counts = [], [], {}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             detector = Detector(model=name, epochs=epochs, settings={"training": {"batch_size": BATCH}}, device="cpu")
             whole.append(cpu_seconds(partial(detector.fit, pixels, checkpoint=Path(folder) / "state")))
-        counts = detector.describe()["fitted"]["images"]
+        counts = detector.fitted_.counts
         images = to_tensor(pixels[: counts["train"]], (0.0, 255.0))
         bare.append(cpu_seconds(partial(bare_loop, name, images, epochs)))
-    unlike.detector.train = train
+    fitting.train = train
     done = counts["train"] * epochs
     return {
         "images": done,

@@ -44,7 +44,7 @@ def main() -> None:
         detector = Detector(preset="vae-faces", epochs=options.epochs, seed=seed, device="cpu", cache=False)
         detector.fit(folder / "trainingset.npy")
         auroc = evaluate(detector, folder / "testingset.npy", labels).overall.image["auroc"]
-        runs.append(measure_code(detector.model_, pixels) | {"auroc": auroc.value})
+        runs.append(measure_code(detector.fitted_.pipeline.model, pixels) | {"auroc": auroc.value})
         print(runs[-1], flush=True)
     spreads = {key: spread([run[key] for run in runs]) for key in runs[0]}
     write("vae_code", {"preset": "vae-faces", "epochs": options.epochs, "seeds": options.seeds, **spreads})

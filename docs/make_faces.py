@@ -16,6 +16,7 @@ import numpy as np
 
 from unlike import Detector
 from unlike.data.source import open_source
+from unlike.detector.explain import explain
 from unlike.models import MODELS, Autoencoder
 
 HEAVY = ("residual-unet", "resnet")  # of which a laptop trains a few images a second
@@ -46,7 +47,7 @@ def main() -> None:
         seen = images[:600] if name in HEAVY else images[:3000]
         epochs = max(1, round(options.seconds / (epoch_seconds(name, images[:300], settings) * len(seen) / 300)))
         detector = Detector(model=name, scorer="residual", epochs=epochs, settings=settings, device="cpu").fit(seen)
-        found = detector.explain(faces, open_source(faces).samples)
+        found = explain(detector, faces, open_source(faces).samples)
         rows.append(np.concatenate([item.rebuilt for item in found], axis=1))
         print(name, epochs, "epochs of", len(seen), flush=True)
     picture = np.concatenate(rows)

@@ -40,6 +40,7 @@ def draw(rows: list[dict]) -> Figure:
     return figure
 
 
+@styled  # and written so: the same figures are the same file
 def main() -> None:
     figure = draw(json.loads(RESULTS.read_text())["rows"])
     figure.savefig(PICTURE, metadata={"Date": None, "Creator": None})

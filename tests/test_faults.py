@@ -35,7 +35,7 @@ DECODERS = [name for name in MODELS if name not in (*FIXED, "repair")]  # which 
 def test_4_the_output_can_reach_the_targets_range(name):
     """Sigmoid against targets in -1 to 1, or Tanh against ImageNet-normalised ones, can never be learned."""
     detector = small(name).fit(stripes(24))
-    model = detector._fitted.model
+    model = detector.fitted_.pipeline.model
     images = to_tensor(np.stack([np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)]), (0, 1))
     assert images.min() == -1
     assert images.max() == 1
@@ -63,24 +63,24 @@ def test_5_scores_belong_to_the_ids_of_the_files(tmp_path):
 
 
 def test_6_an_image_is_prepared_alike_in_training_and_at_test(tmp_path):
-    """The held-out normals, scored again from their files, have the very scores that drew the line."""
+    """The held-out normals, scored again from their files, have the very scores by which the threshold was found."""
     for number, image in enumerate(stripes(40, size=48)):
         write_png(tmp_path / f"{number:02}.png", image)
     detector = Detector(model="conv", size=32, epochs=2, device="cpu").fit(tmp_path)
     again = detector.score(tmp_path).image
-    assert all(np.isclose(again, score, rtol=1e-6).any() for score in detector.calibration_)
+    assert all(np.isclose(again, score, rtol=1e-6).any() for score in detector.fitted_.decision.scores)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_7_normal_is_judged_on_images_that_were_not_trained_on_and_in_eval_mode(name):
     images = stripes(40)
     detector = small(name).fit(images)
-    counts = detector.describe()["fitted"]["images"]
+    counts = detector.fitted_.counts
     if name in FIXED:  # learns nothing of an image: each is scored by what the others show
         assert counts["train"] == counts["calibration"] == 40
     else:
         assert counts["train"] + counts["validation"] + counts["calibration"] == 40
-    model = detector._fitted.model
+    model = detector.fitted_.pipeline.model
     assert not any(module.training for module in model.modules())
     before = {key: value.clone() for key, value in model.state_dict().items()}
     first = detector.score(images).image

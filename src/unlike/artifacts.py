@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,10 @@ CLASSIFIER = Kind("classifier", "unlike finetune DETECTOR LABELLED")
 KINDS = (DETECTOR, CLASSIFIER)
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes], kind: Kind = DETECTOR) -> None:
+Content = bytes | Callable[[Path], object]  # of a file, or what writes it to a path, where it is large
+
+
+def write_folder(folder: Path, files: Mapping[str, Content], kind: Kind = DETECTOR) -> None:
     """Write `files` and their checksums as `folder`, replacing an older one of the same kind in one step.
 
     A kill at any moment leaves the old folder or the new one. An OutputError says why nothing could be written.
@@ -47,9 +50,8 @@ def write_folder(folder: Path, files: Mapping[str, bytes], kind: Kind = DETECTOR
         fresh = _beside(target)
         fresh.mkdir()
         try:
-            sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
-            for name, content in {**files, CHECKSUMS: sums.encode()}.items():
-                _write_durably(fresh / name, content)
+            sums = "".join(f"{_write_durably(fresh / name, content)}  {name}\n" for name, content in files.items())
+            _write_durably(fresh / CHECKSUMS, sums.encode())
             _replace_folder(fresh, target, kind)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -133,11 +135,17 @@ def _refuse_foreign(folder: Path, kind: Kind) -> None:
         raise OutputError(f"{folder}: is there already and is no {kind.name}; choose another name with -o")
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
+def _write_durably(path: Path, content: Content) -> str:
+    """The SHA-256 of what was written."""
+    if callable(content):
+        content(path)
+    with path.open("r+b" if callable(content) else "wb") as file:
+        if not callable(content):
+            file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _beside(path: Path) -> Path:

@@ -26,13 +26,13 @@ LEAST_LEFT_OUT, MOST_LEFT_OUT = 0.8, 1.5  # strangeness of what is left out, of 
 def check_model(model: Model) -> None:
     """Raise AssertionError unless `model` keeps every promise of `unlike.models.Model`.
 
-        The code is (B, D, h, w); the loss is a scalar that reaches every trainable parameter; an image alone and in a batch
-        have the same code; a second look gives the same; weights survive being saved and loaded; an autoencoder rebuilds
-        something of its target's shape.
+    The code is (B, D, h, w); the loss is a scalar that reaches every trainable parameter; an image alone and in a batch
+    have the same code; a second pass gives the same; weights survive being saved and loaded; an autoencoder rebuilds
+    something of its target's shape.
 
-        >>> from unlike.models import MODELS
+    >>> from unlike.models import MODELS
     >>> from unlike.records import ImageShape
-        >>> check_model(MODELS["fcn"](MODELS["fcn"].Config(), ImageShape(3, 16, 16)))
+    >>> check_model(MODELS["fcn"](MODELS["fcn"].Config(), ImageShape(3, 16, 16)))
     """
     images = example_images(model)
     _check_loss(model, images)

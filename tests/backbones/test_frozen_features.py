@@ -181,7 +181,7 @@ def test_nothing_is_trained():
     assert not any(value.requires_grad for value in model.parameters())
     assert model.loss(example_images(model), LOSSES["squared"]) == 0
     split = Split(np.arange(2), np.arange(2, 3), np.arange(3, 4))
-    assert train(model, None, split, TrainingConfig(), device="cpu") == []
+    assert train(model, None, split, TrainingConfig(), value_range=(0.0, 1.0), device="cpu") == []
 
 
 def test_use_is_the_only_mode():

@@ -18,7 +18,6 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from unlike.data.index import find_images
 
 from conftest import stripes
 from unlike import Detector
@@ -30,8 +29,7 @@ from unlike.backbones.lazy_network import LazyNetwork, materialise
 from unlike.backbones.network_cache import CachedNetwork, NetworkCache, layers_digest
 from unlike.backbones.runtimes import Frozen
 from unlike.cache import Cache
-from unlike.data.batches import choose_spec
-from unlike.data.loading import load_images
+from unlike.data.source import choose_spec, open_source
 from unlike.data.split import Split
 from unlike.detector.storage import pack_weights
 from unlike.errors import ArtifactError, ConfigError
@@ -427,7 +425,7 @@ def test_changed_model_of_a_detector_scores_as_it_was_changed(tmp_path, own_cach
     expected = first.score(images).image
     changed = Detector.load(tmp_path / "d")
     assert np.array_equal(changed.score(images).image, expected)
-    exchange(materialise(changed.model_))
+    exchange(materialise(changed.fitted_.pipeline.model))
     assert not np.allclose(changed.score(images).image, expected)
     assert np.array_equal(Detector.load(tmp_path / "d").score(images).image, expected)
     assert not np.allclose(copy.deepcopy(changed).score(images).image, expected)
@@ -438,8 +436,8 @@ def test_to_read_the_model_of_a_detector_changes_nothing(tmp_path, work):
     Detector(preset="patchcore", size=64, false_alarms=0.2).fit(images).save(tmp_path / "d")
     work.clear()
     loaded = Detector.load(tmp_path / "d")
-    assert isinstance(loaded.model_.extractor.module, LazyNetwork)
-    assert loaded.model_.extractor.compiled.cached is not None
+    assert isinstance(loaded.fitted_.pipeline.model.extractor.module, LazyNetwork)
+    assert loaded.fitted_.pipeline.model.extractor.compiled.cached is not None
     loaded.score(images)
     assert work == []
 
@@ -451,13 +449,14 @@ def test_compiled_training_makes_the_layers_of_what_was_cached(cache, monkeypatc
     assert isinstance(model.extractor.module, LazyNetwork)
     seen = []
     monkeypatch.setattr(torch, "compile", lambda loss: (seen.append(type(model.extractor.module)), loss)[1])
-    pixels = find_images(stripes(6, 64))
-    images = load_images(pixels, choose_spec(pixels, (64, 64), 3, "stretch", fallback=(64, 64)), None)
+    source = open_source(stripes(6, 64))
+    images = source.load(choose_spec(source, (64, 64), 3, "stretch", fallback=(64, 64)), None)
     train(
         model,
         images,
         Split(np.arange(4), np.arange(4, 6), np.arange(0)),
         TrainingConfig(epochs=1, compile=True),
+        value_range=(0.0, 255.0),
         seed=0,
     )
     assert seen == [features.FeatureGrid]
@@ -613,7 +612,7 @@ def test_other_sizes_of_images_are_compiled_for_themselves(cache, work):
 def test_model_of_a_loaded_detector_can_be_exported(tmp_path):
     images = stripes(20, 64)
     Detector(preset="patchcore", size=64, false_alarms=0.2).fit(images).save(tmp_path / "d")
-    model = materialise(Detector.load(tmp_path / "d", device="cpu").model_)
+    model = materialise(Detector.load(tmp_path / "d", device="cpu").fitted_.pipeline.model)
     assert isinstance(model.extractor.module, features.FeatureGrid)
     program = torch.export.export(model.extractor, (noise(),))
     with torch.no_grad():
@@ -651,7 +650,7 @@ def test_feature_autoencoder_learns_the_same_from_a_cached_network(work):
     work.clear()
     second = Detector(**choices, settings={"model": {"code": 4}}).fit(images)
     assert work == []
-    assert first.history_ == second.history_
+    assert first.fitted_.history == second.fitted_.history
     assert np.array_equal(first.score(images).image, second.score(images).image)
 
 

@@ -1,53 +1,54 @@
-"""A line for each category that can have one: each keeps the promise for its own images."""
+"""A threshold for each category that can have one: each keeps the promise for its own images."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from unlike.calibration.decision import ALL, draw_lines
-from unlike.calibration.thresholds import QuantileThreshold
+from unlike.calibration.decision import ALL, Decision, Threshold, calibrate
+from unlike.calibration.thresholds import ConformalThreshold, Promise
+from unlike.errors import DataError
 
 NAMES = np.repeat(["calm", "wild", "rare"], [99, 60, 8])
 
 
-def drawn(rule, rng, apart=("calm", "rare", "wild")):
+def decide(rule, rng, by_itself=("calm", "rare", "wild")):
     scores = np.where(NAMES == "wild", 100.0, 1.0) * rng.gamma(5, size=len(NAMES))
-    return draw_lines(scores, 3 * scores, NAMES, rule, apart)
+    return calibrate(scores, 3 * scores, NAMES, rule, by_itself)
 
 
-def test_each_category_has_the_line_that_it_would_have_alone(rng):
-    found = drawn(QuantileThreshold(0.05), rng)
-    assert list(found.lines) == [ALL, "calm", "wild"]
+def test_each_category_has_the_threshold_that_it_would_have_alone(rng):
+    found = decide(ConformalThreshold(0.05), rng)
+    assert list(found.thresholds) == [ALL, "calm", "wild"]
     for name in ("calm", "wild"):
         own = found.scores[name == NAMES]
-        assert found.line_of(name).threshold == QuantileThreshold(0.05).fit(own).threshold_
-        assert found.line_of(name).region_threshold == 3 * found.line_of(name).threshold
-    assert found.line_of(ALL).threshold == QuantileThreshold(0.05).fit(found.scores).threshold_
+        assert found.threshold_of(name).score == ConformalThreshold(0.05).fit(own).threshold_
+        assert found.threshold_of(name).region == 3 * found.threshold_of(name).score
+    assert found.threshold_of(ALL).score == ConformalThreshold(0.05).fit(found.scores).threshold_
 
 
 def test_a_category_with_too_few_images_or_never_seen_is_judged_like_all(rng):
-    found = drawn(QuantileThreshold(0.05), rng)
+    found = decide(ConformalThreshold(0.05), rng)
     assert found.too_few == {"rare": 8}
-    assert found.line_of("rare") == found.line_of("never seen") == found.lines[ALL]
+    assert found.threshold_of("rare") == found.threshold_of("never seen") == found.thresholds[ALL]
 
 
 def test_auto_promises_each_category_what_it_can_hold(rng):
-    found = drawn(QuantileThreshold(), rng)
-    assert found.line_of("calm").false_alarms == 0.01
-    assert found.line_of("wild").false_alarms == pytest.approx(1 / 61)
+    found = decide(ConformalThreshold(), rng)
+    assert found.threshold_of("calm").false_alarms == 0.01
+    assert found.threshold_of("wild").false_alarms == pytest.approx(1 / 61)
     assert found.false_alarms == pytest.approx(1 / 61)
-    assert found.too_few == {"rare": 8}  # 1 in 9 is not worth a line
+    assert found.too_few == {"rare": 8}  # 1 in 9 is not worth a threshold
 
 
-def test_p_values_are_of_the_own_category_and_agree_with_its_line(rng):
-    found = drawn(QuantileThreshold(0.05), rng)
+def test_p_values_are_of_the_own_category_and_agree_with_its_threshold(rng):
+    found = decide(ConformalThreshold(0.05), rng)
     scores = rng.uniform(0, 20, 200)
     for name, others in (("calm", "calm"), ("rare", None), ("never seen", None)):
         chances = found.p_values(scores, [name] * len(scores))
         held_out = found.scores if others is None else found.scores[others == NAMES]
         np.testing.assert_allclose(chances, [(1 + (held_out >= s).sum()) / (len(held_out) + 1) for s in scores])
-        assert ((chances <= 0.05 + 1e-12) == (scores > found.line_of(name).threshold)).all()
+        assert ((chances <= 0.05 + 1e-12) == (scores > found.threshold_of(name).score)).all()
     mixed = found.p_values(scores[:2], ["wild", "calm"])
     np.testing.assert_array_equal(
         mixed, [found.p_values(scores[:1], ["wild"])[0], found.p_values(scores[1:2], ["calm"])[0]]
@@ -55,21 +56,90 @@ def test_p_values_are_of_the_own_category_and_agree_with_its_line(rng):
     np.testing.assert_array_equal(found.p_values(scores), found.p_values(scores, [ALL] * 200))
 
 
-def test_where_none_is_wanted_there_is_one_line(rng):
-    found = drawn(QuantileThreshold(0.05), rng, apart=())
-    assert (list(found.lines), found.too_few) == ([ALL], {})
+def test_where_none_is_wanted_there_is_one_threshold(rng):
+    found = decide(ConformalThreshold(0.05), rng, by_itself=())
+    assert (list(found.thresholds), found.too_few) == ([ALL], {})
     np.testing.assert_array_equal(found.p_values(np.ones(1), ["calm"]), found.p_values(np.ones(1)))
 
 
 def test_false_alarms_of_each_category_stay_within_the_promise():
-    random, shares = np.random.default_rng(3), {"calm": [], "wild": [], "wild by the line for all": []}
+    random, shares = np.random.default_rng(3), {"calm": [], "wild": [], "wild by the threshold for all": []}
     for _ in range(300):
-        found = drawn(QuantileThreshold(0.05), random)
+        found = decide(ConformalThreshold(0.05), random)
         fresh = {"calm": random.gamma(5, size=500), "wild": 100 * random.gamma(5, size=500)}
         for name, scores in fresh.items():
-            shares[name].append((scores > found.line_of(name).threshold).mean())
-        shares["wild by the line for all"].append((fresh["wild"] > found.lines[ALL].threshold).mean())
+            shares[name].append((scores > found.threshold_of(name).score).mean())
+        shares["wild by the threshold for all"].append((fresh["wild"] > found.threshold).mean())
     for name in ("calm", "wild"):
         assert np.mean(shares[name]) <= 0.05 + 3 * np.std(shares[name]) / np.sqrt(300)
         assert np.mean(shares[name]) > 0.02  # not by calling nothing anomalous
-    assert np.mean(shares["wild by the line for all"]) > 0.1
+    assert np.mean(shares["wild by the threshold for all"]) > 0.1
+
+
+class Sigmas:
+    """Another rule: so many deviations above the mean, of any scores, and nothing is promised."""
+
+    def __init__(self, false_alarms):
+        self.false_alarms = false_alarms
+
+    def fit(self, scores):
+        if len(scores) < 2:
+            raise DataError("two scores or more")
+        self.threshold_ = float(np.mean(scores) + 3 * np.std(scores))
+        return self
+
+    @property
+    def promise_(self):
+        return Promise(None, "three deviations above the mean")
+
+
+def test_a_rule_that_promises_nothing_has_thresholds_and_no_share(rng):
+    found = decide(Sigmas("auto"), rng)
+    assert list(found.thresholds) == [ALL, "calm", "rare", "wild"]
+    own = found.scores[NAMES == "rare"]
+    assert found.threshold_of("rare").score == pytest.approx(own.mean() + 3 * own.std())
+    assert found.threshold_of("rare").region == pytest.approx(3 * found.threshold_of("rare").score)
+    assert found.false_alarms is None
+    assert str(found.threshold_of("rare").promise) == "three deviations above the mean"
+
+
+def test_of_one_rule_that_promises_and_one_that_does_not_nothing_is_promised():
+    one, none = Threshold(1.0, 1.0, Promise(0.1, "a tenth")), Threshold(1.0, 1.0, Promise(None, "nothing"))
+    scores = np.arange(3.0)
+    assert Decision(scores, scores, np.array(["a"] * 3), {ALL: one, "a": none}).false_alarms is None
+    assert Decision(scores, scores, np.array(["a"] * 3), {ALL: one}).false_alarms == 0.1
+
+
+def test_a_verdict_has_the_threshold_of_its_category_and_the_regions_above_that(rng):
+    found = decide(ConformalThreshold(0.05), rng)
+    calm, wild = found.threshold_of("calm"), found.threshold_of("wild")
+    map_ = np.zeros((4, 5))
+    map_[1, 2:4] = 1.01 * calm.region
+    verdicts = found.judge(["a", "b"], np.array([1.01 * calm.score] * 2), ["calm", "wild"], [map_, map_])
+    assert [verdict.anomalous for verdict in verdicts] == [True, False]
+    assert [verdict.threshold for verdict in verdicts] == [calm.score, wild.score]
+    assert [[(region.x, region.y, region.area) for region in verdict.regions] for verdict in verdicts] == [
+        [(2, 1, 2)],
+        [],
+    ]
+    assert verdicts[0].p_value <= 0.05 < verdicts[1].p_value
+    assert found.judge(["a"], np.array([0.0]), ["calm"])[0].regions == ()
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"peaks": np.zeros(2)}, "are not of the same images"),
+        ({"categories": np.array(["a"])}, "are not of the same images"),
+        ({"thresholds": {"a": Threshold(1.0, 1.0, Promise(0.1, ""))}}, "no threshold for images without a category"),
+        ({"thresholds": {ALL: Threshold(np.nan, 1.0, Promise(0.1, ""))}}, "is not a finite number"),
+        ({"thresholds": {ALL: Threshold(1.0, np.inf, Promise(0.1, ""))}}, "is not a finite number"),
+        ({"scores": np.array([0.0, np.nan, 1.0])}, "is not a finite number"),
+    ],
+)
+def test_parts_that_make_no_decision(parts, message):
+    """As they may come from a folder."""
+    whole = {"scores": np.arange(3.0), "peaks": np.arange(3.0), "categories": np.array(["a"] * 3)}
+    whole["thresholds"] = {ALL: Threshold(1.0, 1.0, Promise(0.1, "a tenth"))}
+    with pytest.raises(ValueError, match=message):
+        Decision(**(whole | parts))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from unlike.calibration.conformal import p_values, smallest_promise
+from unlike.calibration.decision import is_anomalous
 from unlike.calibration.regions import find_regions
-from unlike.calibration.thresholds import QuantileThreshold
+from unlike.calibration.thresholds import ConformalThreshold, say_false_alarms
 from unlike.errors import ConfigError, DataError, NotFittedError
 
 
@@ -30,54 +31,61 @@ def test_p_values_are_counted(calibration, scores):
 @settings(max_examples=200, deadline=None)
 def test_anomalous_is_when_the_p_value_is_within_the_promise(calibration, scores, promise):
     normal, new = np.array(calibration, float), np.array(scores, float)
-    rule = QuantileThreshold(promise).fit(normal)
-    assert (rule.predict(new) == (p_values(new, normal) <= promise + 1e-12)).all()
+    rule = ConformalThreshold(promise).fit(normal)
+    assert (is_anomalous(new, rule.threshold_) == (p_values(new, normal) <= promise + 1e-12)).all()
 
 
 @pytest.mark.parametrize(("count", "promised"), [(99, 0.01), (1000, 0.01), (59, 1 / 60), (1, 0.5)])
 def test_auto_promises_one_percent_or_the_smallest_that_can_be_held(count, promised):
-    rule = QuantileThreshold().fit(np.arange(float(count)))
-    assert rule.false_alarms_ == pytest.approx(promised)
-    assert smallest_promise(count) <= rule.false_alarms_
+    rule = ConformalThreshold().fit(np.arange(float(count)))
+    assert rule.promise_.false_alarms == pytest.approx(promised)
+    assert smallest_promise(count) <= rule.promise_.false_alarms
+    assert str(rule.promise_) == say_false_alarms(promised)
 
 
 @pytest.mark.parametrize(("count", "promise"), [(19, 0.05), (99, 0.01), (999, 0.001), (9, 0.1), (4, 0.2)])
 def test_the_fewest_images_that_hold_a_promise(count, promise):
     """Rounding must not cost an image: 0.05 x 20 is 1."""
-    assert QuantileThreshold(promise).fit(np.arange(float(count))).threshold_ == count - 1
+    assert ConformalThreshold(promise).fit(np.arange(float(count))).threshold_ == count - 1
     with pytest.raises(DataError, match=f"{count - 1} normal images cannot hold.*: {count} are needed"):
-        QuantileThreshold(promise).fit(np.arange(float(count - 1)))
+        ConformalThreshold(promise).fit(np.arange(float(count - 1)))
 
 
 def test_too_few_says_what_could_be_accepted():
     with pytest.raises(
         DataError, match=r"20 normal images cannot hold false alarms to 1\.00%: 99 are needed.*accept 4\.77% or more"
     ):
-        QuantileThreshold(0.01).fit(np.arange(20.0))
-    assert QuantileThreshold(0.0477).fit(np.arange(20.0)).threshold_ == 19
+        ConformalThreshold(0.01).fit(np.arange(20.0))
+    assert ConformalThreshold(0.0477).fit(np.arange(20.0)).threshold_ == 19
 
 
 @pytest.mark.parametrize("promise", [0.0, 1.0, -0.1, 5])
 def test_promise_must_be_a_share(promise):
     with pytest.raises(ConfigError, match=r"decision\.false_alarms: expected"):
-        QuantileThreshold(promise).fit(np.arange(10.0))
+        ConformalThreshold(promise).fit(np.arange(10.0))
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf])
-def test_scores_that_are_no_numbers_draw_no_line(strange):
+def test_scores_that_are_no_numbers_have_no_threshold(strange):
     with pytest.raises(DataError, match="score of a held-out normal image is not a finite number"):
-        QuantileThreshold(0.5).fit(np.array([1.0, strange, 2.0]))
+        ConformalThreshold(0.5).fit(np.array([1.0, strange, 2.0]))
 
 
-def test_predict_before_fit():
-    with pytest.raises(NotFittedError, match=r"call fit\(normal_scores\) first"):
-        QuantileThreshold().predict(np.zeros(2))
+@pytest.mark.parametrize("member", ["threshold_", "promise_"])
+def test_what_was_not_fitted_has_no_threshold(member):
+    with pytest.raises(NotFittedError, match=r"call fit\(scores\) first"):
+        getattr(ConformalThreshold(), member)
+
+
+def test_scores_are_compared_in_double_precision():
+    assert is_anomalous(np.array([0.1, 0.2], np.float32), 0.1).tolist() == [True, True]
+    assert is_anomalous(np.array([1.0, 2.0]), np.array([1.0, 1.5])).tolist() == [False, True]
 
 
 def test_false_alarms_on_fresh_normals_stay_within_the_promise():
     random = np.random.default_rng(3)
     shares = [
-        QuantileThreshold(0.05).fit(random.gamma(2, size=200)).predict(random.gamma(2, size=1000)).mean()
+        (random.gamma(2, size=1000) > ConformalThreshold(0.05).fit(random.gamma(2, size=200)).threshold_).mean()
         for _ in range(300)
     ]
     assert np.mean(shares) <= 0.05 + 3 * np.std(shares) / np.sqrt(300)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Literal
 
 import pytest
@@ -55,6 +55,11 @@ def test_descriptions_are_read_where_they_stand():
         "x.silent": "",
     }
     assert list(found)[-2:] == ["x.plain", "x.silent"]  # what is inherited comes last
+
+
+def test_a_config_without_source_is_listed_without_words():
+    kind = make_dataclass("Generated", [("plain", int, 1)], namespace={"__module__": "nowhere"})
+    assert list(list_settings(kind, "x")) == [Setting("x.plain", "1")]
 
 
 @pytest.mark.parametrize("config", dict.fromkeys([*CONFIGS, *SHARED, FinetuneConfig]), ids=lambda kind: kind.__name__)

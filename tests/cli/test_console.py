@@ -11,6 +11,7 @@ import pytest
 
 from conftest import stripes
 from unlike import Detector
+from unlike.artifacts import TRAINING_PROCESSES
 from unlike.cli.console import Console, _QuietLines, evaluation_lines
 from unlike.cli.tables import open_table
 from unlike.errors import OutputError
@@ -58,10 +59,15 @@ def test_many_unreadable_images_are_listed_in_part(capsys):
     assert len(said) == 2
 
 
-def test_only_the_first_process_speaks(monkeypatch, capsys):
+@pytest.mark.parametrize("starter", ["TORCHELASTIC_RUN_ID", TRAINING_PROCESSES])
+def test_only_the_first_process_speaks(monkeypatch, capsys, starter):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv(starter, "2")
     Console().say("hello")
     assert capsys.readouterr().err == ""
+    monkeypatch.setenv("RANK", "0")
+    Console().say("hello")
+    assert capsys.readouterr().err == "hello\n"
 
 
 def test_quiet_lines_come_now_and_then(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from unlike.calibration.thresholds import THRESHOLDS
+from conftest import scratched, stripes
+from unlike import Detector
+from unlike.calibration.thresholds import THRESHOLDS, Promise
 from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError
 from unlike.models import MODELS, Autoencoder, Model
@@ -17,7 +20,8 @@ from unlike.models.conv import ConvAutoencoder, ConvConfig
 from unlike.models.losses import LOSSES
 from unlike.records import ImageShape
 from unlike.scoring import SCORERS
-from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
+from unlike.scoring.base import Capabilities, Scorer
+from unlike.scoring.per_category import PerCategoryScorer
 from unlike.testing import assert_close, check_model, check_scorer, check_threshold, example_images
 
 TINY_FEATURES = {"backbone": "test_efficientnet", "pretrained": False}
@@ -26,10 +30,10 @@ SMALL = {  # settings that make a heavy model or scorer quick; tests/models has 
     "feature-conv": TINY_FEATURES | {"widths": (16, 32)},
     "feature-linear": TINY_FEATURES | {"code": 16},
     "features": TINY_FEATURES,
-    "equilibrium": {"clusters": 2},
+    "equilibrium": {"clusters": 2, "restarts": 2},
     "ensemble": {"settings": {"kmeans": {"clusters": 2}}},
-    "kmeans": {"clusters": 2},
-    "mixture": {"components": 2},
+    "kmeans": {"clusters": 2, "restarts": 2},
+    "mixture": {"components": 2, "restarts": 1},
     "pca": {"components": 1},  # more would rebuild four images without error
     "real-or-fake": {"steps": 20},
     "residual-unet": {"widths": (4, 8), "bottleneck": 16},
@@ -64,9 +68,9 @@ def test_model_keeps_its_promise(name, channels):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_scorer_keeps_its_promise(scorer, model):
-    made, of = SCORERS[scorer](SCORERS[scorer].Config(**SMALL.get(scorer, {}))), build(model)
+    kind, of = SCORERS[scorer], build(model)
     try:
-        made.check(of)
+        made = kind(kind.Config(**SMALL.get(scorer, {})), of.output_spec)
     except ConfigError:
         suits = isinstance(of, Autoencoder) and of.decodes and scorer != "segmentation"
         assert not suits  # what rebuilds nothing, or decodes no code, does not suit every scorer
@@ -82,10 +86,32 @@ def test_scorer_keeps_its_promise(scorer, model):
         ("pca", {"code": "vector", "components": 1, "distance": "euclidean"}),
         ("neighbours", {"metric": "mahalanobis"}),
         ("gaussian", {"positions": "each", "shrinkage": 0.1}),
+        ("ensemble", {"scorers": ["neighbours", "neighbours_mean"], "settings": {"neighbours_mean": {"code": "mean"}}}),
+        ("ensemble", {"scorers": ["gaussian", "neighbours", "pca"], "combine": "geometric", "normalisation": "median"}),
     ],
 )
 def test_scorer_keeps_its_promise_with_other_settings(scorer, settings, model):
-    check_scorer(SCORERS[scorer](SCORERS[scorer].Config(**settings)), build(model))
+    of = build(model)
+    check_scorer(SCORERS[scorer](SCORERS[scorer].Config(**settings), of.output_spec), of)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "settings"),
+    [
+        ("gaussian", {"positions": "each", "shrinkage": 0.1}),
+        ("kmeans", {"clusters": 2}),
+        ("ensemble", {"scorers": ["neighbours", "gaussian"], "normalisation": "median"}),
+    ],
+)
+def test_a_scorer_of_several_categories_keeps_its_promise(scorer, settings):
+    """Dark images and bright ones."""
+    of, categories = build("pixels", 1, 16, 16), np.arange(32) % 2
+    levels = torch.tensor([-0.6, 0.6])[torch.from_numpy(categories)][:, None, None, None]
+    images = levels + 0.3 * example_images(of, len(categories))
+    make = lambda: SCORERS[scorer](SCORERS[scorer].Config(**settings), of.output_spec)  # noqa: E731
+    several = PerCategoryScorer(make, [("dark",), ("bright",)])
+    check_scorer(several, of, images, categories)
+    assert several.categories == [("dark",), ("bright",)]  # which were not learned as one
 
 
 @pytest.mark.parametrize("name", THRESHOLDS)
@@ -205,61 +231,303 @@ def test_check_model_finds(fault, message):
         check_model(model)
 
 
-class Wrong(ResidualScorer):
-    """A scorer whose promises can be broken one at a time."""
+class Cells(Model):
+    """The code is the mean of each cell of a grid of 4 x 4."""
+
+    def encode(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 4)
+
+    def loss(self, images, objective, clean=None):
+        return images.new_zeros(())
+
+
+@dataclasses.dataclass(frozen=True)
+class NearestConfig:
+    """Nothing to choose."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherConfig:
+    """That of another."""
+
+
+class Nearest(Scorer):
+    """How far from the nearest normal features, by two distances; it has all that a scorer can have."""
+
+    Config = NearestConfig
+    inputs = ("features",)
+    loud = False  # what somebody may have forgotten to save
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        for name, value in (("bank", torch.ones(1, 1)), ("owners", torch.zeros(1)), ("seen", torch.zeros(()))):
+            self.register_buffer(name, value)
+        self.register_buffer("usual", torch.ones(2))
+        self.register_buffer("divisor", torch.ones(()))
+
+    @property
+    def capabilities(self):
+        return Capabilities(leave_one_out=2)
+
+    def fit(self, train, held_out, seed):
+        grids = torch.cat([features for (features,) in train])
+        self.bank = rows_of(grids).flatten(0, 2)
+        self.owners = torch.arange(len(grids)).repeat_interleave(grids[0, 0].numel())
+        self.usual, self.divisor = torch.ones(2), torch.ones(())
+        return self
+
+    def forward(self, features):
+        return self.combine(self.component_maps(features)) / self.divisor
+
+    def component_maps(self, features):
+        return distances_to(rows_of(features), self.bank)
+
+    def combine(self, component_maps):
+        return (component_maps / self.usual[:, None, None]).mean(dim=1)
+
+    def fit_normalisation(self, component_maps, categories):
+        self.usual = component_maps.mean(dim=(0, 2, 3))
+        return self.combine(component_maps)
+
+    def fit_score_scale(self, scores, categories):
+        self.divisor = torch.tensor(float(np.median(scores)))
+        return np.full(len(scores), float(self.divisor))
+
+    def leave_one_out(self, features, chosen, categories):
+        parts = [distances_to(rows_of(features[row, None]), self.bank[self.owners != row]) for row in chosen]
+        return torch.cat(parts)
+
+
+def rows_of(features):
+    return features.permute(0, 2, 3, 1)  # (B, h, w, D)
+
+
+def distances_to(rows, bank):
+    """(B, h, w, D) and (M, D) -> (B, 2, h, w)"""
+    exact = "donot_use_mm_for_euclid_dist"
+    gaps = [torch.cdist(rows.flatten(0, 2), bank, p, compute_mode=exact).amin(dim=1) for p in (1.0, 2.0)]
+    return torch.stack([gap.view(rows.shape[:3]) for gap in gaps], dim=1)
+
+
+def then(name, change):
+    """A member that does what it should, and then changes what comes out."""
+    return lambda self, *given: change(self, getattr(Nearest, name)(self, *given))
+
+
+def before(name, act):
+    """A member that first does something else."""
+    return lambda self, *given: (act(self, *given), getattr(Nearest, name)(self, *given))[1]
+
+
+FAULTS = {  # what is wrong -> the members that are, and what is said of them
+    "config: no dataclass": ({"config": {"side": 1}}, "config must be a dataclass"),
+    "config: of another": ({"config": OtherConfig()}, "config must be a NearestConfig, came OtherConfig"),
+    "Config: another's": ({"Config": OtherConfig}, "config must be a OtherConfig, came NearestConfig"),
+    "inputs: unknown": ({"inputs": ("codes",)}, r"inputs names \['codes'\], which the model does not give"),
+    "inputs: twice": ({"inputs": ("features", "features")}, "inputs names one output twice"),
+    "capabilities: none": ({"capabilities": None}, "capabilities must be Capabilities"),
+    "capabilities.passes": ({"fit": before("fit", lambda self, train, *_: list(train))}, "fit went through 16 images"),
+    "capabilities.held_out": (
+        {"fit": before("fit", lambda self, train, held_out, seed: list(held_out))},
+        "fit went through held-out images, which capabilities.held_out says are unused",
+    ),
+    "capabilities.per_category": (
+        {"inputs": ("target", "features"), "capabilities": Capabilities(per_category=True)},
+        "capabilities.per_category is for scorers of features alone",
+    ),
+    "capabilities.position_dependent": (
+        {"component_maps": then("component_maps", lambda _, maps: maps * torch.arange(1, maps.shape[3] + 1))},
+        "positions count, and capabilities.position_dependent does not say so",
+    ),
+    "capabilities.leave_one_out": (
+        {"capabilities": Capabilities(leave_one_out=1)},
+        "capabilities.leave_one_out must be None, or 2 images or more, came 1",
+    ),
+    "fit: returns nothing": ({"fit": then("fit", lambda *_: None)}, "fit must return the scorer"),
+    "forward: no grid": ({"forward": then("forward", lambda _, maps: maps.flatten(1))}, r"maps must be \(B, h, w\)"),
+    "forward: too few": ({"forward": then("forward", lambda _, maps: maps[:1])}, "8 images gave 1 maps"),
+    "forward: negative": ({"forward": then("forward", lambda _, maps: maps - 99)}, "maps must be >= 0"),
+    "forward: not finite": ({"forward": then("forward", lambda _, maps: maps / 0)}, "not finite"),
+    "forward: of its batch": (
+        {"forward": then("forward", lambda _, maps: maps / maps.max())},
+        "an image alone has another map than in a batch",
+    ),
+    "forward: remembers": (
+        {"forward": then("forward", lambda self, maps: maps + self.seen.add_(1))},
+        "a second look gives another map",
+    ),
+    "forward: learns": (
+        {"forward": then("forward", lambda self, maps: (maps, self.seen.add_(1))[0])},
+        "forward changed what was learned",
+    ),
+    "component_maps: no components": (
+        {"component_maps": then("component_maps", lambda _, maps: maps[:, 0]), "combine": lambda _, maps: maps},
+        r"component_maps must be \(B, M, h, w\)",
+    ),
+    "component_maps: too few": (
+        {
+            "component_maps": then("component_maps", lambda _, maps: maps[:1]),
+            "forward": lambda self, features: self.combine(Nearest.component_maps(self, features)),
+        },
+        "8 images gave 1 component maps",
+    ),
+    "component_maps: of something else": (
+        {"forward": lambda self, features: self.combine(Nearest.component_maps(self, features).square())},
+        "fit_normalisation returned other maps than forward gives after it",
+    ),
+    "fit_normalisation: no maps": (
+        {"fit_normalisation": then("fit_normalisation", lambda _, maps: maps.mean())},
+        r"fit_normalisation must return maps \(N, h, w\)",
+    ),
+    "fit_normalisation: unused": (
+        {"fit_normalisation": lambda _, maps, __: (maps / maps.mean(dim=(0, 2, 3), keepdim=True)).mean(dim=1)},
+        "fit_normalisation returned other maps than forward gives after it",
+    ),
+    "fit_score_scale: one for all": (
+        {"fit_score_scale": then("fit_score_scale", lambda _, divisors: divisors[:1])},
+        "fit_score_scale must return a divisor for each image",
+    ),
+    "fit_score_scale: zero": (
+        {"fit_score_scale": then("fit_score_scale", lambda _, divisors: 0 * divisors)},
+        "divisors above 0",
+    ),
+    "fit_score_scale: unused": (
+        {"fit_score_scale": lambda _, scores, __: np.full(len(scores), 7.0)},
+        "after fit_score_scale, forward does not give maps over the divisors",
+    ),
+    "leave_one_out: leaves nothing out": (
+        {"leave_one_out": lambda self, features, chosen, _: self.component_maps(features[chosen])},
+        "an image that is left out looks 0 times as strange as to a scorer that learned without it",
+    ),
+    "leave_one_out: leaves out all but one": (
+        {"leave_one_out": lambda self, features, chosen, _: distances_to(rows_of(features[chosen]), self.bank[:1] + 9)},
+        r"looks \S+ times as strange as to a scorer that learned without it",
+    ),
+    "leave_one_out: shape": (
+        {"leave_one_out": then("leave_one_out", lambda _, maps: maps[:, :1])},
+        r"leave_one_out must be \(4, 2, 4, 4\), came \(4, 1, 4, 4\)",
+    ),
+    "fresh: itself": ({"fresh": lambda self: self}, "fresh must give another scorer"),
+    "fresh: of another kind": (
+        {"fresh": lambda self: Nearest(self.config, self.spec)},
+        "fresh must give a Broken, came Nearest",
+    ),
+    "fresh: of other settings": (
+        {"fresh": lambda self: type(self)(OtherConfig(), self.spec)},
+        "a fresh scorer has another config",
+    ),
+    "fresh: has learned": ({"fresh": copy.deepcopy}, "a fresh scorer has learned already"),
+    "state_dict: lacks what a map needs": (
+        {"fit": then("fit", lambda self, _: own(self)), "component_maps": lambda self, features: self.own(features)},
+        r"gives no maps: what is learned must be a buffer \(AttributeError: 'Broken' object has no attribute 'own'\)",
+    ),
+    "state_dict: lacks what changes a map": (
+        {
+            "fit": then("fit", lambda self, _: (self, setattr(self, "loud", True))[0]),
+            "forward": then("forward", lambda self, maps: maps * (2 if self.loud else 1)),
+        },
+        "a scorer with the same state_dict gives other maps: what is learned must be a buffer",
+    ),
+}
+
+
+def own(scorer):
+    """Give a scorer a way to measure that only it has."""
+    scorer.own = lambda features: Nearest.component_maps(scorer, features)
+    return scorer
+
+
+def test_a_scorer_of_which_nothing_is_broken_keeps_its_promise():
+    of = Cells(None, ImageShape(3, 16, 16))
+    check_scorer(Nearest(NearestConfig(), of.output_spec), of)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_check_scorer_finds(fault):
+    members, message = FAULTS[fault]
+    of = build("fcn", 3, 16, 16) if "target" in members.get("inputs", ()) else Cells(None, ImageShape(3, 16, 16))
+    config = members.get("config", NearestConfig())
+    kind = type("Broken", (Nearest,), {name: value for name, value in members.items() if name != "config"})
+    with pytest.raises(AssertionError, match=message):
+        check_scorer(kind(config, of.output_spec), of)
+
+
+class Rule:
+    """A threshold rule with the three members of the promise, which can be broken one at a time."""
 
     fault = ""
 
-    def fit(self, model, train, held_out, seed):
-        return None if self.fault == "fit" else self
+    def __init__(self, false_alarms):
+        self.asked = false_alarms
 
-    def maps(self, model, images):
-        maps = super().maps(model, images)
-        broken = {
-            "negative": maps - 1,
-            "batch": maps / maps.max(),
-            "infinite": maps / 0,
-            "flat": maps.flatten(1),
-            "count": maps[:1],
-        }
-        return broken.get(self.fault, maps)
+    def fit(self, scores):
+        share = 2 * self.asked if self.fault == "loose" else self.asked
+        self.threshold_ = float("nan") if self.fault == "nan" else float(np.quantile(scores, 1 - share / 1.2))
+        self.promise_ = Promise(self.asked, "what was asked for")
+        if self.fault == "none":
+            del self.promise_
+        if self.fault == "share":
+            self.promise_ = self.asked
+        if self.fault == "nowhere":
+            del self.threshold_
+        if self.fault == "random":
+            self.threshold_ += np.random.default_rng().random()
+        return None if self.fault == "nothing" else self
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("fit", "must return the scorer"),
-        ("negative", "must be >= 0"),
-        ("batch", "alone has another map"),
-        ("infinite", "not finite"),
-        ("flat", r"must be \(B, h, w\)"),
-        ("count", "gave 1 maps"),
+        ("nothing", "fit must return the rule"),
+        ("nan", "threshold_ must be a finite number, came nan"),
+        ("nowhere", "threshold_ must be a finite number, came None"),
+        ("none", "promise_ must be a Promise, came None"),
+        ("share", r"promise_ must be a Promise, came 0\.05"),
+        ("random", "the same scores gave another threshold"),
+        ("loose", r"promised 0\.05, gave 0\.0[789]\d false alarms"),
     ],
 )
-def test_check_scorer_finds(fault, message):
-    scorer = Wrong(ResidualConfig())
-    scorer.fault = fault
+def test_check_threshold_finds(fault, message):
     with pytest.raises(AssertionError, match=message):
-        check_scorer(scorer, build("conv"))
+        check_threshold(type("Broken", (Rule,), {"fault": fault}))
 
 
-class Loose:
-    """A threshold that promises more than it holds."""
+def test_a_rule_that_holds_its_promise_is_as_good_as_ours():
+    check_threshold(Rule)
+
+
+class Sigmas:
+    """A user's rule, with no more than it needs: three deviations above the mean, which promises nothing."""
 
     def __init__(self, false_alarms):
         self.false_alarms = false_alarms
 
     def fit(self, scores):
-        self.threshold_ = float(np.quantile(scores, 1 - 2 * self.false_alarms))
+        self.threshold_ = float(np.mean(scores) + 3 * np.std(scores))
         return self
 
-    def predict(self, scores):
-        return scores > self.threshold_
+    @property
+    def promise_(self):
+        return Promise(None, "three deviations above the mean")
 
 
-def test_check_threshold_finds_a_broken_promise():
-    with pytest.raises(AssertionError, match=r"promised 0\.05"):
-        check_threshold(Loose)
+def test_a_rule_that_promises_nothing_decides_for_a_detector_that_is_saved_and_loaded(monkeypatch, tmp_path):
+    check_threshold(Sigmas)
+    monkeypatch.setitem(THRESHOLDS._places, "sigmas", f"{__name__}:Sigmas")
+    settings = {"decision": {"threshold": "sigmas"}}
+    detector = Detector("pixels", "gaussian", settings=settings, device="cpu").fit(stripes(40))
+    decision = detector.fitted_.decision
+    assert decision.threshold == pytest.approx(decision.scores.mean() + 3 * decision.scores.std())
+    assert decision.region_threshold == pytest.approx(decision.peaks.mean() + 3 * decision.peaks.std())
+    assert decision.false_alarms is None
+    images = np.concatenate([stripes(6, seed=7), scratched(stripes(6, seed=8))[0]])
+    verdicts = detector.judge(images)
+    assert [verdict.anomalous for verdict in verdicts[6:]] == [True] * 6
+    detector.save(tmp_path / "d")
+    loaded = Detector.load(tmp_path / "d", device="cpu")
+    assert loaded.judge(images) == verdicts
+    assert str(loaded.fitted_.decision.thresholds[""].promise) == "three deviations above the mean"
+    assert loaded.fitted_.decision.false_alarms is None
 
 
 def test_assert_close_says_by_how_much():

@@ -15,26 +15,26 @@ IMAGE = np.zeros((4, 4, 3), np.uint8)
 ARRAY = np.zeros((4, 8, 8), np.uint8)
 
 
-def kinds(index):
-    return {sample.id: sample.kind for sample in index.samples}
+def kinds(source):
+    return {sample.id: sample.kind for sample in source.samples}
 
 
 def test_a_folder_with_a_subfolder_for_each_class(tmp_path):
     for name in ("dog/1.png", "cat/deep/2.png", "good/3.png", ".hidden/4.png", "loose.png"):
         write_png(tmp_path / name, IMAGE)
-    index = find_classes(tmp_path)
-    assert kinds(index) == {"cat/deep/2.png": "cat", "dog/1.png": "dog", "good/3.png": "good"}
-    assert all(sample.anomalous is None for sample in index.samples)
-    assert find_classes(index) is index
+    source = find_classes(tmp_path)
+    assert kinds(source) == {"cat/deep/2.png": "cat", "dog/1.png": "dog", "good/3.png": "good"}
+    assert all(sample.anomalous is None for sample in source.samples)
+    assert find_classes(source) is source
 
 
 def test_a_folder_with_splits(tmp_path):
     for name in ("train/ok/1.png", "test/ok/2.png", "test/bent/3.png", "ground_truth/bent/3_mask.png"):
         write_png(tmp_path / name, IMAGE)
-    index = find_classes(str(tmp_path))
-    assert kinds(index) == {"test/bent/3.png": "bent", "test/ok/2.png": "ok", "train/ok/1.png": "ok"}
-    assert list(kinds(choose_part(index, "train"))) == ["train/ok/1.png"]
-    assert list(kinds(choose_part(index, "test"))) == ["test/bent/3.png", "test/ok/2.png"]
+    source = find_classes(str(tmp_path))
+    assert kinds(source) == {"test/bent/3.png": "bent", "test/ok/2.png": "ok", "train/ok/1.png": "ok"}
+    assert list(kinds(choose_part(source, "train"))) == ["train/ok/1.png"]
+    assert list(kinds(choose_part(source, "test"))) == ["test/bent/3.png", "test/ok/2.png"]
 
 
 def test_classes_may_be_called_train_and_test(tmp_path):
@@ -47,9 +47,9 @@ def test_a_manifest_whose_labels_are_classes(tmp_path):
     for name in "abc":
         write_png(tmp_path / f"{name}.png", IMAGE)
     (tmp_path / "m.csv").write_text("path,label\na.png,7\nb.png, good \nc.png,\n")
-    index = find_classes(tmp_path / "m.csv")
-    assert kinds(index) == {"a.png": "7", "b.png": "good", "c.png": ""}
-    assert list(kinds(choose_part(index, "train"))) == ["a.png", "b.png"]
+    source = find_classes(tmp_path / "m.csv")
+    assert kinds(source) == {"a.png": "7", "b.png": "good", "c.png": ""}
+    assert list(kinds(choose_part(source, "train"))) == ["a.png", "b.png"]
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_an_array_with_labels(labels, names, tmp_path):
     assert list(kinds(find_classes(ARRAY, labels)).values()) == names
     np.save(tmp_path / "x.npy", ARRAY)
     np.save(tmp_path / "y.npy", np.asarray(labels))
-    index = find_classes(tmp_path / "x.npy", tmp_path / "y.npy")
-    assert list(kinds(index).values()) == names
-    assert [sample.kind for sample in index.take(np.array([1, 3])).samples[1:]] == [names[3]]
+    source = find_classes(tmp_path / "x.npy", tmp_path / "y.npy")
+    assert list(kinds(source).values()) == names
+    assert [sample.kind for sample in source.take(np.array([1, 3])).samples[1:]] == [names[3]]
 
 
 def test_labels_of_a_csv_are_put_in_the_order_of_its_ids_and_an_npz_has_its_own(tmp_path):

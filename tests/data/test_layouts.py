@@ -331,13 +331,13 @@ def test_categories_without_splits_are_seen_as_such(tmp_path, good):
 
 def test_flat_train_and_test_folders_are_splits(tmp_path):
     tree(tmp_path, "train/1.png", "train/2.png", "test/3.png")
-    index = open_source(tmp_path)
-    assert {s.id: (s.split, s.anomalous) for s in index.samples} == {
+    source = open_source(tmp_path)
+    assert {s.id: (s.split, s.anomalous) for s in source.samples} == {
         "test/3.png": ("test", None),
         "train/1.png": ("train", None),
         "train/2.png": ("train", None),
     }
-    assert [s.id for s in training(index).samples] == ["train/1.png", "train/2.png"]
+    assert [s.id for s in training(source).samples] == ["train/1.png", "train/2.png"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from unlike.data.samples import find_positions
 from unlike.data.source import labelled, open_source, training
 from unlike.detector.classifier import Classifier
 from unlike.detector.detector import Detector
+from unlike.detector.explain import explain
 from unlike.errors import DataError, ImageError
 from unlike.evaluation import evaluate
 from unlike.records import Sample
@@ -115,9 +116,9 @@ def test_a_source_of_ones_own_is_taken_as_it_is(camera):
 
 
 def test_a_detector_is_fitted_on_a_source_of_ones_own_and_scores_it(camera, detector):
-    assert detector.source_ == "the camera"
-    assert [(item.id, item.reason) for item in detector.unreadable_] == [("shot 3", "was overexposed")]
-    assert sum(detector.counts_[part] for part in ("train", "validation", "calibration")) == NORMAL - 1
+    assert detector.fitted_.source == "the camera"
+    assert [(item.id, item.reason) for item in detector.fitted_.unreadable] == [("shot 3", "was overexposed")]
+    assert sum(detector.fitted_.counts[part] for part in ("train", "validation", "calibration")) == NORMAL - 1
     scores = detector.score(camera, maps=True)
     assert len(scores.ids) == NORMAL + 2 * ODD - 1
     drawn = np.stack([camera.read(sample) for sample in camera.samples if sample.id != "shot 3"])
@@ -126,7 +127,7 @@ def test_a_detector_is_fitted_on_a_source_of_ones_own_and_scores_it(camera, dete
 
 
 def test_it_is_explained_measured_and_its_maps_are_written(camera, detector, tmp_path):
-    (explanation,) = detector.explain(camera, camera.samples[5:6])
+    (explanation,) = explain(detector, camera, camera.samples[5:6])
     np.testing.assert_array_equal(explanation.image, camera.read(camera.samples[5]))
     found = evaluate(detector, camera)
     assert found.source.name == "the camera"
@@ -135,7 +136,7 @@ def test_it_is_explained_measured_and_its_maps_are_written(camera, detector, tmp
     made = evaluate(detector, camera, synthetic=True)
     assert made.source.name == "the camera, with synthetic defects"
     batch = next(detector.stream(camera.take(np.array([0])), 1))
-    write_maps(tmp_path, detector, camera, batch)
+    write_maps(tmp_path, detector.fitted_, camera, batch)
     assert {path.name for path in tmp_path.iterdir()} == {"shot 0.map.tiff", "shot 0.overlay.png"}
 
 

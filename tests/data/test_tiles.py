@@ -34,14 +34,30 @@ def test_tiles_cover_the_image_with_the_overlap_that_was_asked_for(tiling):
     assert len(tiling) == len(tiling.tops) * len(tiling.lefts)
 
 
-@given(tilings(), st.integers(1, 3), st.integers(0, 99))
+def cut(tiling, images, at_once=64):
+    """All tiles (B T, C, tile, tile) of images (B, C, H, W), however many at a time."""
+    return torch.cat(list(tiling.cut(images, at_once)))
+
+
+@given(tilings(), st.integers(1, 3), st.integers(0, 99), st.integers(1, 50))
 @settings(max_examples=60, deadline=None)
-def test_what_is_cut_comes_back(tiling, channels, seed):
-    images = np.random.default_rng(seed).integers(0, 256, (2, tiling.height, tiling.width, channels), np.uint8)
-    tiles = torch.from_numpy(tiling.cut(images)).permute(0, 3, 1, 2).float()
+def test_what_is_cut_comes_back(tiling, channels, seed, at_once):
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (2, channels, tiling.height, tiling.width), generator=random).float()
+    parts = list(tiling.cut(images, at_once))
+    assert max(map(len, parts)) <= at_once
+    tiles = torch.cat(parts)
     assert len(tiles) == 2 * len(tiling)
-    np.testing.assert_allclose(tiling.stitch(tiles).permute(0, 2, 3, 1), images, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(tiling.stitch(tiles[:, 0]), images[..., 0], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(tiling.stitch(tiles), images, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(tiling.stitch(tiles[:, 0]), images[:, 0], rtol=1e-5, atol=1e-4)
+
+
+def test_tiles_that_a_model_sees_are_those_that_it_learns_from(images):
+    array, loaded = images
+    tiling = Tiling(50, 70, 32, 8)
+    seen = cut(tiling, torch.from_numpy(array).permute(0, 3, 1, 2), at_once=3)
+    learned = TiledImages(loaded, tiling).take(np.arange(6 * len(tiling)))
+    np.testing.assert_array_equal(seen.permute(0, 2, 3, 1), learned)
 
 
 @given(tilings(), st.integers(1, 40), st.integers(1, 40))
@@ -55,7 +71,7 @@ def test_weights_sum_to_one_whatever_the_cells(tiling, down, across):
 
 
 def equivariant(images):  # (B, C, H, W) -> (B, H / 4, W / 4)
-    """Looks at 12 x 12 pixels around each cell of 4 x 4, wherever that is."""
+    """Sees 12 x 12 pixels around each cell of 4 x 4, wherever that is."""
     random = torch.Generator().manual_seed(0)
     weights = torch.randn(5, images.shape[1], 12, 12, generator=random)
     return functional.conv2d(images, weights, stride=4, padding=4).abs().mean(dim=1)
@@ -68,10 +84,10 @@ def test_an_equivariant_scorer_has_the_same_map_with_tiles_as_without(size, tile
     """Inside: at a tile's edge such a scorer sees the padding of the tile; the weights are small there but not 0."""
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
     tiling = Tiling(*size, tile, overlap)
-    tiles = torch.from_numpy(tiling.cut(images.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
+    tiles = cut(tiling, images)
     stitched, whole = tiling.stitch(equivariant(tiles)), equivariant(images)
     assert stitched.shape == whole.shape
-    seen_whole = np.ones(whole.shape[1:], bool)  # by every tile that covers the cell, with all that it looks at
+    seen_whole = np.ones(whole.shape[1:], bool)  # by every tile that covers the cell, with all that it sees
     for starts, rows in ((tiling.tops, seen_whole), (tiling.lefts, seen_whole.T)):
         for start in starts[1:]:
             rows[start // 4 : start // 4 + 1] = False
@@ -99,8 +115,7 @@ def test_a_smooth_surface_has_no_seam():
 def test_cells_that_lie_on_no_common_grid_are_interpolated():
     """A ramp stays a ramp."""
     tiling = Tiling(100, 100, 40, 10)
-    x = np.broadcast_to(np.arange(100.0, dtype=np.float32)[None, None, :, None], (1, 100, 100, 1))
-    tiles = torch.from_numpy(tiling.cut(x)).permute(0, 3, 1, 2)
+    tiles = cut(tiling, torch.arange(100.0).expand(1, 1, 100, 100))
     coarse = functional.avg_pool2d(tiles, 8)[:, 0]  # 5 cells a tile, which begin at 0, 30 and 60
     ramp = tiling.stitch(coarse)[0, 6]
     assert len(ramp) == 13
@@ -133,8 +148,8 @@ def test_tiles_larger_than_the_image_are_refused(make, message):
 @pytest.fixture
 def images(rng):
     array = rng.integers(0, 256, (6, 50, 70, 3), np.uint8)
-    index = open_source(array)
-    return array, index.load(choose_spec(index, None, None, "stretch", (8, 8)), None)
+    source = open_source(array)
+    return array, source.load(choose_spec(source, None, None, "stretch", (8, 8)), None)
 
 
 def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):
@@ -142,7 +157,8 @@ def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):
     tiling = Tiling(50, 70, 32, 8)
     tiled = TiledImages(loaded, tiling)
     rows = rng.permutation(6 * len(tiling))
-    np.testing.assert_array_equal(tiled.take(rows), tiling.cut(array)[rows])
+    tiles = cut(tiling, torch.from_numpy(array).permute(0, 3, 1, 2))[rows]
+    np.testing.assert_array_equal(tiled.take(rows), tiles.permute(0, 2, 3, 1))
     assert len(tiled.samples) == 6 * len(tiling)
     assert [tiled.samples[row].id for row in rows[:9]] == [str(row // len(tiling)) for row in rows[:9]]
     assert tiled.samples[-1].id == "5"

@@ -1,4 +1,4 @@
-"""One detector of several categories: a line for each, kept on disk, used by every judgement, named by every report."""
+"""One detector of several categories: a threshold for each, kept on disk, used by every judgement, named by every report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from unlike.artifacts import CHECKSUMS
 from unlike.cli.console import Console, evaluation_lines
 from unlike.data.arrays import ArraySource, ImageArray
 from unlike.data.source import open_source
-from unlike.detector.storage import pack_arrays, unpack_arrays
+from unlike.detector.explain import describe
+from unlike.detector.storage import FORMAT, pack_arrays, unpack_arrays
 from unlike.errors import ArtifactError, DataError
 from unlike.evaluation import evaluate, to_json
 from unlike.records import Sample
@@ -32,7 +33,7 @@ def noise(random, category, count):
 
 
 def several(counts, seed=0, bright=0):
-    """An index of so many images of each category; with `bright` a brighter corner makes them anomalous."""
+    """A source of so many images of each category; with `bright` a brighter corner makes them anomalous."""
     random = np.random.default_rng(seed)
     images = np.concatenate([noise(random, name, count) for name, count in counts.items()])
     if bright:
@@ -45,9 +46,13 @@ def several(counts, seed=0, bright=0):
     return ArraySource("made images", samples, ImageArray(images))
 
 
-def fit(index, **decision):
+def thresholds_of(detector):
+    return {name: threshold.score for name, threshold in detector.fitted_.decision.thresholds.items()}
+
+
+def fit(source, **decision):
     settings = {"decision": {"calibration": "held-out", **decision}, "model": {"side": 6}}
-    return Detector("pixels", "gaussian", settings=settings, device="cpu").fit(index)
+    return Detector("pixels", "gaussian", settings=settings, device="cpu").fit(source)
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +60,17 @@ def joint():
     return fit(several({"calm": 80, "wild": 80, "odd": 12}), false_alarms=0.1)
 
 
-def test_each_category_has_images_to_calibrate_and_a_line(joint):
-    names, counts = np.unique(joint.calibration_categories_, return_counts=True)
+def test_each_category_has_images_to_calibrate_and_a_threshold(joint):
+    names, counts = np.unique(joint.fitted_.decision.categories, return_counts=True)
     assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {"calm": 27, "wild": 27, "odd": 4}
-    assert list(joint.thresholds_) == list(joint.region_thresholds_) == ["", "calm", "wild"]
-    assert joint.thresholds_["wild"] > 3 * joint.thresholds_["calm"]
-    assert joint.threshold_ == joint.thresholds_[""]
-    assert joint.region_threshold_ == joint.region_thresholds_[""]
+    assert list(thresholds_of(joint)) == ["", "calm", "wild"]
+    assert thresholds_of(joint)["wild"] > 3 * thresholds_of(joint)["calm"]
+    assert joint.fitted_.decision.threshold == thresholds_of(joint)[""]
+    assert joint.fitted_.decision.region_threshold == joint.fitted_.decision.thresholds[""].region
     for name in ("calm", "wild"):
-        own = joint.calibration_[joint.calibration_categories_ == name]
-        assert joint.thresholds_[name] == np.sort(own)[-2]  # 10 % of 28 is two
-    assert joint.describe()["fitted"]["too_few"] == {"odd": 4}
+        own = joint.fitted_.decision.scores[joint.fitted_.decision.categories == name]
+        assert thresholds_of(joint)[name] == np.sort(own)[-2]  # 10 % of 28 is two
+    assert describe(joint)["fitted"]["too_few"] == {"odd": 4}
 
 
 def test_the_promise_is_held_in_each_category_on_average():
@@ -77,11 +82,11 @@ def test_the_promise_is_held_in_each_category_on_average():
         scores, names = fitted.score(fresh).image, np.array([sample.category for sample in fresh.samples])
         for name, shares in own.items():
             shares.append(odd[names == name].mean())
-            shared[name].append((scores[names == name] > fitted.threshold_).mean())
+            shared[name].append((scores[names == name] > fitted.fitted_.decision.threshold).mean())
     for shares in own.values():
         assert np.mean(shares) <= 0.1 + 3 * np.std(shares) / np.sqrt(len(shares))
         assert np.mean(shares) > 0.03
-    assert np.mean(shared["wild"]) > 0.14  # what the one line for all does
+    assert np.mean(shared["wild"]) > 0.14  # what the one threshold for all does
     assert np.mean(shared["calm"]) == 0
 
 
@@ -89,26 +94,24 @@ def test_an_image_is_judged_by_its_own_category_where_that_is_known(joint):
     for name in ("calm", "wild", "odd", "", "never seen"):
         image = noise(np.random.default_rng(5), "calm", 4)
         samples = [Sample(str(row), row=row, category=name) for row in range(4)]
-        index = ArraySource("made images", samples, ImageArray(image))
-        line = joint.thresholds_.get(name, joint.threshold_)
-        for verdict in joint.judge(index):
-            assert verdict.threshold == line
-            assert verdict.anomalous == (verdict.score > line) == (verdict.p_value <= 0.1 + 1e-9)
-            assert all(
-                region.peak > joint.region_thresholds_.get(name, joint.region_threshold_) for region in verdict.regions
-            )
+        source = ArraySource("made images", samples, ImageArray(image))
+        threshold = joint.fitted_.decision.threshold_of(name)
+        for verdict in joint.judge(source):
+            assert verdict.threshold == threshold.score
+            assert verdict.anomalous == (verdict.score > threshold.score) == (verdict.p_value <= 0.1 + 1e-9)
+            assert all(region.peak > threshold.region for region in verdict.regions)
 
 
 def test_it_is_the_same_after_saving(joint, tmp_path):
     joint.save(tmp_path / "d")
     loaded = Detector.load(tmp_path / "d")
-    assert loaded.thresholds_ == joint.thresholds_
-    assert loaded.describe() == joint.describe()
+    assert thresholds_of(loaded) == thresholds_of(joint)
+    assert describe(loaded) == describe(joint)
     fresh = several({"calm": 5, "wild": 5, "odd": 5}, 7)
     assert loaded.judge(fresh) == joint.judge(fresh)
     facts = tomllib.loads((tmp_path / "d/detector.toml").read_text())
-    assert facts["format"] == 4
-    assert facts["fitted"]["categories"]["wild"]["threshold"] == joint.thresholds_["wild"]
+    assert facts["format"] == FORMAT
+    assert facts["fitted"]["categories"]["wild"]["threshold"] == thresholds_of(joint)["wild"]
 
 
 def rewrite(folder, change_facts, change_arrays):
@@ -119,35 +122,9 @@ def rewrite(folder, change_facts, change_arrays):
     change_arrays(arrays)
     (folder / "detector.toml").write_text(tomli_w.dumps(facts))
     (folder / "calibration.npz").write_bytes(pack_arrays(arrays))
-    names = ("detector.toml", "weights.safetensors", "calibration.npz")
+    names = ("detector.toml", "weights.safetensors", "scorer.safetensors", "calibration.npz")
     lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / CHECKSUMS).write_text("".join(lines))
-
-
-def test_a_folder_of_format_1_is_read_with_its_one_line(joint, tmp_path):
-    joint.save(tmp_path / "d")
-
-    def as_in_format_1(facts):
-        facts["format"] = 1
-        del facts["fitted"]["categories"], facts["fitted"]["too_few"]
-        del facts["decision"]["per_category"], facts["data"]["tile"], facts["data"]["overlap"]
-
-    rewrite(tmp_path / "d", as_in_format_1, lambda arrays: arrays.pop("categories"))
-    old = Detector.load(tmp_path / "d")
-    assert old.thresholds_ == {"": joint.threshold_}
-    assert not old.settings.scorer.per_category  # nobody learned categories apart then
-    assert old.calibration_categories_.tolist() == [""] * len(joint.calibration_)
-    fresh = several({"calm": 5, "wild": 5}, 7)
-    assert {verdict.threshold for verdict in old.judge(fresh)} == {joint.threshold_}
-    np.testing.assert_array_equal(old.score(fresh).image, joint.score(fresh).image)
-
-
-def test_a_fusion_that_does_not_say_whether_it_learned_apart_did_not(tmp_path):
-    settings = {"model": {"side": 6}, "scorer": {"scorers": ["gaussian", "neighbours"], "per_category": False}}
-    made = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(several({"calm": 30, "wild": 30}))
-    made.save(tmp_path / "d")
-    rewrite(tmp_path / "d", lambda facts: facts["scorer"].pop("per_category"), lambda arrays: None)
-    assert not Detector.load(tmp_path / "d").settings.scorer.per_category
 
 
 def test_parts_of_different_images_are_refused(joint, tmp_path):
@@ -157,47 +134,47 @@ def test_parts_of_different_images_are_refused(joint, tmp_path):
         Detector.load(tmp_path / "d")
 
 
-def test_where_no_image_is_held_back_all_of_a_category_draw_its_line():
+def test_where_no_image_is_held_back_all_of_a_category_find_its_threshold():
     fitted = fit(several({"calm": 40, "wild": 30, "odd": 5}), calibration="cross", false_alarms=0.1)
-    assert list(fitted.thresholds_) == ["", "calm", "wild"]
+    assert list(thresholds_of(fitted)) == ["", "calm", "wild"]
     for name, count in (("calm", 40), ("wild", 30)):
-        own = fitted.calibration_[fitted.calibration_categories_ == name]
+        own = fitted.fitted_.decision.scores[fitted.fitted_.decision.categories == name]
         assert len(own) == count
-        assert fitted.thresholds_[name] == np.sort(own)[count - int(0.1 * (count + 1))]
+        assert thresholds_of(fitted)[name] == np.sort(own)[count - int(0.1 * (count + 1))]
 
 
-def test_one_line_for_all_where_that_is_wanted_or_there_is_one_category():
-    apart = several({"calm": 40, "wild": 40})
-    assert list(fit(apart, per_category=False).thresholds_) == [""]
+def test_one_threshold_for_all_where_that_is_wanted_or_there_is_one_category():
+    both = several({"calm": 40, "wild": 40})
+    assert list(thresholds_of(fit(both, per_category=False))) == [""]
     alone = several({"calm": 40})
     named, unnamed = fit(alone), fit(alone.array.array)
-    assert named.thresholds_ == unnamed.thresholds_
-    assert "categories" not in named.describe()["fitted"]
+    assert thresholds_of(named) == thresholds_of(unnamed)
+    assert "categories" not in describe(named)["fitted"]
 
 
 def test_names_that_are_no_utf8_are_kept(tmp_path):
-    index = several({"calm": 40, "wild": 40})
-    samples = [replace(sample, category=f"{sample.category}\udcff") for sample in index.samples]
-    fitted = fit(ArraySource("made\udcff", samples, index.array))
+    source = several({"calm": 40, "wild": 40})
+    samples = [replace(sample, category=f"{sample.category}\udcff") for sample in source.samples]
+    fitted = fit(ArraySource("made\udcff", samples, source.array))
     fitted.save(tmp_path / "d")
-    assert Detector.load(tmp_path / "d").thresholds_ == fitted.thresholds_
-    assert list(fitted.thresholds_) == ["", "calm\udcff", "wild\udcff"]
+    assert thresholds_of(Detector.load(tmp_path / "d")) == thresholds_of(fitted)
+    assert list(thresholds_of(fitted)) == ["", "calm\udcff", "wild\udcff"]
 
 
 def test_images_without_a_category_are_held_against_all():
-    index = several({"calm": 60, "wild": 60})
+    source = several({"calm": 60, "wild": 60})
     nobody_said = [
-        Sample(s.id, row=s.row, anomalous=False, category=s.category * (s.category == "calm")) for s in index.samples
+        Sample(s.id, row=s.row, anomalous=False, category=s.category * (s.category == "calm")) for s in source.samples
     ]
-    assert list(fit(ArraySource("made", nobody_said, index.array)).thresholds_) == ["", "calm"]
+    assert list(thresholds_of(fit(ArraySource("made", nobody_said, source.array)))) == ["", "calm"]
 
 
 def test_categories_that_are_all_too_small_are_fitted_as_one():
-    index = several({"calm": 40})
-    samples = [Sample(s.id, row=s.row, anomalous=False, category=s.id) for s in index.samples]
-    fitted = fit(ArraySource("made", samples, index.array))
-    assert list(fitted.thresholds_) == [""]
-    assert len(fitted.describe()["fitted"]["too_few"]) == 40
+    source = several({"calm": 40})
+    samples = [Sample(s.id, row=s.row, anomalous=False, category=s.id) for s in source.samples]
+    fitted = fit(ArraySource("made", samples, source.array))
+    assert list(thresholds_of(fitted)) == [""]
+    assert len(describe(fitted)["fitted"]["too_few"]) == 40
 
 
 def test_a_promise_that_all_together_cannot_hold_is_refused():
@@ -217,18 +194,18 @@ def judged(joint):
             for s in bad.samples
         ),
     ]
-    index = ArraySource("made images", samples, ImageArray(np.concatenate([good.array.array, bad.array.array])))
-    return index, evaluate(joint, index)
+    source = ArraySource("made images", samples, ImageArray(np.concatenate([good.array.array, bad.array.array])))
+    return source, evaluate(joint, source)
 
 
 def test_every_image_is_evaluated_by_its_own_threshold(joint, judged):
-    index, found = judged
-    verdicts = joint.judge(index, regions=False)
+    source, found = judged
+    verdicts = joint.judge(source, regions=False)
     assert found.alarms.tolist() == [verdict.anomalous for verdict in verdicts]
-    assert found.lines.tolist() == [verdict.threshold for verdict in verdicts]
+    assert found.image_thresholds.tolist() == [verdict.threshold for verdict in verdicts]
     assert found.p_values.tolist() == [verdict.p_value for verdict in verdicts]
     right = found.alarms == found.anomalous
-    names = np.array([sample.category for sample in index.samples])
+    names = np.array([sample.category for sample in source.samples])
     assert found.overall.image["accuracy"].value == right.mean()
     for name in ("calm", "wild"):
         assert found.categories[name].image["accuracy"].value == right[names == name].mean()
@@ -237,8 +214,8 @@ def test_every_image_is_evaluated_by_its_own_threshold(joint, judged):
             == found.alarms[(names == name) & found.anomalous].mean()
         )
     assert found.promised_false_alarms == 0.1
-    assert to_json(found)["thresholds"] == {name: joint.thresholds_[name] for name in ("calm", "wild")}
-    assert to_json(found)["threshold"] == joint.threshold_
+    assert to_json(found)["thresholds"] == {name: thresholds_of(joint)[name] for name in ("calm", "wild")}
+    assert to_json(found)["threshold"] == joint.fitted_.decision.threshold
 
 
 def test_ranking_is_by_the_scores_as_they_are(joint, judged):
@@ -253,11 +230,11 @@ def test_reports_name_the_thresholds(joint, judged, tmp_path, capsys):
     write_evaluation(joint, found, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "Each category below has one of its own" in page
-    assert all(f"{threshold:.4g}" in page for threshold in joint.thresholds_.values())
-    assert json.loads((tmp_path / "metrics.json").read_text())["thresholds"]["wild"] == joint.thresholds_["wild"]
+    assert all(f"{threshold:.4g}" in page for threshold in thresholds_of(joint).values())
+    assert json.loads((tmp_path / "metrics.json").read_text())["thresholds"]["wild"] == thresholds_of(joint)["wild"]
     rows = [line.split(",") for line in (tmp_path / "scores.csv").read_text().splitlines()[1:]]
     assert [row[-1] == "1" for row in rows] == found.alarms.tolist()
-    line = f"  judged by the threshold of each category: calm {joint.thresholds_['calm']:.4g}, wild "
+    line = f"  judged by the threshold of each category: calm {thresholds_of(joint)['calm']:.4g}, wild "
     assert any(text.startswith(line) for text in evaluation_lines(found))
     Console().say_fit(joint, tmp_path)
     Console().say_scores(joint, 3, 1, None)
@@ -271,12 +248,15 @@ def test_reports_name_the_thresholds(joint, judged, tmp_path, capsys):
 
 
 def test_a_lone_strange_image_is_blamed_on_its_category(capsys, tmp_path):
-    index = several({"calm": 60, "wild": 60})
-    fitted = fit(index)
-    decision = fitted._fitted.decision
-    place = np.flatnonzero((decision.categories == "calm") & (decision.scores == fitted.thresholds_["calm"]))
-    decision.scores[place] *= 50
-    decision.lines["calm"] = type(decision.lines["calm"])(float(decision.scores[place][0]), 1.0, 0.05)
+    source = several({"calm": 60, "wild": 60})
+    fitted = fit(source)
+    decision = fitted.fitted_.decision
+    strangest = np.flatnonzero((decision.categories == "calm") & (decision.scores == thresholds_of(fitted)["calm"]))
+    scores = decision.scores.copy()
+    scores[strangest] *= 50
+    strange = replace(decision.thresholds["calm"], score=float(scores[strangest][0]))
+    decision = replace(decision, scores=scores, thresholds={**decision.thresholds, "calm": strange})
+    fitted._fitted = replace(fitted.fitted_, decision=decision)
     Console().say_fit(fitted, tmp_path)
     assert "The threshold of calm is the strangest of them, far above the next" in capsys.readouterr().err
 
@@ -289,7 +269,9 @@ def test_a_root_of_categories_is_scored_by_its_folders(tmp_path):
                 write_png(tmp_path / f"root/{name}/{part}/good/{number:02}.png", image[..., 0])
     settings = {"model": {"side": 6}, "data": {"size": SIZE}, "decision": {"calibration": "held-out"}}
     fitted = Detector("pixels", "gaussian", settings=settings, device="cpu").fit(tmp_path / "root")
-    lines = {verdict.id.split("/")[0]: verdict.threshold for verdict in fitted.judge(tmp_path / "root", regions=False)}
-    assert lines == {name: fitted.thresholds_[name] for name in ("calm", "wild")}
+    thresholds = {
+        verdict.id.split("/")[0]: verdict.threshold for verdict in fitted.judge(tmp_path / "root", regions=False)
+    }
+    assert thresholds == {name: thresholds_of(fitted)[name] for name in ("calm", "wild")}
     alone = open_source(tmp_path / "root/calm/test/good")  # nobody says of what category these are
-    assert {verdict.threshold for verdict in fitted.judge(alone, regions=False)} == {fitted.threshold_}
+    assert {verdict.threshold for verdict in fitted.judge(alone, regions=False)} == {fitted.fitted_.decision.threshold}

@@ -15,6 +15,7 @@ from unlike import Detector
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
 from unlike.data.split import split_normals
+from unlike.detector.explain import decode, describe, encode, explain, original_maps
 from unlike.detector.fitting import build_model, choose_device
 from unlike.errors import ConfigError, DataError, ImageError, NotFittedError
 
@@ -63,8 +64,8 @@ def test_verdicts_agree_with_scores_threshold_and_p_values(detector, odd):
     scores = detector.score(odd[0]).image
     for verdict, score in zip(verdicts, scores, strict=True):
         assert verdict.score == score
-        assert verdict.threshold == detector.threshold_
-        assert verdict.anomalous == (score > detector.threshold_) == (verdict.p_value <= 0.1 + 1e-9)
+        assert verdict.threshold == detector.fitted_.decision.threshold
+        assert verdict.anomalous == (score > detector.fitted_.decision.threshold) == (verdict.p_value <= 0.1 + 1e-9)
     assert sum(verdict.anomalous for verdict in verdicts) >= 10
 
 
@@ -82,29 +83,31 @@ def test_regions_lie_on_the_defect_in_original_pixels(tmp_path, detector, odd):
 
 def test_original_maps_have_the_images_own_pixels(detector, tmp_path):
     write_png(tmp_path / "a.png", np.zeros((50, 70), np.uint8))
-    assert [(name, map_.shape) for name, map_ in detector.original_maps(tmp_path)] == [("a.png", (50, 70))]
+    assert [(name, map_.shape) for name, map_ in original_maps(detector, tmp_path)] == [("a.png", (50, 70))]
 
 
 def test_false_alarms_that_were_promised(detector):
-    assert detector.false_alarms_ == 0.1
+    assert detector.fitted_.decision.false_alarms == 0.1
     fresh = detector.score(stripes(400, seed=77, channels=1)).image
-    assert (fresh > detector.threshold_).mean() < 0.25  # 20 held-out images: a wide promise, kept on average
+    assert (
+        fresh > detector.fitted_.decision.threshold
+    ).mean() < 0.25  # 20 held-out images: a wide promise, kept on average
 
 
-def test_splits_are_counted_and_copies_left_out():
+def test_splits_are_counted_and_copies_do_not_count_twice():
     images = stripes(30, channels=1)
     images = np.concatenate([images, images[:10]])
     fitted = Detector(model="conv", epochs=1).fit(images)
-    counts = fitted.describe()["fitted"]["images"]
+    counts = fitted.fitted_.counts
     assert counts == {"train": 18, "validation": 2, "calibration": 10, "copies": 10, "unreadable": 0}
-    assert len(fitted.calibration_) == 10
-    assert len(fitted.digests_) == 30
+    assert len(fitted.fitted_.decision.scores) == 10
+    assert len(fitted.fitted_.digests) == 30
 
 
 @pytest.mark.parametrize(("count", "promised"), [(60, 1 / 21), (400, 0.01)])
 def test_sixty_images_work_without_a_choice(count, promised):
     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8), dtype=np.uint8)
-    assert Detector(model="fcn", epochs=1).fit(images).false_alarms_ == pytest.approx(promised)
+    assert Detector(model="fcn", epochs=1).fit(images).fitted_.decision.false_alarms == pytest.approx(promised)
 
 
 def test_a_promise_that_cannot_be_held_is_refused_before_training():
@@ -116,7 +119,7 @@ def test_a_promise_that_cannot_be_held_is_refused_before_training():
 
 def test_a_promise_takes_the_images_it_needs():
     fitted = Detector(model="fcn", epochs=1, false_alarms=0.02).fit(stripes(120, size=8))
-    assert fitted.describe()["fitted"]["images"]["calibration"] == 49
+    assert fitted.fitted_.counts["calibration"] == 49
 
 
 def test_too_few_images_at_all():
@@ -133,7 +136,7 @@ def test_broken_files_are_named_and_the_others_go_on(detector, tmp_path):
     assert len(scores) == 10
     assert [item.id for item in scores.unreadable] == ["03.png", "07.png"]
     fitted = Detector(model="fcn", epochs=1).fit(tmp_path)
-    assert [item.id for item in fitted.unreadable_] == ["03.png", "07.png"]
+    assert [item.id for item in fitted.fitted_.unreadable] == ["03.png", "07.png"]
 
 
 def test_nothing_that_can_be_scored(detector, tmp_path):
@@ -170,29 +173,29 @@ def test_float_images_outside_the_fitted_range_are_not_clipped():
 
 
 def test_explain_gives_image_reconstruction_and_map(detector, odd):
-    index = open_source(odd[0])
-    found = detector.explain(odd[0], [index.samples[3], index.samples[1]])
+    source = open_source(odd[0])
+    found = explain(detector, odd[0], [source.samples[3], source.samples[1]])
     assert [item.sample.id for item in found] == ["3", "1"]
     np.testing.assert_array_equal(found[0].image, odd[0][3])
-    assert found[0].rebuilt.shape == odd[0][3].shape
-    assert found[0].rebuilt.dtype == np.uint8
+    assert found[0].reconstruction.shape == odd[0][3].shape
+    assert found[0].reconstruction.dtype == np.uint8
     assert found[0].score == pytest.approx(detector.score(odd[0]).image[3], rel=1e-5)  # in a batch of another size
-    gap = (found[0].rebuilt.astype(float) - found[0].image) / 127.5
+    gap = (found[0].reconstruction.astype(float) - found[0].image) / 127.5
     np.testing.assert_allclose(found[0].map, (gap**2).mean(-1), atol=0.02)
 
 
 def test_encode_and_decode_are_the_two_halves_of_the_model(detector, odd, tmp_path):
     odd, _ = odd
-    codes = detector.encode(odd)
+    codes = encode(detector, odd)
     assert codes.ids == tuple(map(str, range(len(odd))))
     assert codes.grids.shape[0] == codes.vectors.shape[0] == len(odd)
-    rebuilt = detector.decode(codes.grids)
-    index = open_source(odd)
-    seen = detector.explain(index, index.samples)
-    np.testing.assert_array_equal(rebuilt, np.stack([item.rebuilt for item in seen]))
+    rebuilt = decode(detector, codes.grids)
+    source = open_source(odd)
+    seen = explain(detector, source, source.samples)
+    np.testing.assert_array_equal(rebuilt, np.stack([item.reconstruction for item in seen]))
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"no image of 1 can be read: broken\.png"):
-        detector.encode(tmp_path)
+        encode(detector, tmp_path)
 
 
 def test_codes_cannot_be_decoded_past_skips():
@@ -200,12 +203,12 @@ def test_codes_cannot_be_decoded_past_skips():
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
     fitted = Detector("residual-unet", epochs=1, settings=settings).fit(images)
     with pytest.raises(ConfigError, match="no decoder from codes to images; take a detector whose model has one"):
-        fitted.decode(fitted.encode(images).grids)
+        decode(fitted, encode(fitted, images).grids)
 
 
 def test_fit_reads_only_what_is_normal(mvtec):
     fitted = Detector(model="conv", epochs=1, size=32).fit(mvtec)
-    assert fitted.describe()["fitted"]["images"]["train"] + len(fitted.calibration_) + 3 == 40
+    assert fitted.fitted_.counts["train"] + len(fitted.fitted_.decision.scores) + 3 == 40
 
 
 def test_progress_is_told(mvtec):
@@ -213,14 +216,18 @@ def test_progress_is_told(mvtec):
     Detector(model="conv", epochs=2, size=32).fit(mvtec, notify=lambda *call: calls.append(call))
     stages = [call[0] for call in calls]
     assert stages[0] == "read"
-    assert calls[stages.index("train") - 1][:3] == ("read", 40, 40)
+    assert calls[stages.source("train") - 1][:3] == ("read", 40, 40)
     assert [call[1:3] for call in calls if call[0] == "train"] == [(1, 2), (2, 2)]
     assert {"train", "validation"} <= set(calls[-1][3])
 
 
 def test_use_before_fit(tmp_path):
     fresh = Detector()
-    for use in (lambda: fresh.score(stripes(2)), lambda: fresh.threshold_, lambda: fresh.save(tmp_path / "d")):
+    for use in (
+        lambda: fresh.score(stripes(2)),
+        lambda: fresh.fitted_.decision.threshold,
+        lambda: fresh.save(tmp_path / "d"),
+    ):
         with pytest.raises(NotFittedError, match=r"not been fitted yet; call fit\(images\) or Detector.load"):
             use()
 
@@ -251,8 +258,8 @@ def test_repr_says_what_it_is(detector):
             r"unknown setting 'model\.bottleneck'[^(]*$",
         ),
         (
-            {"settings": {"scorer": {"scorers": ["neighbours", "pca"]}}},
-            r"unknown setting 'scorer\.scorers'.*so this is conv by residual; for the default's settings name preset ensemble too\)$",
+            {"settings": {"model": {"bottleneck": 3}}},
+            r"unknown setting 'model\.bottleneck'.*so this is about the default, preset ensemble; name the model that it is for, such as conv",
         ),
         ({"size": 0}, r"data\.size: expected 1 pixel or more, came 0"),
         ({"epochs": 0}, r"training\.epochs: expected 1 or more"),
@@ -294,7 +301,7 @@ def test_settings_survive_toml(detector):
 
     text = tomli_w.dumps(detector.settings.to_sections())
     assert Settings.from_sections(tomllib.loads(text)) == detector.settings
-    json.dumps(detector.describe())
+    json.dumps(describe(detector))
 
 
 def test_errors_are_also_the_standard_ones():
@@ -310,8 +317,8 @@ def test_the_promise_rests_on_images_that_taught_nothing():
     fitted = Detector(model="fcn", false_alarms=0.1, settings=heart, device="cpu").fit(images)
     split = split_normals(np.arange(60), 20, seed=0)
     scores = fitted.score(images).image
-    np.testing.assert_allclose(np.sort(fitted.calibration_), np.sort(scores[split.calibration]), rtol=1e-5)
-    assert scores[split.train].max() < fitted.calibration_.min()
+    np.testing.assert_allclose(np.sort(fitted.fitted_.decision.scores), np.sort(scores[split.calibration]), rtol=1e-5)
+    assert scores[split.train].max() < fitted.fitted_.decision.scores.min()
 
 
 def test_false_alarms_on_fresh_images_keep_the_promise_on_average():
@@ -320,31 +327,35 @@ def test_false_alarms_on_fresh_images_keep_the_promise_on_average():
     for seed in range(12):
         images = np.random.default_rng(seed).integers(0, 256, (260, 8, 8), dtype=np.uint8)
         fitted = Detector(model="fcn", false_alarms=0.1, seed=seed, settings=heart, device="cpu").fit(images[:60])
-        shares.append((fitted.score(images[60:]).image > fitted.threshold_).mean())
+        shares.append((fitted.score(images[60:]).image > fitted.fitted_.decision.threshold).mean())
     assert np.mean(shares) <= 0.1 + 3 * np.std(shares) / np.sqrt(len(shares))
 
 
 def test_the_seed_decides_who_is_held_out():
     images = stripes(40, size=8)
     first, second = (Detector(model="fcn", epochs=1, seed=seed).fit(images) for seed in (0, 1))
-    assert not np.isin(first.calibration_, second.score(images).image).all()
+    assert not np.isin(first.fitted_.decision.scores, second.score(images).image).all()
     for seed, fitted in enumerate((first, second)):
         rows = split_normals(np.arange(40), 13, seed=seed).calibration
-        np.testing.assert_allclose(np.sort(fitted.calibration_), np.sort(fitted.score(images[rows]).image), rtol=1e-5)
+        np.testing.assert_allclose(
+            np.sort(fitted.fitted_.decision.scores), np.sort(fitted.score(images[rows]).image), rtol=1e-5
+        )
 
 
 def test_regions_are_held_to_the_same_promise(detector):
-    """All but the promised share of held-out normals stay below the line for regions everywhere."""
-    peaks = detector.peaks_
+    """All but the promised share of held-out normals stay below the threshold for regions everywhere."""
+    peaks = detector.fitted_.decision.peaks
     assert len(peaks) == 20
-    assert detector.region_threshold_ == np.sort(peaks)[-2]  # 10 % of 21 is two: the second largest is the line
+    assert (
+        detector.fitted_.decision.region_threshold == np.sort(peaks)[-2]
+    )  # 10 % of 21 is two: the second largest is the threshold
 
 
 def test_held_out_images_do_not_choose_the_scale_of_floats():
     images = np.random.default_rng(0).uniform(0, 40, (40, 8, 8)).astype(np.float32)
     images[split_normals(np.arange(40), 13, seed=0).calibration[0], 0, 0] = 900.0
-    facts = Detector(model="fcn", epochs=1).fit(images).describe()["fitted"]
-    assert facts["white"] == 255.0
+    facts = Detector(model="fcn", epochs=1).fit(images).fitted_.spec
+    assert facts.value_range == (0.0, 255.0)
 
 
 def test_scoring_keeps_no_maps_that_were_not_asked_for(detector):
@@ -374,7 +385,7 @@ def test_sixteen_bits_are_not_flattened_to_eight():
     fitted = Detector(model="fcn", epochs=1).fit(
         np.random.default_rng(0).integers(0, 65_536, (40, 8, 8), dtype=np.uint16)
     )
-    first, second = (fitted.explain(image, [open_source(image).samples[0]])[0].map for image in (low, low + 3))
+    first, second = (explain(fitted, image, [open_source(image).samples[0]])[0].map for image in (low, low + 3))
     assert not np.array_equal(first, second)
 
 
@@ -400,6 +411,6 @@ def test_a_model_too_large_to_build():
 
 def test_what_fit_could_not_use_is_not_kept_on_disk(detector, tmp_path):
     detector.save(tmp_path / "d")
-    assert Detector.load(tmp_path / "d").unreadable_ == ()
+    assert Detector.load(tmp_path / "d").fitted_.unreadable == ()
     with pytest.raises(NotFittedError, match="not been fitted yet"):
-        _ = Detector().unreadable_
+        _ = Detector().fitted_.unreadable

@@ -1,16 +1,16 @@
-"""The steps of a fit that can be looked at by themselves."""
+"""The steps of a fit that can be tested by themselves."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from unlike.calibration.precomputed import OVERHEAD
 
 from unlike import Detector
 from unlike.detector.fitting import idle_settings
 from unlike.detector.settings import Settings
 from unlike.evaluation.history import kept_epoch
 from unlike.models import MODELS
+from unlike.scoring.batches import OVERHEAD
 
 
 @pytest.mark.parametrize(("keep", "epoch"), [("validation", 1), ("train", 3), ("last", 4)])
@@ -26,8 +26,8 @@ def test_settings_of_a_training_that_does_not_take_place_are_named():
     assert idle_settings(Settings.resolve(model="pixels")) == []
 
 
-@pytest.mark.parametrize(("most_bytes", "remembered"), [(10**9, 520), (200 * (16 * 4 + OVERHEAD), 200), (0, 0)])
-def test_many_images_are_looked_at_once_while_there_is_memory_for_what_is_seen(most_bytes, remembered, monkeypatch):
+@pytest.mark.parametrize(("most_bytes", "kept"), [(10**9, 520), (200 * (16 * 4 + OVERHEAD), 200), (0, 0)])
+def test_many_images_are_seen_once_while_there_is_memory_for_their_features(most_bytes, kept, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (520, 8, 8), np.uint8)
     parts = {"pca": {"code": "vector", "components": 0.9, "distance": "whitened"}}
     settings = {"model": {"side": 4}, "scorer": {"scorers": ["pca", "neighbours"], "settings": parts}}
@@ -37,6 +37,6 @@ def test_many_images_are_looked_at_once_while_there_is_memory_for_what_is_seen(m
     monkeypatch.setattr(kind, "encode", lambda self, batch: seen.append(len(batch)) or encode(self, batch))
     monkeypatch.setattr("unlike.detector.fitting.CROSS_BYTES", most_bytes)
     bounded = Detector("pixels", "ensemble", settings=settings, device="cpu").fit(images)
-    assert bounded.threshold_ == pytest.approx(plain.threshold_, rel=1e-5)
-    again = 2 * max(0, bounded.describe()["fitted"]["images"]["train"] - remembered)  # two more passes
-    assert 520 + again <= sum(seen) <= 522 + again  # a look at how large a code is, besides
+    assert bounded.fitted_.decision.threshold == pytest.approx(plain.fitted_.decision.threshold, rel=1e-5)
+    again = 2 * max(0, bounded.fitted_.counts["train"] - kept)  # two more passes
+    assert 520 + again <= sum(seen) <= 522 + again  # and one or two to know how large features are

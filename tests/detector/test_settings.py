@@ -168,8 +168,8 @@ def test_every_cell_of_a_recipe_says_what_it_is_of(name, full):
     """So that a setting of all cells, such as fewer epochs, leaves each the method that it was."""
     plan = read_plan(find_plan(name), full=full, assignments=["training.weight_decay=0.25"])
     plan.check()
-    for arm in plan.arms:
-        assert {"model", "preset"} & arm.choices.keys(), arm.label
+    for configuration in plan.configurations:
+        assert {"model", "preset"} & configuration.choices.keys(), configuration.label
 
 
 def test_the_default_of_a_recipe_is_the_default():

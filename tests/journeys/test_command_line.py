@@ -238,6 +238,20 @@ def test_a_thousand_images_of_which_twenty_are_broken(images, tmp_path, capsys):
         (["fit", "{folder}", "-o", "d", "--seed", "99999999999999999999999"], "seed: expected a whole number from 0"),
         (["fit", "{folder}", "-o", "d", "--set", "model.name=[1]"], "unknown model '[1]'"),
         (["fly"], "No such command 'fly'"),
+        (["list", "models", "--all"], "--all: is for presets; models are all listed without it"),
+        (
+            ["fit", "{folder}", "-o", "d", "--epochs", "3"],
+            "training.epochs: neither preset nor model is named, and the",
+        ),
+        (
+            ["fit", "{folder}", "-o", "d", "--set", "augment.blur=0.5"],
+            "augment.blur: neither preset nor model is named",
+        ),
+        (["fit", "{folder}", "-o", "d", "--scorer", "fusion"], "scorer 'fusion': is called 'ensemble' now"),
+        (
+            ["fit", "{folder}", "-o", "d", "--scorer", "pca", "--set", "scorer.look=0"],
+            "scorer.look: is called scorer.feature_group now; expected scorer.feature_group = 0",
+        ),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(images, tmp_path, monkeypatch, capsys, arguments, message):
@@ -272,6 +286,13 @@ def test_list_names_everything_that_can_be_chosen(what, capsys):
     assert [line.split()[0] for line in printed.splitlines() if not line.startswith(" ")] == list(names)
     if what == "models":
         assert "--set model.bottleneck=none" in printed
+
+
+def test_presets_of_reports_are_listed_when_all_are_asked_for(capsys):
+    assert run(["list", "presets", "--all"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed.index("for your images") < printed.index("of published reports")
+    assert any(line.startswith("vae-faces ") for line in printed)
 
 
 def test_settings_of_a_detector_make_it_again(images, tmp_path):

@@ -22,6 +22,7 @@ from unlike.models.feature_autoencoder import FeatureAutoencoder
 from unlike.models.features import Features
 from unlike.models.losses import LOSSES
 from unlike.records import ImageShape
+from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
 from unlike.testing import check_model, example_images
 from unlike.training import FinetuneConfig, LabelModel
 
@@ -116,14 +117,15 @@ def test_the_cache_of_a_training_serves_a_model_that_names_classes():
 
 
 def test_scoring_takes_one_pass():
-    from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
-
     model = build().eval()
+    scorer = ResidualScorer(ResidualConfig(), model.output_spec)
     seen, images = count_seen(model), example_images(model)
     model.encode(images)
     seen.clear()
     with torch.no_grad():
-        ResidualScorer(ResidualConfig()).maps(model, images)
+        outputs = model.outputs(images, scorer.inputs)
+        maps = scorer(*(outputs[name] for name in scorer.inputs))
+    assert len(maps) == len(images)
     assert sum(seen) == len(images)
 
 

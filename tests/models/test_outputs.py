@@ -105,8 +105,8 @@ def test_spec_of_each_kind():
         ),
         (
             "pixels",
-            ["features", "target", "line"],
-            r"Pixels does not give 'target', 'line'; expected some of: features\. ",
+            ["features", "target", "wonders"],
+            r"Pixels does not give 'target', 'wonders'; expected some of: features\. ",
         ),
     ],
 )

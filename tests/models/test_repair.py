@@ -12,9 +12,11 @@ from unlike.data.randomness import isolated_randomness
 from unlike.data.split import Split
 from unlike.data.tensors import to_tensor
 from unlike.errors import ConfigError
+from unlike.models import MODELS
 from unlike.models.losses import LOSSES
 from unlike.models.repair import MarksDefects, RepairConfig, RepairNetwork
 from unlike.records import ImageShape
+from unlike.scoring.batches import Batches
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.segmentation import SegmentationConfig, SegmentationScorer
 from unlike.testing import check_model, check_scorer, example_images
@@ -58,7 +60,7 @@ def trained():
 def test_it_takes_images_of_any_size(height, width, widths):
     model = make(2, height, width, widths=widths)
     check_model(model)
-    check_scorer(SegmentationScorer(SegmentationConfig()), model)
+    check_scorer(SegmentationScorer(SegmentationConfig(), model.output_spec), model)
     images = example_images(model)
     with torch.no_grad():
         code, marks = model.encode(images), model.mark(images)
@@ -121,17 +123,20 @@ def test_it_repairs_what_was_damaged(trained):
 
 
 @pytest.mark.parametrize(
-    "scorer",
-    [SegmentationScorer(SegmentationConfig()), GaussianScorer(GaussianConfig(positions="each"))],
+    ("kind", "config"),
+    [(SegmentationScorer, SegmentationConfig()), (GaussianScorer, GaussianConfig(positions="each"))],
     ids=["segmentation", "gaussian"],
 )
-def test_scorers_find_what_it_learned_to_see(trained, scorer):
+def test_scorers_find_what_it_learned_to_see(trained, kind, config):
     model, _ = trained
-    scorer.check(model)
+    scorer = kind(config, model.output_spec)
     normal, defective = stripes(40, seed=3), scratched(stripes(40, seed=4))[0]
     with torch.no_grad():
-        scorer.fit(model, [to_tensor(stripes(64), (0, 1))], [], 0)
-        maps = scorer.maps(model, to_tensor(np.concatenate([normal, defective]), (0, 1)))
+        known = model.outputs(to_tensor(stripes(64), (0, 1)), scorer.inputs)
+        seen = model.outputs(to_tensor(np.concatenate([normal, defective]), (0, 1)), scorer.inputs)
+        train = Batches.of_tensors(*known.values())
+        scorer.fit(train, train.take(np.arange(0)), 0)
+        maps = scorer(*seen.values())
     assert roc_auc_score(np.repeat([0, 1], 40), maps.flatten(1).amax(1)) > 0.95
 
 
@@ -143,14 +148,12 @@ def test_a_code_alone_cannot_be_decoded():
 
 
 def test_who_marks_defects_and_who_does_not():
-    from unlike.models import MODELS
-
     assert isinstance(make(), MarksDefects)
     conv = MODELS["conv"](MODELS["conv"].Config(), ImageShape(3, 32, 32))
     with pytest.raises(
         ConfigError, match="needs a model that marks defects; ConvAutoencoder does not: take model 'repair'"
     ):
-        SegmentationScorer(SegmentationConfig()).check(conv)
+        SegmentationScorer(SegmentationConfig(), conv.output_spec)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,6 @@ def test_a_model_is_fitted_saved_loaded_and_scores(site, images, tmp_path):
     assert len(list(csv.DictReader(io.StringIO(scored.stdout)))) == 8
 
 
-@pytest.mark.xfail(strict=False, reason="written against the contract of scorers that are modules of their own")
 def test_a_scorer_is_fitted_saved_loaded_and_scores(site, images, tmp_path):
     found = fit(site, images, tmp_path / "d", "--model", "columns", "--scorer", "farthest")
     assert found.returncode == 0, found.stderr
@@ -87,7 +86,6 @@ def test_a_threshold_rule_decides(site, images, tmp_path):
     assert {row["anomalous"] for row in csv.DictReader(io.StringIO(scored.stdout))} == {"0"}
 
 
-@pytest.mark.xfail(strict=False, reason="readers of image files are yet to come")
 def test_a_reader_reads_files_of_its_extension(site, tmp_path):
     for number, image in enumerate(stripes(40, size=16, channels=1)):
         path = tmp_path / f"good/{number}.grey"

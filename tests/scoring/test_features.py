@@ -1,4 +1,4 @@
-"""Scorers of codes: against scikit-learn and hand arithmetic, on codes that are the images themselves."""
+"""Scorers of features: against scikit-learn and hand arithmetic, without a model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
-from unlike.calibration.precomputed import Remembered
 
+from made_features import SPEC, learn
 from unlike.errors import ConfigError, DataError
-from unlike.models import Model
-from unlike.records import ImageShape
-from unlike.scoring import SCORERS, neighbours
+from unlike.models.base import OutputSpec
+from unlike.scoring import SCORERS, neighbours, pca
 from unlike.scoring.clusters import EquilibriumConfig, EquilibriumScorer, KMeansConfig, KMeansScorer
 from unlike.scoring.ensemble import EnsembleConfig, EnsembleScorer
-from unlike.scoring.features import CodeConfig, _RowSample, nearest
+from unlike.scoring.features import FeatureConfig, _RowSample, nearest
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.mixture import MixtureConfig, MixtureScorer
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer, choose_coreset, gaps_to_nearest
@@ -29,29 +28,11 @@ from unlike.scoring.pca import PCAConfig, PCAScorer
 from unlike.scoring.statistics.moments import Moments, moments_of
 
 
-class Identity(Model):
-    """The code is the image."""
-
-    def encode(self, images):
-        return images
-
-    def loss(self, images, objective, clean=None):
-        raise AssertionError
-
-
-def model_of(images: torch.Tensor) -> Identity:
-    return Identity(None, ImageShape(*images.shape[1:]))
-
-
 def vectors(count: int = 300, width: int = 6, seed: int = 0) -> torch.Tensor:
     """Codes (N, D, 1, 1), correlated, off the origin, of unequal scales."""
     random = np.random.default_rng(seed)
     rows = random.normal(size=(count, width)) @ random.normal(size=(width, width)) * 3.0 ** np.arange(width) + 5
     return torch.tensor(rows[:, :, None, None], dtype=torch.float32)
-
-
-def fit(scorer, codes, held_out=None, batch=70, seed=0):
-    return scorer.fit(model_of(codes), list(codes.split(batch)), [] if held_out is None else [held_out], seed)
 
 
 def left_of(normal, rows, components):
@@ -66,7 +47,7 @@ def left_of(normal, rows, components):
 
 
 def scores(scorer, codes) -> np.ndarray:
-    return scorer.maps(model_of(codes), codes).mean(dim=(1, 2)).numpy()
+    return scorer(codes).mean(dim=(1, 2)).numpy()
 
 
 @pytest.fixture
@@ -88,7 +69,7 @@ def test_kmeans_is_the_distance_to_the_nearest_centre():
     places = np.array([[0, 0], [20, 0], [0, 20.0]])
     rows = np.concatenate([place + random.normal(size=(100, 2)) for place in places])
     codes = torch.tensor(rows[:, :, None, None], dtype=torch.float32)
-    found = scores(fit(KMeansScorer(KMeansConfig(clusters=3)), codes), codes)
+    found = scores(learn(KMeansScorer(KMeansConfig(clusters=3), SPEC), codes), codes)
     reference = KMeans(3, n_init=10, random_state=0).fit(rows)
     np.testing.assert_allclose(found, reference.transform(rows).min(axis=1), atol=0.3)
 
@@ -99,26 +80,26 @@ def test_equilibrium_finds_the_small_cluster_that_kmeans_misses():
     rows = np.concatenate([place + random.normal(size=(size, 2)) for size, place in zip(sizes, places, strict=True)])
     codes = torch.tensor(rows[:, :, None, None], dtype=torch.float32)
     rare = torch.tensor(places[1:, :, None, None], dtype=torch.float32)
-    plain = scores(fit(KMeansScorer(KMeansConfig(clusters=3)), codes), rare)
-    fair = scores(fit(EquilibriumScorer(EquilibriumConfig(clusters=3, alpha="dvariance")), codes), rare)
+    plain = scores(learn(KMeansScorer(KMeansConfig(clusters=3), SPEC), codes), rare)
+    fair = scores(learn(EquilibriumScorer(EquilibriumConfig(clusters=3, alpha="dvariance"), SPEC), codes), rare)
     assert fair.max() < 1
     assert fair.max() < plain.max() / 2
 
 
 def test_pca_is_the_squared_error_of_the_code(normal, others):
-    found = scores(fit(PCAScorer(PCAConfig(components=2)), normal), others)
+    found = scores(learn(PCAScorer(PCAConfig(components=2), SPEC), normal), others)
     pca = PCA(2).fit(flat(normal))
     expected = np.square(flat(others) - pca.inverse_transform(pca.transform(flat(others)))).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def test_pca_by_share_of_variance(normal):
-    scorer = fit(PCAScorer(PCAConfig(components=0.9)), normal)
-    assert scorer.learned["kept"].shape[1] == PCA(0.9, svd_solver="full").fit(flat(normal)).n_components_
+    scorer = learn(PCAScorer(PCAConfig(components=0.9), SPEC), normal)
+    assert scorer.kept.shape[1] == PCA(0.9, svd_solver="full").fit(flat(normal)).n_components_
 
 
 def test_pca_mahalanobis_in_the_discarded_directions(normal, others):
-    found = scores(fit(PCAScorer(PCAConfig(components=2, distance="mahalanobis")), normal), others)
+    found = scores(learn(PCAScorer(PCAConfig(components=2, distance="mahalanobis"), SPEC), normal), others)
     pca = PCA().fit(flat(normal))
     variances = np.var(pca.transform(flat(normal)), axis=0)
     floored = np.maximum(variances, 1e-6 * variances[0])
@@ -135,17 +116,17 @@ def test_pca_of_whole_codes_wider_than_any_covariance_says_where_the_error_lies(
         torch.tensor(draw(count) + random.normal(size=(count, 3, 60, 60)) / 5).float() for count in (40, 6)
     )
     others[:, :, 10:13, 20:24] += 3
-    scorer = fit(PCAScorer(PCAConfig(code="vector", components=components, distance="euclidean")), normal)
-    maps = scorer.maps(model_of(others), others).numpy()
+    scorer = learn(PCAScorer(PCAConfig(code="vector", components=components, distance="euclidean"), SPEC), normal)
+    maps = scorer(others).numpy()
     gaps = left_of(flat(normal), flat(others), components).reshape(others.shape)
     np.testing.assert_allclose(maps, np.sqrt(np.square(gaps).sum(axis=1)), rtol=1e-3)
     assert maps[:, 10:13, 20:24].mean() > 2 * np.median(maps)
-    copy = PCAScorer(scorer.config)
-    copy.restore(scorer.state())
-    np.testing.assert_array_equal(copy.maps(model_of(others), others).numpy(), maps)
+    copy = PCAScorer(scorer.config, SPEC)
+    copy.load_state_dict(scorer.state_dict())
+    np.testing.assert_array_equal(copy(others).numpy(), maps)
 
 
-def test_what_components_leave_is_whitened_at_each_place():
+def test_what_components_leave_is_whitened_at_each_position():
     """By what is left of normal codes there, their mean included in the whole's."""
     random = np.random.default_rng(0)
     ways = random.normal(size=(3, 1, 4, 2, 3)) * 5
@@ -158,8 +139,8 @@ def test_what_components_leave_is_whitened_at_each_place():
     normal, others = draw(90), draw(7)
     others[2, :, 1, 2] += 12
     config = PCAConfig(code="vector", components=3, distance="whitened", shrinkage=0.2)
-    scorer = fit(PCAScorer(config), normal)
-    maps = scorer.maps(model_of(others), others).numpy()
+    scorer = learn(PCAScorer(config, SPEC), normal)
+    maps = scorer(others).numpy()
 
     def left(codes):
         return left_of(flat(normal), flat(codes), 3).reshape(codes.shape)
@@ -171,9 +152,9 @@ def test_what_components_leave_is_whitened_at_each_place():
         expected = [mahalanobis(row, rows.mean(axis=0), inverse) for row in left(others)[:, :, y, x]]
         np.testing.assert_allclose(maps[:, y, x], expected, rtol=2e-2)
     assert np.unravel_index(maps.argmax(), maps.shape) == (2, 1, 2)
-    copy = PCAScorer(config)
-    copy.restore(scorer.state())
-    np.testing.assert_array_equal(copy.maps(model_of(others), others).numpy(), maps)
+    copy = PCAScorer(config, SPEC)
+    copy.load_state_dict(scorer.state_dict())
+    np.testing.assert_array_equal(copy(others).numpy(), maps)
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 8])
@@ -182,31 +163,30 @@ def test_of_few_images_something_is_always_left_to_whiten_by(count):
     codes = torch.tensor(np.random.default_rng(0).normal(size=(count + 6, 3, 8, 8))).float()
     for components in (0.999999, 0.8):
         config = PCAConfig(code="vector", components=components, distance="whitened")
-        scorer = fit(PCAScorer(config), codes[:count])
-        if scorer.knows_left_out(count):
-            left = scorer.left_out(model_of(codes), codes[:count], torch.arange(count)).mean(dim=(1, 2, 3))
+        scorer = learn(PCAScorer(config, SPEC), codes[:count])
+        if scorer.capabilities.leave_one_out is not None:
+            alone = scorer.leave_one_out(codes[:count], torch.arange(count), np.zeros(count, int))
+            left = alone.mean(dim=(1, 2, 3))
             assert scores(scorer, codes[count:]).max() < 2 * left.median()
         assert scores(scorer, codes[count:]).max() < 1e4
-        alone = torch.cat([scorer.maps(model_of(codes), code[None]) for code in codes])
-        torch.testing.assert_close(alone, scorer.maps(model_of(codes), codes), rtol=1e-3, atol=1e-3)
+        alone = torch.cat([scorer(code[None]) for code in codes])
+        torch.testing.assert_close(alone, scorer(codes), rtol=1e-3, atol=1e-3)
     copies = codes[:3].repeat(2, 1, 1, 1) + 1e-6 * codes[:1]
-    close = fit(PCAScorer(PCAConfig(code="vector", components=0.8, distance="whitened")), copies)
+    close = learn(PCAScorer(PCAConfig(code="vector", components=0.8, distance="whitened"), SPEC), copies)
     assert scores(close, codes[count:]).max() < 1e4
     with pytest.raises(DataError, match=f"{count - 1} components of {count} codes .* expected {count - 2} or fewer"):
-        fit(PCAScorer(PCAConfig(code="vector", components=count - 1, distance="whitened")), codes[:count])
+        learn(PCAScorer(PCAConfig(code="vector", components=count - 1, distance="whitened"), SPEC), codes[:count])
 
 
 def test_what_whitens_lies_where_the_rest_does(monkeypatch):
     """As after a fit on an accelerator; `meta` stands for one."""
-
-    def elsewhere(scorer, model, train):
-        scorer._move(torch.device("meta"))
-        return np.ones((4, 3, 3), np.float32)
-
-    monkeypatch.setattr(PCAScorer, "_whiten", elsewhere)
+    monkeypatch.setattr(pca, "whiten_each", lambda *_: np.ones((4, 3, 3), np.float32))
+    monkeypatch.setattr(pca, "moments_at", lambda *_: (None, torch.device("meta")))
     codes = torch.tensor(np.random.default_rng(0).normal(size=(9, 3, 2, 2))).float()
-    scorer = fit(PCAScorer(PCAConfig(code="vector", components=2, distance="whitened")), codes)
-    assert {value.device.type for value in (scorer.mean, *scorer.learned.values())} == {"meta"}
+    scorer = PCAScorer(PCAConfig(code="vector", components=2, distance="whitened"), SPEC)
+    monkeypatch.setattr(pca.FeatureScorer, "fit", lambda self, *_: self.to("meta"))
+    learn(scorer, codes)
+    assert {value.device.type for value in scorer.buffers()} == {"meta"}
 
 
 def test_whitened_is_for_whole_codes_as_they_are():
@@ -218,14 +198,14 @@ def test_whitened_is_for_whole_codes_as_they_are():
     with pytest.raises(
         ConfigError, match=r"4 positions .* take 3\.9 GB, .*; take distance = 'euclidean', .* smaller size"
     ):
-        fit(PCAScorer(PCAConfig(code="vector", distance="whitened")), torch.rand(3, 9000, 2, 2))
+        learn(PCAScorer(PCAConfig(code="vector", distance="whitened"), SPEC), torch.rand(3, 9000, 2, 2))
 
 
 def test_components_of_whole_codes_are_fewer_than_images():
     def keep(components):
         codes = torch.tensor(np.random.default_rng(0).normal(size=(12, 3, 60, 60))).float()
         config = PCAConfig(code="vector", distance="euclidean", components=components)
-        return fit(PCAScorer(config), codes).learned["kept"].square().sum(dim=0)  # of each component, its part
+        return learn(PCAScorer(config, SPEC), codes).kept.square().sum(dim=0)  # of each component, its part
 
     assert keep(10.0).sum() == pytest.approx(10, rel=1e-4)
     assert keep(0.9999).min() > 0.999
@@ -242,64 +222,60 @@ def test_the_one_way_in_which_normal_images_vary_is_no_error():
         return torch.tensor(rows[..., None, None]).float()
 
     normal, others = draw(20, 0), draw(5, 1)
-    scorer = fit(PCAScorer(PCAConfig(code="vector", components=0.8, distance="euclidean")), normal)
-    np.testing.assert_allclose(scorer.learned["kept"].square().sum(dim=0), [0.8], rtol=1e-3)
-    scorer = fit(PCAScorer(PCAConfig(code="vector", components=0.9999, distance="euclidean")), normal)
-    np.testing.assert_allclose(scorer.maps(model_of(others), others).flatten(), 0.2 * 9000**0.5, rtol=0.1)
+    scorer = learn(PCAScorer(PCAConfig(code="vector", components=0.8, distance="euclidean"), SPEC), normal)
+    np.testing.assert_allclose(scorer.kept.square().sum(dim=0), [0.8], rtol=1e-3)
+    scorer = learn(PCAScorer(PCAConfig(code="vector", components=0.9999, distance="euclidean"), SPEC), normal)
+    np.testing.assert_allclose(scorer(others).flatten(), 0.2 * 9000**0.5, rtol=0.1)
 
 
 def test_what_is_kept_of_whole_codes_is_orthogonal_however_they_vary():
     random = np.random.default_rng(0)
     rows = random.normal(size=(30, 6)) * 10.0 ** -np.arange(6) @ random.normal(size=(6, 9000)) + 300
-    scorer = fit(
-        PCAScorer(PCAConfig(code="vector", components=0.9999, distance="euclidean")),
+    scorer = learn(
+        PCAScorer(PCAConfig(code="vector", components=0.9999, distance="euclidean"), SPEC),
         torch.tensor(rows[..., None, None]).float(),
     )
-    kept = scorer.learned["kept"].double().numpy()
+    kept = scorer.kept.double().numpy()
     products = kept.T @ kept
     np.testing.assert_allclose(products - np.diag(np.diag(products)), 0, atol=1e-3)
     assert (np.diff(np.diag(products)) < 1e-6).all()  # the most of what varies most
 
 
-def test_a_scaled_vector_has_no_places():
+def test_a_scaled_vector_has_no_positions():
     codes = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 2, 2))).float()
     euclidean = {"distance": "euclidean"}
     for settings in (euclidean | {"scale": "standardise"}, euclidean | {"reduce": 6}, {"distance": "mahalanobis"}, {}):
-        scorer = fit(PCAScorer(PCAConfig(code="vector", components=4, **settings)), codes)
-        assert scorer.maps(model_of(codes), codes).shape == (40, 1, 1)
+        scorer = learn(PCAScorer(PCAConfig(code="vector", components=4, **settings), SPEC), codes)
+        assert scorer(codes).shape == (40, 1, 1)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda **look: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1, **look)),
-        lambda **look: GaussianScorer(GaussianConfig(**look)),
-        lambda **look: NeighboursScorer(NeighboursConfig(**look)),
-        lambda **look: PCAScorer(PCAConfig(code="vector", components=4, distance="euclidean", **look)),
-        lambda **look: PCAScorer(PCAConfig(code="vector", components=4, distance="whitened", **look)),
-        lambda **look: NeighboursScorer(NeighboursConfig(metric="mahalanobis", **look)),
+        lambda spec, **group: GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1, **group), spec),
+        lambda spec, **group: GaussianScorer(GaussianConfig(**group), spec),
+        lambda spec, **group: NeighboursScorer(NeighboursConfig(**group), spec),
+        lambda spec, **group: PCAScorer(PCAConfig(code="vector", components=4, distance="euclidean", **group), spec),
+        lambda spec, **group: PCAScorer(PCAConfig(code="vector", components=4, distance="whitened", **group), spec),
+        lambda spec, **group: NeighboursScorer(NeighboursConfig(metric="mahalanobis", **group), spec),
     ],
 )
-def test_of_several_looks_one_is_measured(make):
+def test_of_several_feature_groups_one_is_measured(make):
     codes = torch.tensor(np.random.default_rng(0).normal(size=(40, 5, 2, 3))).float()
-    model = Remembered((2, 3))
-    for look, part in ((0, codes[:, :2]), (1, codes[:, 2:])):
-        scorer = make(look=look)
-        scorer.check(model)
-        found = scorer.fit(model, [codes], [], 0).maps(model, codes)
-        torch.testing.assert_close(found, fit(make(), part).maps(model_of(part), part))
-    with pytest.raises(ConfigError, match=r"scorer\.look: expected 0 to 1, or none, came 2"):
-        make(look=2).check(model)
-    with pytest.raises(ConfigError, match=r"scorer\.look: expected 0, for the model looks once .*, came 1"):
-        make(look=1).check(Remembered())
+    several = OutputSpec("Made", ("features",), (2, 3))
+    for group, part in ((0, codes[:, :2]), (1, codes[:, 2:])):
+        found = learn(make(several, feature_group=group), codes)(codes)
+        torch.testing.assert_close(found, learn(make(SPEC), part)(part))
+    with pytest.raises(ConfigError, match=r"scorer\.feature_group: expected 0 to 1, or none, came 2"):
+        make(several, feature_group=2)
+    with pytest.raises(ConfigError, match=r"scorer\.feature_group: expected 0, for the model gives one .*, came 1"):
+        make(SPEC, feature_group=1)
     whole = codes[:, :2]
-    torch.testing.assert_close(
-        fit(make(look=0), whole).maps(model_of(whole), whole), fit(make(), whole).maps(model_of(whole), whole)
-    )
+    torch.testing.assert_close(learn(make(SPEC, feature_group=0), whole)(whole), learn(make(SPEC), whole)(whole))
 
 
 def test_gaussian_is_the_mahalanobis_distance_under_ledoit_and_wolf(normal, others):
-    found = scores(fit(GaussianScorer(GaussianConfig()), normal), others)
+    found = scores(learn(GaussianScorer(GaussianConfig(), SPEC), normal), others)
     covariance, _ = ledoit_wolf(flat(normal))
     inverse, mean = np.linalg.inv(covariance), flat(normal).mean(axis=0)
     np.testing.assert_allclose(found, [mahalanobis(row, mean, inverse) for row in flat(others)], rtol=1e-2)
@@ -310,8 +286,8 @@ def test_gaussian_of_each_position():
     grids = torch.tensor(
         random.normal(size=(80, 3, 2, 2)) * [[1, 2], [3, 4]] + [[0, 10], [20, 30]], dtype=torch.float32
     )
-    scorer = fit(GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1)), grids, batch=30)
-    maps = scorer.maps(model_of(grids), grids).numpy()
+    scorer = learn(GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1), SPEC), grids, size=30)
+    maps = scorer(grids).numpy()
     assert maps.shape == (80, 2, 2)
     for y, x in np.ndindex(2, 2):
         rows = grids[:, :, y, x].double().numpy()
@@ -323,26 +299,28 @@ def test_gaussian_of_each_position():
 
 
 def test_neighbours_are_the_nearest_of_the_bank(normal, others):
-    scorer = fit(NeighboursScorer(NeighboursConfig(neighbours=3)), normal)
+    scorer = learn(NeighboursScorer(NeighboursConfig(neighbours=3), SPEC), normal)
     expected = np.sort(cdist(flat(others), flat(normal)), axis=1)[:, :3].mean(axis=1)
     np.testing.assert_allclose(scores(scorer, others), expected, rtol=1e-4)
-    assert scores(fit(NeighboursScorer(NeighboursConfig()), normal), normal).max() == 0  # each is in the bank
+    assert scores(learn(NeighboursScorer(NeighboursConfig(), SPEC), normal), normal).max() == 0  # each is in the bank
 
 
 def test_neighbours_by_the_gaps_that_normal_codes_have():
     """Two crowds, far from each other: their own spread is what counts, not the way from one to the other."""
     random = np.random.default_rng(0)
-    spread, apart = np.array([3.0, 0.05, 1.0]), np.array([0, 40.0, 0])
+    spread, gap = np.array([3.0, 0.05, 1.0]), np.array([0, 40.0, 0])
 
     def draw(count):
-        return random.normal(size=(count, 3)) * spread + apart * random.integers(0, 2, size=(count, 1))
+        return random.normal(size=(count, 3)) * spread + gap * random.integers(0, 2, size=(count, 1))
 
     def grid(rows):
         return torch.tensor(rows[:, :, None, None], dtype=torch.float32)
 
     normal = draw(2000)
-    scorer = fit(NeighboursScorer(NeighboursConfig(metric="mahalanobis", shrinkage=0.0, least=300)), grid(normal))
-    whitening, bank = (scorer.learned[name].double().numpy() for name in ("whitening", "bank"))
+    scorer = learn(
+        NeighboursScorer(NeighboursConfig(metric="mahalanobis", shrinkage=0.0, least=300), SPEC), grid(normal)
+    )
+    whitening, bank = (values.double().numpy() for values in (scorer.whitening, scorer.bank))
     lengths = np.linalg.norm(whitening, axis=1)
     assert lengths[1] > 3 * max(lengths[0], lengths[2])  # what hardly varies counts most
     others = draw(50)
@@ -350,8 +328,8 @@ def test_neighbours_by_the_gaps_that_normal_codes_have():
     np.testing.assert_allclose(scores(scorer, grid(others)), expected, rtol=1e-2, atol=1e-3)
     along, across = normal[:1] + np.array([2.0, 0, 0]), normal[:1] + np.array([0, 2.0, 0])
     assert scores(scorer, grid(across)) > 3 * scores(scorer, grid(along))
-    copy = NeighboursScorer(scorer.config)
-    copy.restore(scorer.state())
+    copy = NeighboursScorer(scorer.config, SPEC)
+    copy.load_state_dict(scorer.state_dict())
     np.testing.assert_array_equal(scores(copy, grid(others)), scores(scorer, grid(others)))
 
 
@@ -369,7 +347,7 @@ def test_gaps_are_those_to_the_nearest_other_chosen_code(monkeypatch):
 
 def test_a_bank_of_copies_has_no_gaps_and_still_measures():
     codes = torch.tensor(np.repeat([[0.0, 1.0], [5.0, 2.0]], 30, axis=0)[:, :, None, None], dtype=torch.float32)
-    scorer = fit(NeighboursScorer(NeighboursConfig(metric="mahalanobis")), codes)
+    scorer = learn(NeighboursScorer(NeighboursConfig(metric="mahalanobis"), SPEC), codes)
     found = scores(scorer, torch.cat([codes[:1], codes[:1] + 1]))
     assert found[0] == 0
     assert 0 < found[1] < np.inf
@@ -408,27 +386,27 @@ def test_coreset_of_more_rows_than_are_looked_at_together_is_the_greedy_one(monk
 
 def test_bank_has_the_size_that_was_asked_for(normal):
     config = NeighboursConfig(share=0.1, least=5, most=20)
-    assert len(fit(NeighboursScorer(config), normal).learned["bank"]) == 20
+    assert len(learn(NeighboursScorer(config, SPEC), normal).bank) == 20
     config = NeighboursConfig(share=0.05, least=5, most=20)
-    assert len(fit(NeighboursScorer(config), normal).learned["bank"]) == 15
+    assert len(learn(NeighboursScorer(config, SPEC), normal).bank) == 15
 
 
 def test_mixture_is_the_density_counted_from_the_highest_there_can_be(normal, others):
-    scorer = fit(MixtureScorer(MixtureConfig(components=1, floor=1e-9)), normal)
+    scorer = learn(MixtureScorer(MixtureConfig(components=1, floor=1e-9), SPEC), normal)
     rows = flat(normal)
     density = multivariate_normal(rows.mean(axis=0), np.cov(rows.T, bias=True))
     expected = density.logpdf(rows.mean(axis=0)) - density.logpdf(flat(others))
     np.testing.assert_allclose(scores(scorer, others), expected, rtol=0.02)
     for shape in ("full", "diagonal"):
-        scorer = fit(MixtureScorer(MixtureConfig(components=3, shape=shape)), normal)
+        scorer = learn(MixtureScorer(MixtureConfig(components=3, shape=shape), SPEC), normal)
         assert scores(scorer, normal).min() >= 0
         assert scores(scorer, others).mean() > scores(scorer, normal).mean()
 
 
 @pytest.mark.parametrize("scale", ["standardise", "whiten"])
 def test_scaled_rows_have_unit_variance(normal, scale):
-    scorer = fit(NeighboursScorer(NeighboursConfig(scale=scale)), normal)
-    bank = scorer.learned["bank"]
+    scorer = learn(NeighboursScorer(NeighboursConfig(scale=scale), SPEC), normal)
+    bank = scorer.bank
     torch.testing.assert_close(bank.var(dim=0, correction=0), torch.ones(6), rtol=1e-3, atol=0)
     if scale == "whiten":
         torch.testing.assert_close(torch.cov(bank.T, correction=0), torch.eye(6), rtol=1e-2, atol=1e-2)
@@ -436,31 +414,31 @@ def test_scaled_rows_have_unit_variance(normal, scale):
 
 def test_reduced_rows_keep_the_largest_directions(normal):
     for scale in ("none", "standardise", "whiten"):
-        scorer = fit(NeighboursScorer(NeighboursConfig(reduce=2, scale=scale)), normal)
-        assert scorer.learned["bank"].shape[1] == 2
+        scorer = learn(NeighboursScorer(NeighboursConfig(reduce=2, scale=scale), SPEC), normal)
+        assert scorer.bank.shape[1] == 2
     rows = flat(normal)
     kept = rows - rows.mean(axis=0) @ np.eye(6)
-    plain = fit(NeighboursScorer(NeighboursConfig(reduce=2)), normal).learned["bank"].double().numpy()
+    plain = learn(NeighboursScorer(NeighboursConfig(reduce=2), SPEC), normal).bank.double().numpy()
     assert np.var(plain, axis=0).sum() == pytest.approx(
         PCA(2).fit(kept).explained_variance_.sum() * 299 / 300, rel=1e-3
     )
 
 
 def test_unit_rows_know_no_length(normal):
-    scorer = fit(NeighboursScorer(NeighboursConfig(unit=True)), normal)
+    scorer = learn(NeighboursScorer(NeighboursConfig(unit=True), SPEC), normal)
     np.testing.assert_allclose(scores(scorer, normal * 7), 0, atol=1e-3)
-    cosines = fit(PCAScorer(PCAConfig(components=2, unit=True)), normal)
+    cosines = learn(PCAScorer(PCAConfig(components=2, unit=True), SPEC), normal)
     np.testing.assert_allclose(scores(cosines, normal * 7), scores(cosines, normal), rtol=1e-3, atol=1e-6)
 
 
-def test_views_of_a_grid():
+def test_rows_of_a_grid():
     grids = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 2, 4)), dtype=torch.float32)
     shapes = {"grid": (2, 4), "vector": (1, 1), "mean": (1, 1)}
     widths = {"grid": 3, "vector": 24, "mean": 3}
     for code, shape in shapes.items():
-        scorer = fit(NeighboursScorer(NeighboursConfig(code=code)), grids)
-        assert scorer.maps(model_of(grids), grids).shape == (40, *shape)
-        assert scorer.learned["bank"].shape[1] == widths[code]
+        scorer = learn(NeighboursScorer(NeighboursConfig(code=code), SPEC), grids)
+        assert scorer(grids).shape == (40, *shape)
+        assert scorer.bank.shape[1] == widths[code]
 
 
 def test_moments_stream_to_those_of_all_rows_at_once():
@@ -527,7 +505,7 @@ def test_nearest_is_exact_far_from_the_origin():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CodeConfig(reduce=0), r"scorer\.reduce: expected 1 component or more, or none, came 0"),
+        (lambda: FeatureConfig(reduce=0), r"scorer\.reduce: expected 1 component or more, or none, came 0"),
         (lambda: KMeansConfig(clusters=0), r"scorer\.clusters: expected 1 or more, came 0"),
         (lambda: KMeansConfig(restarts=0), r"scorer\.restarts: expected 1 or more"),
         (lambda: EquilibriumConfig(alpha=-1.0), r"scorer\.alpha: expected"),
@@ -536,7 +514,7 @@ def test_nearest_is_exact_far_from_the_origin():
         (lambda: PCAConfig(components=0.0), r"scorer\.components: expected 1e-06 to 1"),
         (lambda: GaussianConfig(shrinkage=2.0), r"scorer\.shrinkage: expected 0 to 1"),
         (lambda: GaussianConfig(positions="each", unit=True), r"'each' measures the grid as it is"),
-        (lambda: NeighboursConfig(look=-1), r"scorer\.look: expected 0 or more, or none, came -1"),
+        (lambda: NeighboursConfig(feature_group=-1), r"scorer\.feature_group: expected 0 or more, or none, came -1"),
         (lambda: NeighboursConfig(share=0.0), r"scorer\.share: expected"),
         (lambda: NeighboursConfig(neighbours=0), r"scorer\.neighbours: expected 1 or more, came 0"),
         (
@@ -550,10 +528,10 @@ def test_nearest_is_exact_far_from_the_origin():
             r"scorer\.scorers: expected two different names of scorers or more",
         ),
         (lambda: EnsembleConfig(scorers=("pca", "pca")), r"a word of its own after it, as neighbours_fine"),
-        (lambda: EnsembleConfig(scorers=("pca", "fusion")), r"or more, not fusion, came \['pca', 'fusion'\]"),
+        (lambda: EnsembleConfig(scorers=("pca", "ensemble")), r"or more, not ensemble, came \['pca', 'ensemble'\]"),
         (lambda: EnsembleConfig(settings={"pca": {}}), r"unknown scorer\.settings 'pca'"),
         (
-            lambda: EnsembleScorer(EnsembleConfig(scorers=("pca", "kmean"))),
+            lambda: EnsembleScorer(EnsembleConfig(scorers=("pca", "kmean")), SPEC),
             r"unknown scorer\.scorers 'kmean'; did you mean 'kmeans'",
         ),
     ],
@@ -567,76 +545,79 @@ def test_settings_that_cannot_be(make, message):
     ("scorer", "message"),
     [
         (
-            KMeansScorer(KMeansConfig(clusters=9)),
+            KMeansScorer(KMeansConfig(clusters=9), SPEC),
             r"9 clusters need as many codes .* came 4; lower scorer\.clusters or add images",
         ),
-        (EquilibriumScorer(EquilibriumConfig(clusters=9)), r"9 clusters need as many codes"),
-        (MixtureScorer(MixtureConfig(components=9)), r"9 components need as many codes .* lower scorer\.components"),
+        (EquilibriumScorer(EquilibriumConfig(clusters=9), SPEC), r"9 clusters need as many codes"),
         (
-            NeighboursScorer(NeighboursConfig(neighbours=9)),
+            MixtureScorer(MixtureConfig(components=9), SPEC),
+            r"9 components need as many codes .* lower scorer\.components",
+        ),
+        (
+            NeighboursScorer(NeighboursConfig(neighbours=9), SPEC),
             r"9 neighbours need as many codes .* lower scorer\.neighbours",
         ),
         (
-            PCAScorer(PCAConfig(components=4)),
+            PCAScorer(PCAConfig(components=4), SPEC),
             r"4 components of 4 codes of 6 numbers leave nothing .* expected 3 or fewer",
         ),
         (
-            KMeansScorer(KMeansConfig(reduce=5, clusters=2)),
+            KMeansScorer(KMeansConfig(reduce=5, clusters=2), SPEC),
             r"scorer\.reduce: 5 components cannot be had of 4 codes of 6 .* 3 or fewer",
         ),
     ],
 )
 def test_fewer_codes_than_parts(scorer, message):
     with pytest.raises(DataError, match=message):
-        fit(scorer, vectors(4))
+        learn(scorer, vectors(4))
 
 
-CODE_SCORERS = ["equilibrium", "gaussian", "kmeans", "mixture", "neighbours", "pca"]
+FEATURE_SCORERS = ["equilibrium", "gaussian", "kmeans", "mixture", "neighbours", "pca"]
 
 
-@pytest.mark.parametrize("name", CODE_SCORERS)
+@pytest.mark.parametrize("name", FEATURE_SCORERS)
 def test_codes_that_are_all_the_same(name):
     with pytest.raises(DataError, match="all 40 codes of normal images are the same"):
-        fit(SCORERS[name](SCORERS[name].Config()), torch.ones(40, 3, 1, 1))
+        learn(SCORERS[name](SCORERS[name].Config(), SPEC), torch.ones(40, 3, 1, 1))
 
 
-@pytest.mark.parametrize("name", CODE_SCORERS)
+@pytest.mark.parametrize("name", FEATURE_SCORERS)
 def test_codes_that_are_not_finite(name):
     codes = vectors(40)
     codes[3, 2] = torch.nan
     with pytest.raises(DataError, match="the code of a normal image is not finite"):
-        fit(SCORERS[name](SCORERS[name].Config()), codes)
+        learn(SCORERS[name](SCORERS[name].Config(), SPEC), codes)
 
 
 def test_codes_of_each_position_that_cannot_be(normal):
-    each = GaussianScorer(GaussianConfig(positions="each"))
+    each = GaussianScorer(GaussianConfig(positions="each"), SPEC)
     with pytest.raises(DataError, match="are the same"):
-        fit(each, torch.ones(40, 3, 2, 2))
+        learn(each, torch.ones(40, 3, 2, 2))
     with pytest.raises(DataError, match="is not finite"):
-        fit(each, torch.full((40, 3, 2, 2), torch.inf))
+        learn(each, torch.full((40, 3, 2, 2), torch.inf))
     with pytest.raises(
         ConfigError, match=r"4 positions with a covariance of 9,000 x 9,000 each take 3\.9 GB, more than 2"
     ):
-        fit(each, torch.ones(2, 9000, 2, 2))
+        learn(each, torch.ones(2, 9000, 2, 2))
 
 
 def test_nothing_to_learn_from_and_codes_that_are_too_wide(normal):
     with pytest.raises(DataError, match="needs normal images to learn from; none came"):
-        KMeansScorer(KMeansConfig()).fit(model_of(normal), [], [], 0)
+        learn(KMeansScorer(KMeansConfig(), SPEC), normal[:0])
     wide = torch.ones(2, 9000, 1, 1)
     with pytest.raises(ConfigError, match=r"codes of 9,000 numbers are too wide .* a model with a narrower code"):
-        fit(PCAScorer(PCAConfig()), wide)
+        learn(PCAScorer(PCAConfig(), SPEC), wide)
     with pytest.raises(ConfigError, match="take code = 'mean'"):
-        fit(PCAScorer(PCAConfig(code="vector")), wide)
+        learn(PCAScorer(PCAConfig(code="vector"), SPEC), wide)
     varied = torch.rand(5, 9000, 1, 1)
     with pytest.raises(ConfigError, match=r"codes of 9,000 numbers are too wide"):
-        fit(NeighboursScorer(NeighboursConfig(code="vector", metric="mahalanobis")), varied)
+        learn(NeighboursScorer(NeighboursConfig(code="vector", metric="mahalanobis"), SPEC), varied)
 
 
 def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_at():
     rows = np.random.default_rng(0).normal(size=(400, 300)) * np.linspace(0, 3, 300)
     codes = torch.tensor(rows[:, :, None, None], dtype=torch.float32)
-    bank = fit(NeighboursScorer(NeighboursConfig(least=40)), codes).learned["bank"].numpy()
+    bank = learn(NeighboursScorer(NeighboursConfig(least=40), SPEC), codes).bank.numpy()
     exact = rows[choose_coreset(torch.tensor(rows, dtype=torch.float32), 40, seed=0)]
     mean = rows.mean(axis=0)
     radius, best = (cdist(rows - mean, points).min(axis=1).max() for points in (bank, exact - mean))

@@ -7,31 +7,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unlike.calibration.precomputed import Remembered, Remembering
 
+from made_features import SPEC, learn
 from unlike import Detector
 from unlike.cli.console import Console
 from unlike.data.arrays import ArraySource, ImageArray
+from unlike.detector.explain import describe
 from unlike.errors import ConfigError, DataError
 from unlike.records import Sample
-from unlike.scoring import per_category as apart
+from unlike.scoring import per_category
+from unlike.scoring.batches import Batches
 from unlike.scoring.clusters import KMeansConfig, KMeansScorer
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
-from unlike.scoring.per_category import LEAST, Apart, learn, number_categories, restore_scorer
+from unlike.scoring.per_category import LEAST, PerCategoryScorer, number_categories
 
-PLACES = (0.0, 8.0, -8.0)  # of the three categories
+LEVELS = (0.0, 8.0, -8.0)  # of the three categories
 
 
 def codes_of(counts, seed=0):
     """Codes (N, 5, 3, 3) of images of three categories, and their numbers."""
     random = np.random.default_rng(seed)
-    parts = [random.normal(place, 1.0, (count, 5, 3, 3)) for place, count in zip(PLACES, counts, strict=True)]
+    parts = [random.normal(level, 1.0, (count, 5, 3, 3)) for level, count in zip(LEVELS, counts, strict=True)]
     return torch.tensor(np.concatenate(parts), dtype=torch.float32), np.repeat(np.arange(3), counts)
 
 
 def make():
-    return GaussianScorer(GaussianConfig())
+    return GaussianScorer(GaussianConfig(), SPEC)
 
 
 def learned(counts=(40, 30, 50), make=make):
@@ -40,24 +42,21 @@ def learned(counts=(40, 30, 50), make=make):
 
 
 def learn_all(codes, numbers, make=make):
-    rows = np.arange(len(codes))
-    scorer = Apart(make, [(f"{number}",) for number in range(numbers.max() + 1)])
-    learn(scorer, Remembered(), Remembering(codes), rows, rows[:0], numbers, 0)
-    return scorer
+    every = Batches.of_tensors(codes, categories=numbers)
+    scorer = PerCategoryScorer(make, [(f"{number}",) for number in range(numbers.max() + 1)])
+    return scorer.fit(every, every.take(np.arange(0)), 0)
 
 
-@pytest.mark.parametrize("make", [make, lambda: NeighboursScorer(NeighboursConfig(least=20))])
+@pytest.mark.parametrize("make", [make, lambda: NeighboursScorer(NeighboursConfig(least=20), SPEC)])
 def test_each_category_is_scored_as_by_a_scorer_of_it_alone(make):
     scorer, codes, numbers = learned(make=make)
     fresh, own = codes_of((7, 9, 4), seed=1)
     mixed = np.random.default_rng(2).permutation(len(fresh))
     found = torch.empty(len(fresh), 3, 3)
-    found[mixed] = scorer.maps(Remembered(), fresh[mixed])
+    found[mixed] = scorer(fresh[mixed])
     for number in range(3):
-        alone = make().fit(Remembered(), [codes[numbers == number]], [], 0)
-        np.testing.assert_allclose(
-            found[own == number], alone.maps(Remembered(), fresh[own == number]), rtol=1e-4, atol=1e-4
-        )
+        alone = learn(make(), codes[numbers == number])
+        np.testing.assert_allclose(found[own == number], alone(fresh[own == number]), rtol=1e-4, atol=1e-4)
 
 
 def test_an_image_goes_to_the_category_it_looks_like_even_if_only_its_contrast_tells():
@@ -75,7 +74,7 @@ def test_a_category_of_several_kinds_is_not_taken_for_what_lies_between_them():
     levels = np.repeat([0.0, -6.0, 6.0], [40, 20, 20])  # the second category is half dark, half bright
     codes = torch.tensor(random.normal(levels[:, None, None, None], 1.0, (80, 3, 4, 4)), dtype=torch.float32)
     scorer = learn_all(codes, np.repeat([0, 1], 40))
-    assert scorer.parts == [("0",), ("1",)]
+    assert scorer.categories == [("0",), ("1",)]
     assert scorer.choose(codes).tolist() == [0] * 40 + [1] * 40
 
 
@@ -85,51 +84,48 @@ def test_categories_that_look_alike_are_learned_together():
     codes[80:] += 9
     numbers = np.repeat([0, 1, 2], 40)
     scorer = learn_all(codes, numbers)
-    assert scorer.parts == [("0", "1"), ("2",)]
-    assert scorer.places.tolist() == [0, 0, 1]
-    together = make().fit(Remembered(), [codes[:80]], [], 0)
+    assert scorer.categories == [("0", "1"), ("2",)]
+    assert scorer.part_of.tolist() == [0, 0, 1]
+    together = learn(make(), codes[:80])
     fresh = torch.tensor(random.normal(size=(10, 3, 2, 2)), dtype=torch.float32)
-    torch.testing.assert_close(scorer.maps(Remembered(), fresh), together.maps(Remembered(), fresh))
-    copy = restore_scorer(make, {name: np.array(value) for name, value in scorer.state().items()})
-    assert copy.parts == scorer.parts
-    torch.testing.assert_close(copy.maps(Remembered(), fresh), scorer.maps(Remembered(), fresh))
+    torch.testing.assert_close(scorer(fresh), together(fresh))
+    copy = PerCategoryScorer(make, scorer.categories)
+    copy.load_state_dict(scorer.state_dict())
+    assert len(copy.members) == 2
+    torch.testing.assert_close(copy(fresh), scorer(fresh))
 
 
 def test_a_score_of_one_is_usual_in_every_part():
     scorer, codes, numbers = learned()
     codes[numbers == 1] = codes[numbers == 1].mean() + 5 * (codes[numbers == 1] - codes[numbers == 1].mean())
-    scorer = learn_all(codes, numbers, lambda: NeighboursScorer(NeighboursConfig(least=20)))
+    scorer = learn_all(codes, numbers, lambda: NeighboursScorer(NeighboursConfig(least=20), SPEC))
     fresh = codes + 0.3
-    before = scorer.maps(Remembered(), fresh).mean(dim=(1, 2)).numpy()
-    scores, peaks = scorer.rescale(before, 2 * before, numbers)
+    before = scorer(fresh).mean(dim=(1, 2)).numpy()
+    scores = before / scorer.fit_score_scale(before, numbers)
     assert [np.median(scores[numbers == number]) for number in range(3)] == pytest.approx([1, 1, 1])
-    np.testing.assert_allclose(peaks, 2 * scores)
-    np.testing.assert_allclose(scorer.maps(Remembered(), fresh).mean(dim=(1, 2)), scores, rtol=1e-4)
+    np.testing.assert_allclose(scorer(fresh).mean(dim=(1, 2)), scores, rtol=1e-4)
 
 
-def test_it_is_the_same_after_restoring():
+def test_it_is_the_same_after_it_was_loaded():
     scorer, codes, numbers = learned()
-    scorer.rescale(np.arange(1.0, 1 + len(codes)), np.ones(len(codes)), numbers)
-    copy = restore_scorer(make, {name: np.array(value) for name, value in scorer.state().items()})
-    assert copy.parts == [("0",), ("1",), ("2",)]
+    scorer.fit_score_scale(np.arange(1.0, 1 + len(codes)), numbers)
+    copy = PerCategoryScorer(make, scorer.categories)
+    copy.load_state_dict(scorer.state_dict())
+    assert scorer.categories == [("0",), ("1",), ("2",)]
     fresh, _ = codes_of((3, 3, 3), seed=1)
-    torch.testing.assert_close(copy.maps(Remembered(), fresh), scorer.maps(Remembered(), fresh))
-    alone = make().fit(Remembered(), [fresh], [], 0)
-    assert isinstance(restore_scorer(make, alone.state()), GaussianScorer)
+    torch.testing.assert_close(copy(fresh), scorer(fresh))
 
 
 def test_what_cannot_be_learned_names_the_category_and_the_way_out(monkeypatch):
     codes, numbers = codes_of((40, 30, 50))
-    wanted = lambda: KMeansScorer(KMeansConfig(clusters=300))  # noqa: E731
+    wanted = lambda: KMeansScorer(KMeansConfig(clusters=300), SPEC)  # noqa: E731
     with pytest.raises(DataError, match=r"of 1, learned by itself; scorer\.per_category = false learns all categories"):
         learn_all(codes, numbers, wanted)
-    monkeypatch.setattr(apart, "MOST_BYTES", 100)
+    monkeypatch.setattr(per_category, "MOST_BYTES", 100)
     with pytest.raises(
         ConfigError, match=r"3 categories, each learned by itself, take .* GB, more than .*per_category = false"
     ):
         learned()
-    with pytest.raises(NotImplementedError, match="learn_parts"):
-        Apart(make, ["a", "b"]).fit(Remembered(), [], [], 0)
 
 
 def test_rare_categories_are_learned_together_or_with_the_largest():
@@ -191,8 +187,8 @@ def test_defects_of_rare_categories_are_found_though_a_large_one_is_harder(capsy
 
     settings = {"model": {"side": 4}, "decision": {"false_alarms": 0.05}}
     detector = Detector("pixels", "neighbours", settings=settings, device="cpu").fit(index(60, 8))
-    assert detector.describe()["fitted"]["learned_apart"] == [["calm"], ["wild"], ["one", "three", "two"]]
-    assert set(detector.thresholds_) == {"", "calm", "wild"}
+    assert describe(detector)["fitted"]["per_category"] == [["calm"], ["wild"], ["one", "three", "two"]]
+    assert set(detector.fitted_.decision.thresholds) == {"", "calm", "wild"}
     Console().say_fit(detector, Path("d"))
     said = " ".join(capsys.readouterr().err.split())
     assert "Learned 2 categories, each by itself; together: one, three, two. An image is held against what" in said
@@ -210,7 +206,7 @@ def test_twenty_images_make_a_category_that_is_learned_by_itself_however_they_ar
     for seed in range(3):
         settings = {"model": {"side": 4}, "decision": {"calibration": calibration, "false_alarms": 0.2}}
         detector = Detector("pixels", "neighbours", settings=settings, device="cpu", seed=seed).fit(normal)
-        assert ("learned_apart" in detector.describe()["fitted"]) == (count == 20)
+        assert ("per_category" in describe(detector)["fitted"]) == (count == 20)
 
 
 def test_tiles_are_no_images():
@@ -218,8 +214,8 @@ def test_tiles_are_no_images():
     normal = index_of({"bright": 200, "dark": 50}, 8, random)
     settings = {"data": {"size": 12, "tile": 4}, "model": {"side": 4}, "decision": {"false_alarms": 0.2}}
     detector = Detector("pixels", "neighbours", settings=settings, device="cpu").fit(normal)
-    assert "learned_apart" not in detector.describe()["fitted"]
+    assert "per_category" not in describe(detector)["fitted"]
     many = Detector("pixels", "neighbours", settings=settings, device="cpu").fit(
         index_of({"bright": 200, "dark": 50}, 30, random)
     )
-    assert many.describe()["fitted"]["learned_apart"] == [["bright"], ["dark"]]
+    assert describe(many)["fitted"]["per_category"] == [["bright"], ["dark"]]

@@ -7,14 +7,15 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from unlike.detector.pipeline import rebuild_pixels, score_pixels
+from unlike.detector.pipeline import Pipeline, score_pixels
 from unlike.errors import ConfigError
-from unlike.models import Model
+from unlike.models.base import OutputSpec
 from unlike.models.conv import ConvAutoencoder, ConvConfig
 from unlike.models.losses import LOSS_MAPS
 from unlike.models.residual import ResidualUNet, ResidualUNetConfig
 from unlike.records import ImageShape
 from unlike.scoring import MapConfig, realfake, reduce_maps, smooth
+from unlike.scoring.batches import Batches
 from unlike.scoring.realfake import RealFakeConfig, RealFakeScorer
 from unlike.scoring.reconstruction import ResidualConfig, ResidualScorer
 from unlike.testing import example_images
@@ -29,7 +30,8 @@ def model():
 def test_residual_is_the_difference_of_image_and_reconstruction(model, difference):
     images = example_images(model)
     with torch.no_grad():
-        maps = ResidualScorer(ResidualConfig(difference)).maps(model, images)
+        outputs = model.outputs(images, ResidualScorer.inputs)
+        maps = ResidualScorer(ResidualConfig(difference), model.output_spec)(*outputs.values())
         expected = LOSS_MAPS[difference](model.rebuild(images), images)
     torch.testing.assert_close(maps, expected)
     assert maps.shape == (4, 12, 16)
@@ -40,17 +42,12 @@ def test_unknown_difference():
         ResidualConfig("square")
 
 
-class CodeOnly(Model):
-    def encode(self, images):
-        return images
-
-    def loss(self, images, objective, clean=None):
-        return images.sum()
+FEATURES_ALONE = OutputSpec("CodeOnly", ("features",))
 
 
 def test_residual_needs_a_model_that_rebuilds():
     with pytest.raises(ConfigError, match="needs a model that rebuilds its target; CodeOnly does not"):
-        ResidualScorer(ResidualConfig()).check(CodeOnly(None, ImageShape(1, 2, 2)))
+        ResidualScorer(ResidualConfig(), FEATURES_ALONE)
 
 
 def test_reductions():
@@ -82,20 +79,11 @@ def test_maps_cannot_be_reduced_so(settings, message):
 
 def test_scores_do_not_depend_on_the_batch(model, rng):
     pixels = rng.integers(0, 256, (130, 12, 16, 3), dtype=np.uint8)
-    scorer = ResidualScorer(ResidualConfig())
-    maps, scores = score_pixels(pixels, (0, 255), model, scorer, MapConfig())
-    alone = [score_pixels(image[None], (0, 255), model, scorer, MapConfig())[1][0] for image in pixels]
+    pipeline = Pipeline(model, ResidualScorer(ResidualConfig(), model.output_spec))
+    maps, scores = score_pixels(pipeline, pixels, (0, 255))
+    alone = [score_pixels(pipeline, image[None], (0, 255))[1][0] for image in pixels]
     np.testing.assert_allclose(scores, alone, rtol=1e-5)
     np.testing.assert_allclose(scores, maps.mean(axis=(1, 2)), rtol=1e-5)
-
-
-def test_rebuilt_pixels_have_the_type_of_the_image(model, rng):
-    for kind, white in ((np.uint8, 255), (np.uint16, 65535), (np.float32, 1)):
-        pixels = (rng.random((2, 12, 16, 3)) * white).astype(kind)
-        rebuilt = rebuild_pixels(pixels, (0.0, 1.0), model)
-        assert rebuilt.dtype == kind
-        assert rebuilt.shape == pixels.shape
-    assert rebuild_pixels(pixels, (0.0, 1.0), CodeOnly(None, ImageShape(3, 12, 16))) is None
 
 
 def test_real_or_fake_tells_what_it_was_taught_to_tell():
@@ -109,21 +97,23 @@ def test_real_or_fake_tells_what_it_was_taught_to_tell():
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    scorer = RealFakeScorer(RealFakeConfig(noise_size=3.0, steps=200, learning_rate=1e-2)).fit(
-        model, [images[:40], images[40:]], [], seed=0
-    )
     with torch.no_grad():
-        real = scorer.maps(model, images).flatten()
+        outputs = tuple(model.outputs(images, RealFakeScorer.inputs).values())
         codes = model.encode(images)
         strange = model.decode(codes + 3 * codes.std(dim=0) * torch.randn_like(codes))
-        fake = torch.sigmoid(scorer.classifier(strange)).flatten()
+
+    def fit():
+        config = RealFakeConfig(noise_size=3.0, steps=200, learning_rate=1e-2)
+        normal = Batches.of_tensors(*outputs, size=40)
+        return RealFakeScorer(config, model.output_spec).fit(normal, normal.take(np.arange(0)), seed=0)
+
+    scorer = fit()
+    real = scorer(*outputs).flatten()
+    fake = torch.sigmoid(scorer.classifier(strange)).flatten()
     assert real.min() >= 0
     assert real.max() <= 1
     assert fake.mean() > real.mean() + 0.3
-    again = RealFakeScorer(RealFakeConfig(noise_size=3.0, steps=200, learning_rate=1e-2)).fit(
-        model, [images[:40], images[40:]], [], seed=0
-    )
-    torch.testing.assert_close(again.maps(model, images).flatten(), real)
+    torch.testing.assert_close(fit()(*outputs).flatten(), real)
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "uniform"])
@@ -150,7 +140,7 @@ def test_real_or_fake_settings_that_cannot_be(settings, message):
 
 def test_real_or_fake_needs_a_decoder():
     with pytest.raises(ConfigError, match="needs a model that decodes its code; CodeOnly does not"):
-        RealFakeScorer(RealFakeConfig()).check(CodeOnly(None, ImageShape(1, 2, 2)))
+        RealFakeScorer(RealFakeConfig(), FEATURES_ALONE)
     skipping = ResidualUNet(ResidualUNetConfig(widths=(4,), bottleneck=4, skips=True), ImageShape(1, 4, 4))
     with pytest.raises(ConfigError, match=r"ResidualUNet with skips \(set model\.skips=false\) does not"):
-        RealFakeScorer(RealFakeConfig()).check(skipping)
+        RealFakeScorer(RealFakeConfig(), skipping.output_spec)

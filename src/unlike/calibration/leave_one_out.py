@@ -23,7 +23,7 @@ MOST = 5000  # images that are left out one by one: what is known of each pair o
 
 
 @torch.no_grad()
-def fit_left_out(
+def fit_leave_one_out(
     scorer: Scorer, make: Callable[[], Scorer], features: Tensor, categories: Rows, judged: Rows, seed: int
 ) -> Tensor:
     """Let a scorer learn from all features (N, D, h, w); component maps (n, M, h, w) of the `judged`, each as if it were new.

@@ -61,7 +61,7 @@ class ConformalThreshold:
 
     It is a conformal quantile: the k-th smallest of n held-out normal scores, k = n + 1 - floor(a (n + 1)). An image is
     anomalous when its score is above it, which is when its conformal p-value is at most `a`. "auto" promises 1 %, or the
-    smallest share that n normals can hold.
+    smallest share that n normals can hold. See docs/derivations.md#a-threshold-that-promises-and-a-p-value.
 
     >>> rule = ConformalThreshold(false_alarms=0.2).fit(np.array([1.0, 2.0, 3.0, 4.0]))
     >>> rule.threshold_, str(rule.promise_)

@@ -153,7 +153,7 @@ def _comments(config: type[Any]) -> dict[str, str]:
     """What the source says of each field: on its lines, or else right above them."""
     try:
         source = textwrap.dedent(inspect.getsource(config))
-    except OSError:  # a plug-in may come without
+    except (OSError, TypeError):  # a plug-in may come without
         return {}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     said = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}

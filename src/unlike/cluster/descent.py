@@ -4,7 +4,7 @@ With d_nk = 1/2 ||x_n - c_k||^2, the memberships u_nk = exp(-alpha d_nk) / sum_i
 distance m_n = sum_k u_nk d_nk of a point, it lowers J = sum_n m_n. The gradient of J is sum_n w_nk (c_k - x_n) with the
 weights w_nk = u_nk [1 - alpha (d_nk - m_n)], so each centre moves to the w-weighted mean of the points. The weights of
 a point sum to 1 over the centres, and are negative for centres much farther than its own: points of a large cluster
-push the other centres away, which is why these do not crowd into it.
+push the other centres away, which is why these do not crowd into it: docs/derivations.md#the-weights-of-equilibrium-k-means.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
 MAX_UNPACKED_BYTES = 8_000_000_000  # of an .npz, which is read into memory whole
 LABEL_KEYS = ("labels", "y", "anomaly")
 ZIP, PICKLE = b"PK", b"\x80"  # how their files begin
+DAMAGE = (ValueError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error)  # what reading it raises
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # by version
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +218,7 @@ def read_array_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | No
         return np.load(path, mmap_mode="r", allow_pickle=False), None
     except DataError:
         raise
-    except (ValueError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise _explain(path, error) from None
 
 
@@ -241,13 +243,30 @@ def _explain(path: Path, error: Exception) -> DataError:
     start = path.read_bytes()[:1] if isinstance(error, ValueError) else b""
     if not path.stat().st_size:
         return DataError(f"{path}: is empty (0 bytes)")
-    if "Python objects" in str(error) or "Object arrays" in str(error) or start == PICKLE:
+    if start == PICKLE or _holds_objects(path):
         return DataError(
             f"{path}: holds Python objects (pickle), which can run code when they are loaded; save the images as uint8 or float"
         )
     if start not in (b"\x93", ZIP[:1], b""):
         return DataError(f"{path}: is no {path.suffix} file, whatever its name says; expected what numpy.save writes")
     return DataError(f"{path}: is cut short or damaged ({error}); copy or save it again")
+
+
+def _holds_objects(path: Path) -> bool:
+    """Whether an array in the file is of Python objects, as its header says."""
+    with contextlib.suppress(KeyError, *DAMAGE):  # no header, one of another version, or a damaged one
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) != ZIP:
+                file.seek(0)
+                return _is_of_objects(file)
+        with zipfile.ZipFile(path) as archive:
+            return any(_is_of_objects(archive.open(name)) for name in archive.namelist())
+    return False
+
+
+def _is_of_objects(file: IO[bytes]) -> bool:
+    _, _, kind = HEADERS[np.lib.format.read_magic(file)](file)
+    return bool(kind.hasobject)
 
 
 def _fits(pixels: Pixels, spec: InputSpec) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, WORST_OF_CATEGORY, calibrate
-from unlike.calibration.leave_one_out import fit_left_out
+from unlike.calibration.leave_one_out import fit_leave_one_out
 from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule
 from unlike.data.batches import ImageSet, block_rows, iterate, value_range_of
 from unlike.data.input_spec import InputSpec
@@ -88,7 +88,7 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
     make = partial(make_scorer, settings, model.output_spec, categories)
     pipeline = Pipeline(model, make().to(device_of(model)), settings.map, tiling).eval()
     if cross:
-        scores, peaks = calibrate_left_out(pipeline, make, pieces, task.seed)
+        scores, peaks = calibrate_leave_one_out(pipeline, make, pieces, task.seed)
     else:
         fit_scorer(pipeline.scorer, model, pieces, task.seed)
         scores, peaks = calibrate_held_out(pipeline, loaded, numbers, split.calibration, spec)
@@ -341,7 +341,7 @@ def calibrate_held_out(
     return _scale(pipeline.scorer, np.concatenate(scores), np.concatenate(peaks), numbers[rows])
 
 
-def calibrate_left_out(
+def calibrate_leave_one_out(
     pipeline: Pipeline, make: Callable[[], Scorer], pieces: Pieces, seed: int
 ) -> tuple[Floats, Floats]:
     """Let the scorer learn from all images; the scores (n,) and peaks (n,) of those that calibrate, each as if it were new.
@@ -357,7 +357,7 @@ def calibrate_left_out(
     rows = np.unique(np.concatenate([split.train, split.validation, split.calibration]))
     features = _collect(_read_outputs(pipeline.model, FEATURES_ALONE, pieces, rows), len(rows))
     judged, numbers = np.searchsorted(rows, split.calibration), pieces.numbers[rows]
-    component_maps = fit_left_out(scorer, make, features, numbers, judged, seed)
+    component_maps = fit_leave_one_out(scorer, make, features, numbers, judged, seed)
     with torch.no_grad():
         maps, scores = pipeline.reduce(scorer.fit_normalisation(component_maps, numbers[judged]))
     peaks = maps.amax(dim=(1, 2)).cpu().numpy()

@@ -69,14 +69,14 @@ class DataConfig:
 class DecisionConfig:
     """What is promised, and on how many held-out images the promise rests."""
 
-    threshold: str = "conformal"  # the rule that draws the line
+    threshold: str = "conformal"  # the rule by which the threshold is found
     false_alarms: float | Literal["auto"] = "auto"  # share of normal images; auto: 1 %, or the least that can be held
-    # of normal images, those by which the line is drawn; auto: a third up to 99, or a quarter up to 2,000, whichever is more
+    # of normal images, those that calibrate; auto: a third up to 99, or a quarter up to 2,000, whichever is more
     calibration_share: float | Literal["auto"] = "auto"
     # held-out: the scorer does not learn from those; cross: it does, but each is scored as if it had not; auto: cross for
     # scorers of codes, up to 500 images of a category
     calibration: Literal["auto", "held-out", "cross"] = "auto"
-    per_category: bool = True  # of several categories each has a line of its own, where it has images enough
+    per_category: bool = True  # of several categories each has a threshold of its own, where it has images enough
 
     def __post_init__(self) -> None:
         if self.threshold not in THRESHOLDS:

@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unlike._version import __version__
-from unlike.artifacts import DETECTOR, Kind, read_folder, write_folder
+from unlike.artifacts import DETECTOR, Content, Kind, read_folder, write_folder
 from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision, Threshold
@@ -33,7 +35,7 @@ from unlike.data.input_spec import InputSpec
 from unlike.detector.pipeline import Pipeline
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import SECTIONS, Settings
-from unlike.errors import ArtifactError, ConfigError
+from unlike.errors import ArtifactError, ConfigError, OutputError
 from unlike.models import MODELS
 from unlike.records import ImageShape, Unreadable
 from unlike.training import History
@@ -103,7 +105,11 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
     if decision.categories.astype(bool).any():
         arrays["categories"] = decision.categories
     pipeline = fitted.pipeline
-    files = {WEIGHTS: pack_weights(pipeline.model), SCORER: pack_scorer(pipeline.scorer), ARRAYS: pack_arrays(arrays)}
+    files: dict[str, Content] = {
+        WEIGHTS: pack_weights(pipeline.model),
+        SCORER: partial(write_scorer, pipeline.scorer),
+        ARRAYS: pack_arrays(arrays),
+    }
     text = tomli_w.dumps(facts).encode(errors="surrogateescape")  # folders that name categories need be no UTF-8
     write_folder(folder, {DETECTOR.facts: text, **files})
 
@@ -191,14 +197,16 @@ def without_pretrained(config: Any) -> Any:
 
 
 def _rebuild(
-    settings: Settings, facts: Mapping[str, Any], contents: Mapping[str, bytes], networks: NetworkCache | None
+    settings: Settings, facts: Mapping[str, Any], contents: dict[str, bytes], networks: NetworkCache | None
 ) -> Fitted:
     known = facts["fitted"]
     spec = InputSpec.restore(known)
     model = MODELS[settings.model_name].build(without_pretrained(settings.model), shape_of(settings, spec), networks)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     scorer = make_scorer(settings, model.eval().output_spec, known.get("per_category", []))
-    scorer.load_state_dict(unpack_scorer(contents[SCORER]))
+    scorer.load_state_dict(
+        unpack_scorer(contents.pop(SCORER)), assign=True
+    )  # it may be large: no copy more than needed
     arrays = unpack_arrays(contents[ARRAYS])
     return Fitted(
         Pipeline(model, scorer, settings.map, settings.data.tiling(spec)).eval(),
@@ -228,21 +236,32 @@ def pack_weights(module: nn.Module) -> bytes:
     return save_tensors({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()})
 
 
-def pack_scorer(scorer: nn.Module) -> bytes:
-    """What a scorer has learned as safetensors; of square matrices (P, D, D) that are triangular their upper halves."""
+def write_scorer(scorer: nn.Module, path: Path) -> None:
+    """What a scorer has learned, which may be large, as safetensors; of triangular matrices (P, D, D) the upper halves."""
     kept: dict[str, Tensor] = {}
     for name, value in scorer.state_dict().items():
         learned = value.detach().cpu().contiguous()
-        if learned.ndim == 3 and learned.shape[1] == learned.shape[2] > 1 and not learned.tril(-1).any():
+        if is_triangular(learned):
             rows, columns = torch.triu_indices(learned.shape[1], learned.shape[1])
             kept[name + UPPER] = learned[:, rows, columns].contiguous()  # (P, D (D + 1) / 2)
         else:
             kept[name] = learned
-    return save_tensors(kept)
+    try:
+        save_file(kept, path)
+    except SafetensorError as error:  # its own for a full disk, too
+        raise OutputError(
+            f"{path.parent}: {path.name} cannot be written ({error}); name another place, or make room"
+        ) from None
+
+
+def is_triangular(matrices: Tensor) -> bool:
+    """Whether these are square matrices (P, D, D), with nothing below the diagonals."""
+    square = matrices.ndim == 3 and matrices.shape[1] == matrices.shape[2] > 1
+    return square and not any(bool(matrix.tril(-1).any()) for matrix in matrices)
 
 
 def unpack_scorer(content: bytes) -> dict[str, Tensor]:
-    """What `pack_scorer` packed."""
+    """What `write_scorer` wrote."""
     learned = load_tensors(content)
     for name in [name for name in learned if name.endswith(UPPER)]:
         half = learned.pop(name)

@@ -100,14 +100,14 @@ class EnsembleScorer(Scorer):
     def capabilities(self) -> Capabilities:
         found = [member.capabilities for member in self.scorers]
         features_alone = self.inputs == ("features",)
-        left_out = [one.leave_one_out for one in found if one.leave_one_out is not None]
+        fewest = [one.leave_one_out for one in found if one.leave_one_out is not None]
         dependent = ((name, one.position_dependent) for name, one in zip(self.config.scorers, found, strict=True))
         return Capabilities(
             passes=sum(one.passes for one in found),
             held_out="useful" if features_alone else "needed",  # for the levels
             position_dependent=next((f"settings.{name}.{choice}" for name, choice in dependent if choice), ""),
             per_category=bool(self.config.per_category) and features_alone,
-            leave_one_out=max(left_out) if len(left_out) == len(found) else None,
+            leave_one_out=max(fewest) if len(fewest) == len(found) else None,
         )
 
     def fit(self, train: Batches, held_out: Batches, seed: int) -> EnsembleScorer:

@@ -16,7 +16,7 @@ from unlike.scoring.base import Capabilities
 from unlike.scoring.batches import Batches
 from unlike.scoring.features import NOT_FINITE, FeatureConfig, FeatureScorer, check_varied
 from unlike.scoring.statistics.moments import Moments, check_shrinkage, moments_of, whitening_of
-from unlike.scoring.statistics.positions import FEWEST_LEFT, lengths_at, lengths_left_out, moments_at, whiten_each
+from unlike.scoring.statistics.positions import FEWEST_LEFT, lengths_at, lengths_leave_one_out, moments_at, whiten_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class GaussianScorer(FeatureScorer):
             return super().leave_one_out(features, chosen, categories)
         left = self._centred(features)
         influence = torch.eye(len(features), device=features.device) - 1 / len(features)  # that of the mean
-        maps = lengths_left_out(left, self.whitening, influence, chosen, float(self.config.shrinkage))
+        maps = lengths_leave_one_out(left, self.whitening, influence, chosen, float(self.config.shrinkage))
         return maps[:, None]
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002

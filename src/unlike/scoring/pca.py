@@ -21,7 +21,7 @@ from unlike.scoring.statistics.positions import (
     OWN,
     check_positions,
     lengths_at,
-    lengths_left_out,
+    lengths_leave_one_out,
     moments_at,
     whiten_each,
 )
@@ -38,12 +38,12 @@ class PCAConfig(FeatureConfig):
     """How many directions count as normal, and how the rest is measured."""
 
     # principal components that are kept; below 1, as many as explain that share of the variance. Of whole images none is
-    # kept or left out altogether: each is kept in part, so that together they count as so many, or explain that share
+    # kept or dropped altogether: each is kept in part, so that together they count as so many, or explain that share
     components: int | float = 0.95
     # of what is left: squared (error), as a length (euclidean), or squared over variances (mahalanobis); of whole images
-    # (code = vector) euclidean is a length at each place, and whitened the same under what is usually left there
+    # (code = vector) euclidean is a length at each position, and whitened the same under what is usually left there
     distance: Literal["error", "euclidean", "mahalanobis", "whitened"] = "error"
-    shrinkage: float | Literal["auto"] = 0.2  # of a place's covariance to a sphere; whitened alone has a use for it
+    shrinkage: float | Literal["auto"] = 0.2  # of a position's covariance to a sphere; whitened alone has a use for it
 
     def __post_init__(self) -> None:
         FeatureConfig.__post_init__(self)
@@ -73,12 +73,12 @@ class PCAScorer(FeatureScorer):
     is no part of any, so it is not rebuilt, and its error lies where it is, as `distance = "euclidean"` tells. A direction
     of variance v is rebuilt by v / (v + noise): that is the best linear rebuilding of codes with such noise, a linear
     denoising autoencoder at its best, without training (Wiener's filter; Bishop, 1995, for noise as a penalty). Unlike a
-    cut between directions, what it would have been without an image is known in closed form, as of every regression with
-    a penalty. It comes from the products of images with each other, so that a code may be as wide as it likes.
+    cut between directions, it has a leave-one-out in closed form. It comes from the products of images with each other, so
+    that a code may be as wide as it likes.
 
-    `distance = "whitened"` holds that error against what is left of normal images at the same place: its length under
+    `distance = "whitened"` holds that error against what is left of normal images at the same position: its length under
     their shrunk covariance, as PaDiM does for codes as they are (Defard et al., 2021). Light, pose and kind are then
-    part of no place's spread.
+    part of no position's spread.
     """
 
     Config = PCAConfig
@@ -134,7 +134,7 @@ class PCAScorer(FeatureScorer):
         left, influence = self._all_left_over(features)
         if self.whitening is not None:
             floor, shrinkage = FLOOR * self.spread, float(self.config.shrinkage)
-            maps = lengths_left_out(left, self.whitening, influence, chosen, shrinkage, floor)
+            maps = lengths_leave_one_out(left, self.whitening, influence, chosen, shrinkage, floor)
         else:
             own = influence[chosen, chosen].clamp_min(OWN)
             maps = torch.linalg.vector_norm(left[chosen], dim=1) / own[:, None, None]
@@ -175,7 +175,10 @@ class PCAScorer(FeatureScorer):
         self.whitening = torch.from_numpy(whitening).to(device)
 
     def _all_left_over(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What is left of the images that were learned from, and (N, N) how much of each is in that: a column each."""
+        """What is left of the images that were learned from, and (N, N) how much of each is in that: a column each.
+
+        See docs/derivations.md#what-is-left-of-an-image-that-was-not-learned-from.
+        """
         kept, learned = self._kept, torch.from_numpy(self.origins).to(features.device)
         left, along = features.new_empty(0), features.new_empty(len(features), kept.shape[1])
         for start in range(0, len(features), BATCH):
@@ -236,7 +239,7 @@ def _rebuilding(rows: Floats, components: float) -> Floats:
 def noise_for(values: Floats, components: float) -> float:
     """The variance of noise by which directions of variances `values` (M,), each kept by v / (v + noise), are together so many.
 
-    Below 1 it is the share of the variance that is kept.
+    Below 1 it is the share of the variance that is kept: docs/derivations.md#noise-for-a-number-of-components.
 
     >>> round(noise_for(np.array([3.0, 1.0]), 1), 3)
     1.732

@@ -35,6 +35,7 @@ class PerCategoryScorer(Scorer):
     The numbers of categories, in batches and elsewhere, are those of `categories` as they were given.
     """
 
+    Config = object  # its settings are those of its members, of any kind
     inputs = ("features",)
     descriptors: Tensor  # (M, L) of normal images, whitened
     owners: Tensor  # (M,) the part of each

@@ -30,7 +30,7 @@ class ResidualConfig:
     """How a reconstruction is compared with its target."""
 
     difference: str = "squared"  # squared, absolute, charbonnier, ssim or cosine
-    # channel: each is divided by its spread over held-out normal images; whitened: correlations are taken apart as well
+    # channel: each is divided by its spread over held-out normal images; whitened: correlations are removed as well
     scale: Literal["none", "channel", "whitened"] = "none"
     positions: Literal["pooled", "each"] = "pooled"  # each: divided by what is usual there in held-out normal images
 

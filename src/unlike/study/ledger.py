@@ -211,9 +211,7 @@ def _open_storage(url: str) -> RDBStorage:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what a driver deprecates is no concern of the user's
                 return RDBStorage(url, engine_kwargs=options)
-        except DBAPIError as error:
-            if "exist" not in str(error).lower() and "unique" not in str(error).lower():
-                raise
+        except DBAPIError:  # of the many errors of many databases, none says alone that another process was first
             if attempt == OPENINGS - 1:
                 raise
             time.sleep(PAUSE_SECONDS)

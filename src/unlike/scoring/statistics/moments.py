@@ -115,7 +115,8 @@ class Moments:
     def shrinkage(self) -> Floats:
         """How much of each covariance to replace by a sphere of the same size, 0 to 1, for the least expected error.
 
-        Ledoit & Wolf (2004), for rows whose fourth moments were seen; () or (P,).
+        Ledoit & Wolf (2004), for rows whose fourth moments were seen; () or (P,). See
+        docs/derivations.md#how-far-a-covariance-can-be-trusted.
         """
         covariance = self.covariance
         size = np.trace(covariance, axis1=-2, axis2=-1) / self.width  # of the sphere

@@ -57,17 +57,14 @@ def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
     return lengths.T.reshape(count, height, width)
 
 
-def lengths_left_out(
+def lengths_leave_one_out(
     left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float, least: float = 0.0
 ) -> Tensor:
     """Lengths (n, h, w) that the `chosen` of N images would have at each position, had each alone not been learned from.
 
-    `left` (N, D, h, w) is what is left of each, `influence @ codes`: a column of (N, N) says how much of an image is in what
-    is left of each, of less the mean, or less what a regression with a penalty explains. `whitening` is by that, shrunk, no
-    variance below `least`. Without an image both change in a way that is known: what is left of the others loses its
-    multiples, their covariance two products, so that the inverse follows from three sums (Woodbury's formula). The sphere to
-    which is shrunk becomes smaller too. In a direction of variance v beside a sphere of r, the square of a length is by
-    (v + r) / (v + r') longer; that is convex in r / (v + r), whose mean is known, so that its chord bounds what it comes to.
+    `left` (N, D, h, w) is what is left of each, `influence @ codes`, with (N, N) how much of each image is in that of each.
+    `whitening` is by that, shrunk, no variance below `least`. The lengths are never below those of learning again, and
+    hardly above: see docs/derivations.md#a-whitened-length-by-leave-one-out.
     """
     count, width, height, across = left.shape
     own_share = influence[chosen, chosen].clamp_min(OWN)
@@ -83,7 +80,7 @@ def lengths_left_out(
         # without an image: S' = S - own shared' - shared own' + total own own', and its trace, of one image less
         changed = total * own.square().sum(dim=2) - 2 * (own * shared).sum(dim=2)
         without = (count * size + changed / width).clamp_min(0) / (count - 1)
-        # own' C'^-1 own, from the three products of own and shared under C^-1 (Woodbury)
+        # own' M^-1 own, from three products under C^-1 (Woodbury)
         own, shared = own @ matrix, shared @ matrix
         length, both, spread = (fewer * (a * b).sum(dim=2) for a, b in ((own, own), (own, shared), (shared, shared)))
         cross, apart = 1 - share * both, total - share * spread
@@ -91,7 +88,7 @@ def lengths_left_out(
         of_own = 1 - share * (apart * length - cross * both) / determinant
         of_shared = share * length / determinant
         squared = (of_own * length + of_shared * both).clamp_min(torch.finfo(length.dtype).tiny)
-        # the sphere shrinks as the trace does: the bound
+        # the sphere shrinks as the trace does: docs/derivations.md#the-bound-on-the-smaller-sphere
         solved = (of_own[..., None] * own + of_shared[..., None] * shared) @ matrix.mT
         sphere = radius(size, size)
         by_sphere = (fewer * sphere * solved.square().sum(dim=2) / squared).clamp(0, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from unlike.calibration.thresholds import Promise
+
 
 class HighestThreshold:
     """The highest score of the held-out normal images, which one new normal image in n + 1 exceeds."""
@@ -13,11 +15,6 @@ class HighestThreshold:
 
     def fit(self, scores):
         self.threshold_ = float(np.max(scores))
-        self.false_alarms_ = 1 / (len(scores) + 1)
+        share = 1 / (len(scores) + 1)
+        self.promise_ = Promise(share, f"at most {share:.1%} false alarms")
         return self
-
-    def can_promise(self, count: int) -> bool:
-        return count > 0
-
-    def predict(self, scores):
-        return np.asarray(scores > self.threshold_)

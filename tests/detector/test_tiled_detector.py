@@ -10,6 +10,7 @@ from unlike import Classifier, Detector
 from unlike.cli import run
 from unlike.data.source import open_source
 from unlike.data.split import split_normals
+from unlike.detector.explain import decode, encode, explain
 from unlike.detector.settings import DataConfig
 from unlike.errors import ConfigError
 from unlike.evaluation import evaluate
@@ -40,8 +41,8 @@ def odd():
 
 
 def test_the_model_is_of_tiles_and_the_maps_are_of_images(detector, odd):
-    assert (detector.model_.shape.height, detector.model_.shape.width) == (32, 32)
-    assert detector.spec_.size == (56, 64)
+    assert (detector.fitted_.pipeline.model.shape.height, detector.fitted_.pipeline.model.shape.width) == (32, 32)
+    assert detector.fitted_.spec.size == (56, 64)
     images, masks = odd
     scores = detector.score(images, maps=True)
     assert scores.maps.shape == masks.shape
@@ -64,12 +65,12 @@ def test_an_images_score_depends_on_that_image_only(detector, odd, tmp_path):
 
 
 def test_images_are_split_not_tiles(detector, normal):
-    images = detector.describe()["fitted"]["images"]
+    images = detector.fitted_.counts
     assert images == {"train": 24, "validation": 3, "calibration": 13, "copies": 0, "unreadable": 0}
     held_out = split_normals(np.arange(40), 13, seed=0).calibration
-    np.testing.assert_allclose(detector.calibration_, detector.score(normal[held_out]).image, rtol=1e-5)
+    np.testing.assert_allclose(detector.fitted_.decision.scores, detector.score(normal[held_out]).image, rtol=1e-5)
     np.testing.assert_allclose(
-        detector.peaks_, detector.score(normal[held_out], maps=True).maps.max(axis=(1, 2)), rtol=1e-5
+        detector.fitted_.decision.peaks, detector.score(normal[held_out], maps=True).maps.max(axis=(1, 2)), rtol=1e-5
     )
 
 
@@ -99,15 +100,15 @@ def test_one_tile_is_the_image_itself(normal):
 
 
 def test_explanations_show_the_whole_image_rebuilt(detector, odd):
-    index = open_source(odd[0])
-    found = detector.explain(index, index.samples)
-    assert all(item.rebuilt.shape == item.image.shape == (56, 64, 1) for item in found)
-    gap = np.mean([np.abs(item.rebuilt.astype(float) - item.image) for item in found])
+    source = open_source(odd[0])
+    found = explain(detector, source, source.samples)
+    assert all(item.reconstruction.shape == item.image.shape == (56, 64, 1) for item in found)
+    gap = np.mean([np.abs(item.reconstruction.astype(float) - item.image) for item in found])
     assert gap < np.mean([np.abs(item.image - item.image.mean()) for item in found])
 
 
 def test_a_whole_image_has_no_code(detector, odd):
-    for use in (lambda: detector.encode(odd[0]), lambda: detector.decode(np.zeros((1, 8, 1, 1)))):
+    for use in (lambda: encode(detector, odd[0]), lambda: decode(detector, np.zeros((1, 8, 1, 1)))):
         with pytest.raises(
             ConfigError, match=r"sees images in tiles of 32 pixels, so that a whole image has no code; cut"
         ):
@@ -159,18 +160,18 @@ def test_tiles_larger_than_the_images(normal, tmp_path, capsys):
         ("pca", {"code": "vector", "distance": "whitened"}),
     ],
 )
-def test_scorers_that_learn_each_place_are_refused(normal, scorer, config):
+def test_scorers_that_learn_each_position_are_refused(normal, scorer, config):
     settings = {"data": {"tile": 32}, "scorer": config}
     with pytest.raises(
         ConfigError,
-        match=r"scorer\.(settings\.gaussian\.)?\w+ = '(each|whitened)' learns every place of an image by itself, and a tile",
+        match=r"scorer\.(settings\.gaussian\.)?\w+ = '(each|whitened)' learns every position of an image by itself, and a tile",
     ):
         Detector("conv", scorer, settings=settings).fit(normal)
 
 
 def test_a_quarter_of_a_tile_overlaps_unless_chosen(detector):
-    assert DataConfig(tile=128).tiling(detector.spec_.__class__(512, 512, 3)).overlap == 32
-    assert DataConfig().tiling(detector.spec_) is None
+    assert DataConfig(tile=128).tiling(detector.fitted_.spec.__class__(512, 512, 3)).overlap == 32
+    assert DataConfig().tiling(detector.fitted_.spec) is None
 
 
 def test_memory_does_not_grow_with_the_number_of_images():
