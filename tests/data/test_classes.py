@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(DataError, match="cannot be opened"):
         find_classes(tmp_path)
 

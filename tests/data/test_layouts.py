@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 
 from conftest import write_png
-from unlike.data.layouts import read_folder, read_labels, read_manifest
+from unlike.data.layouts import folders
+from unlike.data.layouts.labels import read_labels
+from unlike.data.layouts.manifests import read_manifest
 from unlike.data.source import open_source, training
 from unlike.errors import DataError
 
 DOT = np.zeros((4, 4), np.uint8)
+
+
+def read_folder(folder):
+    return folders.read_folder(folder).samples
 
 
 def put(folder, *names):
@@ -338,7 +344,7 @@ def test_flat_train_and_test_folders_are_splits(tmp_path):
     ("text", "message"),
     [
         ("path,labl\na.png,good\n", r"unknown column 'labl'; did you mean 'label'\?"),
-        ("path,split\na.png,validate\n", r"line 2: split 'validate'; expected train, test, or nothing"),
+        ("path,split\na.png,validate\n", r"line 2: split 'validate'; expected train, validation, test, or nothing"),
     ],
 )
 def test_a_manifests_slips_are_not_read_as_something_else(tmp_path, text, message):

@@ -9,6 +9,7 @@ from typing import Any
 from unlike.records import Sample, Verdict
 
 SCORED = ("id", "score", "threshold", "p_value", "anomalous")  # the columns of images that were scored
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # how text begins that gets an apostrophe in a CSV file
 JUDGED = (*SCORED, "regions")  # the same where a cell can hold a list
 EVALUATED = ("id", "category", "kind", "label", "score", "p_value", "anomalous")  # of images with labels
 
@@ -37,7 +38,20 @@ def cells(row: Mapping[str, Any]) -> list[Any]:
     return [_cell(value) for value in row.values()]
 
 
+def text_cell(text: str) -> str:
+    """Text as a CSV file holds it, so that no spreadsheet computes it: with an apostrophe before what looks like a formula.
+
+    Text that begins with an apostrophe gets another: without its first apostrophe a cell is always what it was.
+
+    >>> text_cell("a.png"), text_cell("=1+1.png"), text_cell("'s.png")
+    ('a.png', "'=1+1.png", "''s.png")
+    """
+    return f"'{text}" if text.startswith(FORMULAS) else text
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, str):
+        return text_cell(value)
     return f"{value:.9g}" if isinstance(value, float) else value

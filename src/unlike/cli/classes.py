@@ -147,6 +147,7 @@ def _find_test(images: Sequence[str], labels: Path | None) -> Source:
 
 def _write_rows(batches: Iterator[Predictions], output: Path | None) -> Iterator[Predictions]:
     """A row for each image as it is classified, so that what is finished is there whatever happens."""
+    from unlike.calibration.rows import text_cell
     from unlike.cli.tables import blamed_on, open_output, start_over
 
     with open_output(output) as file:
@@ -157,9 +158,8 @@ def _write_rows(batches: Iterator[Predictions], output: Path | None) -> Iterator
                     start_over(file)
                     writer = _start_rows(file, batch.classes)
                 for name, class_name, chances in zip(batch.ids, batch.names, batch.probabilities, strict=True):
-                    writer.writerow(
-                        (name, class_name, f"{chances.max():.6g}", *(f"{chance:.6g}" for chance in chances))
-                    )
+                    numbers = (f"{chances.max():.6g}", *(f"{chance:.6g}" for chance in chances))
+                    writer.writerow((text_cell(name), text_cell(class_name), *numbers))
                 file.flush()
             yield batch
 

@@ -44,6 +44,11 @@ class Console:
         else:
             yield _QuietLines(self.say)
 
+    def say_notes(self, notes: Sequence[str]) -> None:
+        """What was understood of the images that were named, and what is left aside."""
+        for note in notes:
+            self.say(note)
+
     def say_fit(self, detector: Detector, folder: Path) -> None:
         """What was learned, from what, and what is promised."""
         from unlike.evaluation.history import kept_epoch

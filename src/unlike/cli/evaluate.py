@@ -34,6 +34,8 @@ def evaluate(
     Example: unlike evaluate bottle.unlike bottle/ -o bottle-report --beside other.unlike
     """
     from unlike.artifacts import check_writable
+    from unlike.data.source import labelled as choose_labelled
+    from unlike.data.source import open_source
     from unlike.evaluation import evaluate as measure
     from unlike.report import write_evaluation
 
@@ -41,12 +43,14 @@ def evaluate(
     others = load_detectors([detector, *(beside or [])], device)
     loaded = others.pop(next(iter(others)))
     console = Console()
+    source = open_source(labelled, labels)
+    console.say_notes((source if synthetic else choose_labelled(source)).notes)
     with console.progress() as notify:
 
         def tell(done: int, total: int) -> None:
             notify("score", done, total, {})
 
-        found = measure(loaded, labelled, labels, synthetic=synthetic, notify=tell)
+        found = measure(loaded, source, synthetic=synthetic, notify=tell)
         write_evaluation(loaded, found, output, beside=others, notify=tell)
     console.say_evaluation(found, output)
     finish(console, found.scores.unreadable)

@@ -21,6 +21,13 @@ def fit(
             "-o", "--output", metavar="DETECTOR", help="The folder to write; an older detector there is replaced."
         ),
     ],
+    good: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Which files of IMAGES are normal, such as 'ok/*', where names of folders do not say it; may be repeated.",
+        ),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="A proven pair of model and scorer: `unlike list presets`.")
     ] = None,
@@ -60,6 +67,7 @@ def fit(
     Example: unlike fit bottle/train/good -o bottle.unlike --model conv --size 64 --set training.schedule=cosine
     """
     from unlike.artifacts import check_replaceable
+    from unlike.data.source import open_source, training
     from unlike.detector.detector import Detector
     from unlike.detector.settings import idle_settings
 
@@ -79,9 +87,11 @@ def fit(
     )
     check_replaceable(output)
     console = Console()
+    normal = training(open_source(images, good=good))
+    console.say_notes(normal.notes)
     with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
-            detector.fit(images, checkpoint=unfinished, resume=resume, notify=notify)
+            detector.fit(normal, checkpoint=unfinished, resume=resume, notify=notify)
         if is_first_process():
             detector.save(output)
     console.say_fit(detector, output)

@@ -107,6 +107,11 @@ class ArraySource:
         return len(self.samples)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Rows of an array are all there is."""
+        return ()
+
+    @property
     def natural_size(self) -> tuple[int, int]:
         return self.array.size
 

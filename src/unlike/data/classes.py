@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unlike.data import layouts
 from unlike.data.arrays import open_rows
 from unlike.data.files import FileSource
+from unlike.data.layouts.folders import read_class_folders
+from unlike.data.layouts.labels import read_class_labels
+from unlike.data.layouts.manifests import read_manifest
 from unlike.data.samples import RowSamples
 from unlike.data.source import Images, Source
 from unlike.data.split import Labels
@@ -47,9 +49,9 @@ def find_classes(images: Images, labels: Any = None) -> Source:
 
 def _list_files(path: Path) -> list[Sample]:
     if path.is_dir():
-        return layouts.read_class_folders(path)
+        return read_class_folders(path)
     if path.is_file() and path.suffix.lower() == ".csv":
-        return layouts.read_manifest(path, classes=True)
+        return read_manifest(path, classes=True)
     raise DataError(
         f"{path}: expected a folder with a subfolder for each class, a .csv manifest, or an array with --labels"
     )
@@ -58,7 +60,7 @@ def _list_files(path: Path) -> list[Sample]:
 def _sorted_rows(labels: Any, count: int, name: str) -> RowSamples:
     if labels is None:
         raise DataError(f"{name}: an array needs labels, one a row (--labels)")
-    return RowSamples(range(count), kinds=layouts.read_class_labels(labels, count, name))
+    return RowSamples(range(count), kinds=read_class_labels(labels, count, name))
 
 
 def choose_part(source: Source, part: Literal["train", "test"]) -> Source:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import glob as globbing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unlike.cache import Cache
-from unlike.data import layouts
 from unlike.data.batches import Batch, ImageSet, Notify
 from unlike.data.input_spec import InputSpec
+from unlike.data.layouts.folders import Layout, arrange, choose, read_folder
+from unlike.data.layouts.manifests import read_manifest
+from unlike.data.layouts.notes import contents
+from unlike.data.layouts.patterns import matcher
+from unlike.data.layouts.walk import sift
+from unlike.data.layouts.wording import plural
 from unlike.data.loading import load_files, stream_files
 from unlike.data.readers import decode, is_image
 from unlike.data.samples import find_positions, take_samples
 from unlike.errors import DataError
 from unlike.records import Pixels, Rows, Sample
+
+MANIFESTS = (".csv", ".tsv")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +32,8 @@ class FileSource:
 
     name: str
     samples: Sequence[Sample]
+    notes: tuple[str, ...] = ()  # what was understood of the files, and what was left aside, in sentences
+    doubt: str = ""  # why none of the images without a label may be taken for normal
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -34,6 +44,9 @@ class FileSource:
 
     def with_samples(self, samples: Sequence[Sample]) -> FileSource:
         return replace(self, samples=samples)
+
+    def with_note(self, note: str) -> FileSource:
+        return replace(self, notes=(*self.notes, note))
 
     def take(self, positions: Rows) -> FileSource:
         return self.with_samples(take_samples(self.samples, positions))
@@ -53,9 +66,22 @@ class FileSource:
         return load_files(self.samples, self.name, spec, cache, notify)
 
 
-def find_files(path: Path) -> FileSource:
-    """The images of a folder, a manifest or a glob, or the one image at that path."""
-    return FileSource(str(path), _list_files(path))
+def find_files(path: Path, good: Sequence[str] = ()) -> FileSource:
+    """The images of a folder, a manifest or a glob, or the one image at that path; with `good`, those that it matches.
+
+    A path that exists is what it says, whatever brackets are in its name.
+    """
+    wanted = matcher(good) if good else None
+    if path.is_dir():
+        layout = read_folder(path, wanted)
+    elif path.is_file():
+        layout = _read_file(path, wanted)
+    elif globbing.has_magic(str(path)):
+        layout = _read_glob(path, wanted)
+    else:
+        parent = next(parent for parent in path.absolute().parents if parent.exists())
+        raise DataError(f"{path}: no such file or folder; {parent} is as far as the path exists")
+    return FileSource(str(path), layout.samples, layout.notes, layout.doubt)
 
 
 def join_files(sources: Sequence[FileSource]) -> FileSource:
@@ -67,27 +93,41 @@ def join_files(sources: Sequence[FileSource]) -> FileSource:
         samples = [replace(sample, id=sample.path.as_posix()) for sample in samples if sample.path is not None]
     if len({sample.id for sample in samples}) < len(samples):
         raise DataError(f"{name}: the same image is named twice; name each once")
-    return FileSource(name, samples)
+    notes = tuple(f"{source.name}: {note}" for source in sources for note in source.notes)
+    return FileSource(name, samples, notes, next((source.doubt for source in sources if source.doubt), ""))
 
 
-def _list_files(path: Path) -> list[Sample]:
-    if path.is_dir():
-        return layouts.read_folder(path)
-    if path.is_file():
-        return layouts.read_manifest(path) if path.suffix.lower() == ".csv" else [Sample(path.name, path)]
-    if globbing.has_magic(str(path)):
-        return _read_glob(path)
-    parent = next(parent for parent in path.absolute().parents if parent.exists())
-    raise DataError(f"{path}: no such file or folder; {parent} is as far as the path exists")
+def _read_file(path: Path, wanted: Callable[[str], bool] | None) -> Layout:
+    """A manifest, or one image, which the user names and so means."""
+    if path.suffix.lower() not in MANIFESTS:
+        return Layout([Sample(path.name, path)])
+    samples = read_manifest(path)
+    if wanted is None:
+        return Layout(samples, (f"Manifest: {contents(samples)}.",))
+    chosen = [sample for sample in samples if wanted(sample.id)]
+    if not chosen:
+        raise DataError(f"{path}: none of {plural(len(samples), 'image')} is chosen as good, such as {samples[0].id}")
+    good = [replace(sample, anomalous=False, kind="good", split="", mask=None) for sample in chosen]
+    return Layout(good, (f"{plural(len(good), 'image')} of {len(samples):,} called good; the others left aside.",))
 
 
-def _read_glob(pattern: Path) -> list[Sample]:
-    base = Path(*pattern.parts[: next(i for i, part in enumerate(pattern.parts) if globbing.has_magic(part))])
-    found = sorted(
-        Path(name)
-        for name in globbing.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-        if is_image(name)
-    )
-    if not found:
+def _read_glob(pattern: Path, wanted: Callable[[str], bool] | None) -> Layout:
+    base, rest = _split_glob(pattern)
+    whole = os.path.join(globbing.escape(str(base)), rest)  # noqa: PTH118 - it may end in a slash
+    names = globbing.glob(whole, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    found = sift(base, sorted(Path(name) for name in names if is_image(name)))
+    if not found.files:
         raise DataError(f"{pattern}: no image matches; quote the pattern, and use ** for folders at any depth")
-    return [Sample(file.relative_to(base).as_posix(), file) for file in found]
+    layout = arrange(base, found.files) if wanted is None else choose(base, found.files, wanted)
+    return replace(layout, notes=(*layout.notes, *found.notes()))
+
+
+def _split_glob(pattern: Path) -> tuple[Path, str]:
+    """The folder that is there, though its name may have brackets, and the pattern below it."""
+    base = Path(pattern.anchor)
+    parts = pattern.parts[1:] if pattern.anchor else pattern.parts
+    for place, part in enumerate(parts):
+        if globbing.has_magic(part) and not (base / part).exists():
+            return base, os.path.join(*parts[place:])  # noqa: PTH118
+        base /= part
+    return base, ""

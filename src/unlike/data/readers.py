@@ -19,6 +19,7 @@ from unlike.records import Bools, Pixels
 from unlike.registry import Registry
 
 COMMON = ("bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
+LOSSY = ("jpeg", "jpg", "webp")  # of masks: a webp may be lossless, and then loses nothing by it
 MAX_PIXELS = 178_956_970  # of one image: half a GB as RGB, the bound at which Pillow too refuses
 ORIENTATION = 0x0112  # EXIF tag
 TURNS: dict[int, Callable[[Pixels], Pixels]] = {  # by EXIF orientation
@@ -75,11 +76,44 @@ def decode_bytes(content: bytes) -> Pixels:
 
 
 def decode_mask(path: Path) -> Bools:
-    """A defect mask, (H, W): every pixel that is not zero is defective."""
+    """A defect mask, (H, W), as `mark_defects` reads its values; of a folder of several masks, all of them together."""
+    if path.is_dir():
+        return _join_masks(path, [decode_mask(file) for file in sorted(path.iterdir()) if is_image(file)])
     try:
-        return np.asarray(decode(path)[..., :3].max(axis=-1) > 0)
+        return mark_defects(decode(path), lossy=_extension(path) in LOSSY)
     except ImageError as error:
         raise ImageError(f"mask {path.name} {error}") from None
+
+
+def mark_defects(mask: Pixels, *, lossy: bool = False) -> Bools:
+    """Which pixels of a mask (H, W, C) are defective, (H, W): those that are not black, whatever their value.
+
+    Where no pixel is black, the background is the colour that most have; where an alpha channel is 0, nothing is defective.
+    Of a `lossy` file values up to half the largest are noise.
+
+    >>> mark_defects(np.array([[[9, 0, 9], [0, 255, 0], [9, 0, 9]]], np.uint8))
+    array([[False,  True, False]])
+    """
+    colours = mask[..., :3]
+    if mask.shape[2] == 4:
+        colours = np.where(mask[..., 3:] > 0, colours, 0)
+    peaks = colours.max(axis=-1)
+    if (peaks == 0).any():
+        return np.asarray(peaks > (peaks.max() / 2 if lossy else 0))
+    known, places, counts = np.unique(
+        colours.reshape(-1, colours.shape[2]), axis=0, return_inverse=True, return_counts=True
+    )
+    if len(known) == 1:
+        return np.ones(peaks.shape, bool)
+    return np.asarray(places.reshape(peaks.shape) != np.argmax(counts))
+
+
+def _join_masks(folder: Path, masks: list[Bools]) -> Bools:
+    """A pixel is defective where any of the masks of one image says so."""
+    if len({mask.shape for mask in masks}) != 1:
+        sizes = ", ".join(sorted({f"{mask.shape[1]} x {mask.shape[0]}" for mask in masks})) or "none"
+        raise ImageError(f"masks {folder.name} are to be of one size, came {sizes}")
+    return np.asarray(np.any(masks, axis=0))
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:

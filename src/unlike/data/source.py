@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.cache import Cache
-from unlike.data import layouts
 from unlike.data.arrays import open_rows
 from unlike.data.batches import Batch, ImageSet, Notify
 from unlike.data.files import FileSource, find_files, join_files
 from unlike.data.input_spec import InputSpec
+from unlike.data.layouts.labels import read_labels
+from unlike.data.layouts.wording import listed, plural
 from unlike.data.samples import RowSamples, column
 from unlike.errors import DataError, ImageError, none_usable
-from unlike.records import Pixels, Rows, Sample, Unreadable
+from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
 
 
 @runtime_checkable
@@ -37,6 +38,8 @@ class Source(Protocol):
     def samples(self) -> Sequence[Sample]: ...  # N, each with an id of its own
     @property
     def natural_size(self) -> tuple[int, int] | None: ...  # height and width of every image, if all have the same
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # sentences that say what was taken, and what was left aside
     def __len__(self) -> int: ...
 
     def take(self, positions: Rows) -> Source:
@@ -70,27 +73,40 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Layered(Protocol):
+    """A source that was found by the names of folders and files: it may doubt, and can be told what is left out of it."""
+
+    @property
+    def doubt(self) -> str: ...  # why its images without a label may not be taken for normal ones; or nothing
+    def with_note(self, note: str) -> Source: ...
+
+
 Images = str | os.PathLike[str] | npt.NDArray[Any] | Sequence[str | os.PathLike[str]] | Source
 
 
-def open_source(images: Images, labels: Any = None) -> Source:
+def open_source(images: Images, labels: Any = None, good: str | Sequence[str] | None = None) -> Source:
     """Find the images a user names.
 
-    `images` is a folder (any depth; MVTec AD layout is recognised), one image, a glob, a `.npy` or `.npz`, a `.csv`
-    manifest, an array (N, H, W) or (N, H, W, C), or a list of paths; a Source is taken as it is. `labels`, for arrays only, is
-    a `.csv`, a `.npy` or an array with one value a row: zero is normal.
+    `images` is a folder (any depth; the layouts of the field are recognised, and `notes` say which), one image, a glob, a
+    `.npy` or `.npz`, a `.csv` manifest, an array (N, H, W) or (N, H, W, C), or a list of paths; a Source is taken as it is.
+    `labels`, for arrays only, is a `.csv`, a `.npy` or an array with one value a row: zero is normal. `good`, for files only,
+    is a pattern (or several) such as "ok/*": the files it matches are taken, as normal ones, and no others.
 
     >>> source = open_source(np.zeros((3, 8, 8), np.uint8), labels=[0, 0, 1])
     >>> [(sample.id, sample.anomalous) for sample in source.samples]
     [('0', False), ('1', False), ('2', True)]
     """
-    if isinstance(images, Source):
-        return images
-    rows = open_rows(images, labels, _judged_rows)
-    if rows is not None:
-        return rows
+    patterns = [good] if isinstance(good, str) else list(good or ())
+    opened = images if isinstance(images, Source) else open_rows(images, labels, _judged_rows)
+    if opened is not None:
+        if patterns:
+            raise DataError(
+                f"{opened.name}: good files can be chosen of a folder, a glob or a manifest only, by their paths"
+            )
+        return opened
     if isinstance(images, str | os.PathLike):
-        files = find_files(Path(images))
+        files = find_files(Path(images), patterns)
         if labels is not None:
             raise DataError(
                 f"{files.name}: labels apart from the images go with an array (.npy or .npz) only; "
@@ -99,13 +115,14 @@ def open_source(images: Images, labels: Any = None) -> Source:
         return files
     if not isinstance(images, Iterable):
         raise DataError(f"expected a path, a list of paths or an array, came {type(images).__name__}")
-    return _join([open_source(item, labels) for item in images])
+    return _join([open_source(item, labels, patterns) for item in images])
 
 
 def training(source: Source) -> Source:
     """The normal images to fit on: of the train split where there is one, never of a test split.
 
-    None that is labelled anomalous, and where some are labelled normal, none without a label.
+    None that is labelled anomalous, and where some are labelled normal, none without a label. A DataError says that there is
+    none, or that names look like labels and none is certain.
     """
     splits, anomalous = column(source.samples, "split"), column(source.samples, "anomalous")
     outside = splits == "train" if (splits == "train").any() else splits != "test"
@@ -116,21 +133,23 @@ def training(source: Source) -> Source:
         raise DataError(
             f"{source.name}: no image of {len(source):,} is normal and outside a test split; fit needs normal images"
         )
-    return source if chosen.all() else source.take(np.flatnonzero(chosen))
+    if isinstance(source, Layered) and source.doubt and not normal.any():
+        raise DataError(source.doubt)
+    return _take_part(source, chosen, "To fit on")
 
 
 def labelled(source: Source) -> Source:
-    """The images to evaluate on: of the test split where there is one, and with a label."""
+    """The images to evaluate on: of the test split where there is one, else of that for validation, and with a label."""
     splits, anomalous = column(source.samples, "split"), column(source.samples, "anomalous")
-    test = splits == "test"
     known = np.equal(anomalous, True) | np.equal(anomalous, False)
-    chosen = known & test if test.any() else known
+    held_out = next((splits == name for name in ("test", "validation") if (splits == name).any()), known)
+    chosen = known & held_out
     if not chosen.any():
         raise DataError(
             f"{source.name}: no image of {len(source):,} has a label; expected a folder with subfolders "
             "`good` and one for each kind of defect, a manifest with a label column, or an array with --labels"
         )
-    return source if chosen.all() else source.take(np.flatnonzero(chosen))
+    return _take_part(source, chosen, "To evaluate on")
 
 
 def choose_spec(
@@ -152,8 +171,33 @@ def choose_spec(
     )
 
 
+def _take_part(source: Source, chosen: Bools, purpose: str) -> Source:
+    """The chosen images, and where a source tells such things, a sentence on what is taken and what is left aside."""
+    if chosen.all():
+        return source
+    taken = source.take(np.flatnonzero(chosen))
+    if not isinstance(taken, Layered):
+        return taken
+    left = source.take(np.flatnonzero(~chosen))
+    folders = f" of {listed(_folders_of(taken.samples))}" if _folders_of(taken.samples) else ""
+    aside = _tops_of(left.samples, {name.split("/")[0] for name in _folders_of(taken.samples)})
+    where = f" ({listed(aside)})" if aside else ""
+    return taken.with_note(f"{purpose}: {plural(len(taken), 'image')}{folders}; {len(left):,} left aside{where}.")
+
+
+def _folders_of(samples: Sequence[Sample]) -> list[str]:
+    """The folders in which samples lie, by their ids."""
+    return sorted({sample.id.rpartition("/")[0] for sample in samples} - {""})
+
+
+def _tops_of(samples: Sequence[Sample], shared: set[str]) -> list[str]:
+    """The same, but of a tree with nothing else of interest in it only its top."""
+    folders = _folders_of(samples)
+    return sorted({name if name.split("/")[0] in shared else f"{name.split('/')[0]}/" for name in folders})
+
+
 def _judged_rows(labels: Any, count: int, name: str) -> RowSamples:
-    return RowSamples(range(count), None if labels is None else layouts.read_labels(labels, count, name))
+    return RowSamples(range(count), None if labels is None else read_labels(labels, count, name))
 
 
 def _join(sources: list[Source]) -> Source:

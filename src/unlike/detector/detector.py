@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -75,6 +75,7 @@ class Detector:
         self,
         images: Images,
         *,
+        good: str | Sequence[str] | None = None,
         model: Model | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -82,7 +83,8 @@ class Detector:
     ) -> Detector:
         """Learn from normal images: train the model, fit the scorer, and calibrate on images held out for it.
 
-        `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used.
+        `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used. Where
+        names of folders do not say which images are normal, `good` does: a pattern of paths, or several, such as "ok/*".
         Of several categories all train the one model, a scorer of features learns each by itself, and each has a threshold of
         its own. A `model` that another detector trained (its `fitted_.pipeline.model`) is taken as it is, to try other scorers
         on the same codes; with the same images, seed and choices about the decision, or images that it knows may calibrate.
@@ -92,7 +94,7 @@ class Detector:
         cache = Cache.default() if self.cache else None
         state = None if checkpoint is None else Path(checkpoint)
         task = Task(self.settings, self.seed, self.device, cache, state, resume, notify or say_nothing)
-        self._fitted = fit_detector(task, training(open_source(images)), model)
+        self._fitted = fit_detector(task, training(open_source(images, good=good)), model)
         return self
 
     def score(self, images: Images, *, maps: bool = False) -> Scores:

@@ -1,0 +1,1 @@
+"""How people lay out images and labels: folders of every layout of the field, manifests, label files."""
