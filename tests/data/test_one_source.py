@@ -27,6 +27,7 @@ class Camera:
     """A source of its own kind, neither files nor an array: each image is drawn when it is asked for, and one is broken."""
 
     natural_size = None
+    notes = ()
 
     def __init__(self, samples):
         self.name = "the camera"

@@ -24,6 +24,7 @@ class FileSource:
 
     name: str
     samples: Sequence[Sample]
+    notes: tuple[str, ...] = ()  # what was understood of the files, and what was left aside, in sentences
 
     def __len__(self) -> int:
         return len(self.samples)

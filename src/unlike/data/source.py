@@ -37,6 +37,8 @@ class Source(Protocol):
     def samples(self) -> Sequence[Sample]: ...  # N, each with an id of its own
     @property
     def natural_size(self) -> tuple[int, int] | None: ...  # height and width of every image, if all have the same
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # sentences that say what was taken, and what was left aside
     def __len__(self) -> int: ...
 
     def take(self, positions: Rows) -> Source:
