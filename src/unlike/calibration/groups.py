@@ -17,8 +17,8 @@ Pairs = npt.NDArray[np.intp]  # (K, 2) images that belong together
 
 SAME = 0.1  # of the median distance of a pair of thumbnails: nearer ones are the same picture,
 CORRELATED = 0.14  # where they are as near as that too: a correlation of .99
-OWNED = 0.3  # of an image's positions are most like one other image: they show the same thing
-OWNED_NEAR = 0.1  # the same for images whose features as a whole are near each other,
+OWNED = 0.35  # of an image's positions are most like one other image: they show the same thing
+OWNED_NEAR = 0.12  # the same for images whose features as a whole are near each other,
 NEAR = 0.5  # of the median distance of a pair
 TIMES_CHANCE = 4.0  # as much as each other image would own by chance, at least
 POSITIONS = 64  # of an image that look for the most similar elsewhere
@@ -82,7 +82,7 @@ def find_same_pictures(thumbnails: Floats) -> Pairs:
     least = min(SAME * usual, CORRELATED)
     found = []
     size = max(1, BLOCK_VALUES // count)
-    flat = ~thumbnails.any(axis=1)
+    flat = np.square(thumbnails).sum(axis=1) == 0
     for start in range(1, count, size):
         rows = np.arange(start, min(start + size, count))
         distances = _distances(thumbnails[rows], thumbnails[: rows[-1]])
@@ -97,11 +97,10 @@ def find_same_pictures(thumbnails: Floats) -> Pairs:
 def find_series(features: Floats, seed: int = 0) -> Pairs:
     """Pairs of images that show the same part or scene, by their features (N, P, D): N images, D numbers at P positions.
 
-    Of each image some positions look for the most similar position in any other image. Where one other image owns three
-    tenths of those, on average over both directions, the two show the same; or a tenth, where their features as a whole,
-    mean and deviation over all positions, are half as far from each other as a pair usually is. Of few images each owns
-    much by chance: the shares must be four times that. The more images a series has, the less each owns, so that is why
-    the second rule is there.
+    Of each image some positions look for the most similar position in any other image. Where one other image owns OWNED of
+    those, on average over both directions, the two show the same; or OWNED_NEAR, where their features as a whole, mean and
+    deviation over all positions, are at most NEAR as far from each other as a pair usually is: the more images a series
+    has, the less each owns. Of few images each owns much by chance; a share must be TIMES_CHANCE that. See docs/inspect.md.
 
     >>> random = np.random.default_rng(0)
     >>> parts = random.normal(size=(30, 16, 8)).astype(np.float32)

@@ -27,7 +27,9 @@ def inspect(
     ] = None,
     features: Annotated[
         bool,
-        typer.Option("--features/--no-features", help="Look for series and strange images by features; takes a minute."),
+        typer.Option(
+            "--features/--no-features", help="Look for series and strange images by features; takes a minute."
+        ),
     ] = True,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="As for `fit`; may be repeated.")

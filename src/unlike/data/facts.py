@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from unlike.data.batches import Notify, digest
 from unlike.data.input_spec import InputSpec, conform
+from unlike.data.loading import threads
 from unlike.data.readers import decode_mask
 from unlike.data.source import Source
 from unlike.errors import ImageError
@@ -131,10 +131,10 @@ def measure_defect(mask: Bools, spec: InputSpec) -> tuple[float, float, float] |
 
 def _width(outline: Floats, area: float, factors: tuple[float, float]) -> float:
     """Of a region with that outline (n, 2) of pixels and that area, both seen smaller by the factors down and across."""
-    corners = np.concatenate([outline + np.float32(corner) for corner in BOXES])
-    corners = (corners * np.float32(factors[::-1])).astype(np.float32)
+    corners = np.concatenate([outline + np.array(corner, np.float32) for corner in BOXES])
+    corners = corners * np.array(factors[::-1], np.float32)
     _, sides, _ = cv2.minAreaRect(corners)
-    return min(area / max(sides), min(sides)) if max(sides) > 0 else 0.0
+    return min(area / max(sides), *sides) if max(sides) > 0 else 0.0
 
 
 def _factors(shape: tuple[int, ...], spec: InputSpec) -> tuple[float, float]:
@@ -145,8 +145,7 @@ def _factors(shape: tuple[int, ...], spec: InputSpec) -> tuple[float, float]:
 
 def _look_at_all(source: Source, spec: InputSpec) -> Iterator[_Seen | ImageError]:
     """In order; some are read ahead."""
-    threads = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads())
     try:
         pending: list[Future[_Seen | ImageError]] = []
         for start in range(0, len(source), BLOCK):
@@ -202,4 +201,3 @@ def _read_mask(sample: Sample, image: Pixels) -> Bools:
         came, expected = (" x ".join(map(str, shape)) for shape in (mask.shape, image.shape[:2]))
         raise ImageError(f"its mask has {came} pixels where the image has {expected}")
     return mask
-

@@ -140,8 +140,6 @@ def _same_pictures(source: Source, facts: Facts) -> Rows:
 
 def _held_out(distinct: int) -> int:
     """How many normal images the threshold would rest on: all, up to some, or else those that are held out."""
-    if not FEWEST <= distinct:
-        return distinct
     return distinct if distinct <= LEFT_OUT_MOST else calibration_size(distinct, None, None)
 
 
@@ -222,7 +220,7 @@ def _strangest(task: Task, model: Model, loaded: ImageSet, features: Tensor) -> 
         maps, scores = pipeline.reduce(pipeline.scorer.fit_normalisation(component_maps, numbers))
     found = scores.cpu().double().numpy()
     found = found / pipeline.scorer.fit_score_scale(found, numbers)
-    ratios = found / max(float(np.median(found)), np.finfo(np.float32).tiny)
+    ratios = found / (float(np.median(found)) or 1.0)
     return tuple(_strange(loaded, maps.cpu().numpy(), ratios, row) for row in _highest(ratios, STRANGEST))
 
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from unlike.calibration.conformal import smallest_promise
 from unlike.calibration.groups import Groups
-from unlike.calibration.thresholds import AUTO_FALSE_ALARMS
+from unlike.calibration.thresholds import AUTO_FALSE_ALARMS, normals_needed
 from unlike.data.facts import Defect, Facts
 from unlike.data.input_spec import InputSpec
 from unlike.records import Floats, Pixels, Rows, Sample
 
 THIN = 2.0  # pixels across, as the detector sees it: a defect that is thinner is blurred away
+MUCH_SMALLER = 4.0  # times, that the detector sees an image: said after a fit
 WANTED = 3.0  # pixels across that a larger size should give it
 
 
@@ -122,5 +123,37 @@ def advise_size(defect: Defect, shape: tuple[int, int], spec: InputSpec) -> Size
     if factor <= 2:
         side = -(-round(factor * max(spec.size)) // 32) * 32
         return Size(f"--size {side}", defect.width * side / max(spec.size))
-    tile = min(256, *shape)
-    return Size(f"--preset patchcore --size {shape[0]}x{shape[1]} --set data.tile={tile}", defect.original)
+    return Size(_tiled(shape), defect.original)
+
+
+def fit_lines(shape: tuple[int, int], spec: InputSpec, normals: int, promised: float | None) -> list[str]:
+    """What is worth telling whoever has just fitted: what more images would promise, and what the size costs.
+
+    `shape` is that of an original image (H, W); `normals` calibrated, and as few false alarms as they can hold are `promised`.
+
+    >>> for line in fit_lines((256, 4000), InputSpec(256, 256, 3), 31, 1 / 32):
+    ...     print(line)
+    99 normal images that calibrate would promise 1 %, here are 31; `unlike inspect` says how many are independent.
+    Images such as the first, 256 x 4000, are seen at 256 x 256: less than 31 pixels across is less than 2 there.
+    Larger is --size; or in tiles, --preset patchcore --size 256x4000 --set data.tile=256.
+    """
+    lines = []
+    needed = normals_needed(AUTO_FALSE_ALARMS)
+    if promised is not None and normals < needed and promised <= smallest_promise(normals) + 1e-9:
+        lines.append(
+            f"{needed} normal images that calibrate would promise {AUTO_FALSE_ALARMS:.0%}".replace("%", " %")
+            + f", here are {normals:,}; `unlike inspect` says how many are independent."
+        )
+    factor = max(shape[0] / spec.height, shape[1] / spec.width)
+    if factor >= MUCH_SMALLER:
+        lines.append(
+            f"Images such as the first, {shape[0]} x {shape[1]}, are seen at {spec.height} x {spec.width}: less than "
+            f"{THIN * factor:.0f} pixels across is less than {THIN:g} there."
+        )
+        lines.append(f"Larger is --size; or in tiles, {_tiled(shape)}.")
+    return lines
+
+
+def _tiled(shape: tuple[int, int]) -> str:
+    """What makes `fit` see images of that shape as they are, a tile at a time."""
+    return f"--preset patchcore --size {shape[0]}x{shape[1]} --set data.tile={min(256, *shape)}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def inspection_text(inspection: Inspection) -> str:
         lines += [f"    {printable(name)}" for name in finding.names[:MOST_NAMED]]
         if len(finding.names) > MOST_NAMED:
             lines.append(f"    and {len(finding.names) - MOST_NAMED:,} more")
-    return "\n".join(_plain(line) for line in lines)
+    return "\n".join(lines)
 
 
 def findings(inspection: Inspection) -> list[Finding]:
@@ -84,35 +84,7 @@ def findings(inspection: Inspection) -> list[Finding]:
     parts = [_taken(inspection), _form(inspection), _unreadable(inspection), _bad_masks(inspection)]
     parts += [_conflicts(inspection), _leaked(inspection), _copies(inspection), _promise(inspection)]
     parts += [_defects(inspection), _strangest(inspection)]
-    return [part for part in parts if part is not None]
-
-
-def fit_lines(shape: tuple[int, int], seen: tuple[int, int], normals: int, promised: float | None) -> list[str]:
-    """What is worth telling whoever has just fitted: what the number of images costs, and what the size does.
-
-    `shape` is that of an original image, `seen` that of the input spec; `normals` calibrated, and the promise is `promised`.
-
-    >>> for line in fit_lines((256, 4000), (256, 256), 31, 1 / 32): print(line)
-    With 99 normal images, 68 more, it could promise 1 %. `unlike inspect` says how many are independent.
-    An image of 256 x 4000 is seen at 256 x 256: what is less than 31 pixels across in it is thinner than two. See larger
-    with --size, or in tiles with --preset patchcore --size 256x4000 --set data.tile=256.
-    """
-    lines = []
-    if promised is not None and promised > AUTO_FALSE_ALARMS + 1e-9 and promised <= 1 / (normals + 1) + 1e-9:
-        needed = normals_needed(AUTO_FALSE_ALARMS)
-        lines.append(
-            f"With {needed} normal images, {needed - normals} more, it could promise 1 %. `unlike inspect` says how many are "
-            "independent."
-        )
-    factor = max(shape[0] / seen[0], shape[1] / seen[1])
-    if factor >= 4:
-        tile = min(256, *shape)
-        lines.append(
-            f"An image of {shape[0]} x {shape[1]} is seen at {seen[0]} x {seen[1]}: what is less than "
-            f"{THIN * factor:.0f} pixels across in it is thinner than two. See larger with --size, or in tiles with "
-            f"--preset patchcore --size {shape[0]}x{shape[1]} --set data.tile={tile}."
-        )
-    return lines
+    return [replace(part, lines=tuple(map(_plain, part.lines))) for part in parts if part is not None]
 
 
 def render_inspection(inspection: Inspection) -> str:
@@ -304,8 +276,10 @@ def _leaked(inspection: Inspection) -> Finding | None:
     names = tuple(f"{inspection.sample(b).id} is {inspection.sample(a).id}" for a, b in inspection.leaked)
     are = "test image is" if len(names) == 1 else "test images are"
     lines = (
-        f"{len(names):,} {are} the same picture as a training image, pixel by pixel or nearly: figures measured on them flatter. "
-        "Remove them from one side.",
+        (
+            f"{len(names):,} {are} the same picture as a training image, pixel by pixel or nearly: figures measured on them flatter. "
+            "Remove them from one side."
+        ),
     )
     return Finding("Copies between train and test", lines, names, grave=True)
 
@@ -361,7 +335,9 @@ def _promise(inspection: Inspection) -> Finding | None:
         f"{count(distinct, 'different normal image')}, {rests}: at most {exact_percent(share)} false alarms can be promised."
     ]
     if held_out < needed:
-        lines.append(f"For {exact_percent(AUTO_FALSE_ALARMS)}, {needed - held_out:,} more are needed ({needed} in all).")
+        lines.append(
+            f"For {exact_percent(AUTO_FALSE_ALARMS)}, {needed - held_out:,} more are needed ({needed} in all)."
+        )
     serial = groups < distinct
     if serial:
         about = "" if _all_looked_at(inspection) else "about "
@@ -382,14 +358,19 @@ def _defects(inspection: Inspection) -> Finding | None:
     widths = np.array([defect.width for defect in found])
     sample, shape = inspection.sample(smallest.row), inspection.facts.shapes[smallest.row].tolist()
     lines = [
-        f"The thinnest labelled defect, {number(smallest.original, 2)} pixels across in {shape[0]} x {shape[1]}, is "
-        f"{_pixels(smallest.width)} across at {spec.height} x {spec.width} ({sample.id}); the median one is "
-        f"{_pixels(float(np.median(widths)))}."
+        (
+            f"The thinnest labelled defect, {number(smallest.original, 2)} pixels across in {shape[0]} x {shape[1]}, is "
+            f"{_pixels(smallest.width)} across at {spec.height} x {spec.width} ({sample.id}); the median one is "
+            f"{_pixels(float(np.median(widths)))}."
+        )
     ]
     thin = int((widths < THIN).sum())
     advice = advise_size(smallest, (shape[0], shape[1]), spec)
     if thin:
-        lines.append(f"{count(thin, 'defect')} of {len(found):,} {'is' if thin == 1 else 'are'} thinner than {THIN:g} pixels there, and may be blurred away.")
+        are = "is" if thin == 1 else "are"
+        lines.append(
+            f"{thin:,} of {count(len(found), 'defect')} {are} thinner than {THIN:g} pixels there, and may be blurred away."
+        )
     if advice is not None:
         lines.append(f"To see it about {_pixels(advice.pixels)} across: {advice.options}")
     elif thin:
@@ -414,8 +395,10 @@ def _strangest(inspection: Inspection) -> Finding | None:
     names = tuple(f"{item.sample.id}: {item.ratio:.2f} times the usual score" for item in look.strangest)
     doubtful = [item for item in look.strangest if item.ratio >= DOUBTFUL]
     lines = (
-        "The normal images that are least like the others, each scored by what the others show. A defect among them would be "
-        "learned as normal: look at them.",
+        (
+            "The normal images that are least like the others, each scored by what the others show. A defect among them would be "
+            "learned as normal: look at them."
+        ),
     )
     return Finding("The strangest normals", lines, names, grave=bool(doubtful) and doubtful[0].ratio >= 2 * DOUBTFUL)
 
@@ -574,10 +557,9 @@ def _outlined(image: Pixels, mask: Bools) -> Pixels:
 
 
 def _plain(line: str) -> str:
-    """For a terminal, where a space that does not break is none.
+    """Without spaces that do not break, which not every terminal shows.
 
     >>> _plain("1\u00a0%")
     '1 %'
     """
     return line.replace("\u00a0", " ")
-
