@@ -15,8 +15,8 @@ from unlike.records import Floats, Rows
 
 Pairs = npt.NDArray[np.intp]  # (K, 2) images that belong together
 
-SAME = 0.1  # of the median distance of a pair of thumbnails: nearer ones are the same picture,
-CORRELATED = 0.14  # where they are as near as that too: a correlation of .99
+SAME = 0.2  # of the median distance of a pair of thumbnails: nearer ones are the same picture,
+CORRELATED = 0.2  # where they are as near as that too: a correlation of .98
 OWNED = 0.35  # of an image's positions are most like one other image: they show the same thing
 OWNED_NEAR = 0.12  # the same for images whose features as a whole are near each other,
 NEAR = 0.5  # of the median distance of a pair
@@ -74,7 +74,7 @@ def find_same_pictures(thumbnails: Floats) -> Pairs:
     >>> find_same_pictures(np.concatenate([scenes, scenes[3:4]])).tolist()
     [[3, 20]]
     """
-    count = len(thumbnails)
+    count, thumbnails = len(thumbnails), np.asarray(thumbnails, np.float32)
     if count < 2:
         return np.empty((0, 2), np.intp)
     some = thumbnails[np.linspace(0, count - 1, min(count, 1000)).astype(np.intp)]

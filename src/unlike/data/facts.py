@@ -19,7 +19,8 @@ from unlike.data.source import Source
 from unlike.errors import ImageError
 from unlike.records import Bools, Floats, Pixels, Rows, Sample, Unreadable
 
-THUMBNAIL = 16  # pixels a side: enough to tell whether two images are the same picture
+THUMBNAIL = 32  # pixels a side: enough to tell whether two images are the same picture
+BLUR = 2.0  # of those: what is coarser, such as light that falls off, is the same in many pictures, and is not compared
 BLOCK = 64  # images in flight at a time
 BOXES = ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5))  # the corners of a pixel, from its middle
 
@@ -44,7 +45,7 @@ class Facts:
     extremes: Floats  # (N, 2) lowest and highest value of each
     means: Floats  # (N,)
     digests: npt.NDArray[np.uint64]  # (N,) equal for images that are the same, pixel by pixel, to the detector
-    thumbnails: Floats  # (N, 256) a small grey picture of each
+    thumbnails: Floats  # (N, 1024) the details of a small grey picture of each, float16
     unreadable: tuple[Unreadable, ...]  # broken files, and images that do not suit the input spec
     defects: tuple[Defect, ...]  # of anomalous images that have a mask
     bad_masks: tuple[Unreadable, ...] = ()
@@ -98,7 +99,7 @@ def read_facts(source: Source, spec: InputSpec, notify: Notify | None = None) ->
         np.array([(seen.low, seen.high) for seen in found], np.float64).reshape(-1, 2),
         np.array([seen.mean for seen in found], np.float64),
         np.array([seen.digest for seen in found], np.uint64),
-        np.array([seen.thumbnail for seen in found], np.float32).reshape(-1, THUMBNAIL * THUMBNAIL),
+        np.array([seen.thumbnail for seen in found], np.float16).reshape(-1, THUMBNAIL * THUMBNAIL),
         tuple(broken),
         tuple(Defect(row, *seen.defect) for row, seen in zip(rows, found, strict=True) if seen.defect is not None),
         tuple(Unreadable(source.samples[row].id, reason) for row, reason in masks),
@@ -178,20 +179,21 @@ def _look(source: Source, sample: Sample, spec: InputSpec) -> _Seen | ImageError
 
 
 def make_thumbnail(image: Pixels) -> Floats:
-    """(H, W, C) -> (256,) its grey as a small picture, so that pictures of any light can be compared: mean 0, length 1.
+    """(H, W, C) -> (1024,) the details of its grey as a small picture, whatever the light: mean 0, length 1.
 
     A picture of one shade is all zeros.
 
     >>> image = np.random.default_rng(0).integers(0, 100, (40, 40, 3)).astype(np.uint8)
-    >>> bool(np.allclose(make_thumbnail(image), make_thumbnail(image * 2), atol=1e-5))
+    >>> bool(np.allclose(make_thumbnail(image), make_thumbnail(image * 2), atol=1e-3))
     True
     """
     grey = image.mean(axis=2, dtype=np.float32)
-    small = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).ravel()
+    small = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    small = (small - cv2.GaussianBlur(small, (0, 0), BLUR, borderType=cv2.BORDER_REFLECT)).ravel()
     small = small - small.mean()
     length = float(np.linalg.norm(small))
     steady = length > 1e-3 * max(1.0, float(np.abs(grey).max()))  # less is rounding
-    return np.asarray(small / length if steady else np.zeros_like(small), np.float32)
+    return np.asarray(small / length if steady else np.zeros_like(small), np.float16)
 
 
 def _read_mask(sample: Sample, image: Pixels) -> Bools:

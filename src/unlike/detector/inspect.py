@@ -42,7 +42,7 @@ from unlike.records import Floats, Rows
 
 MOST_LOOKED_AT = 500  # normal images, by their features
 RUN = 5  # of more, this many in a row are taken: shots of one part mostly follow each other
-MOST_COMPARED = 30_000  # images, each with each other, by their thumbnails
+MOST_COMPARED = 20_000  # images, each with each other, by their thumbnails
 FEWEST = 5  # normal images, to say that one is unlike the others
 STRANGEST = 6
 
