@@ -16,6 +16,7 @@ from unlike.cli.console import fail
 from unlike.cli.demo import demo
 from unlike.cli.evaluate import evaluate
 from unlike.cli.fit import fit
+from unlike.cli.inspect import inspect
 from unlike.cli.latent import clusters, edit, gallery, histograms, project, show_help
 from unlike.cli.listing import list_names
 from unlike.cli.residuals import residuals
@@ -26,6 +27,7 @@ from unlike.errors import UnlikeError
 # what typer raises for arguments it does not understand: click's, or in newer releases its own copy of click's
 WrongArguments: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names them
+    "inspect": inspect,
     "fit": fit,
     "score": score,
     "evaluate": evaluate,
@@ -49,7 +51,7 @@ def build_app() -> typer.Typer:
     """The command line with all its commands.
 
     >>> [command.name for command in build_app().registered_commands][:3]
-    ['fit', 'score', 'evaluate']
+    ['inspect', 'fit', 'score']
     """
     app = typer.Typer(
         name="unlike",

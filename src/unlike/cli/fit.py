@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ from unlike.artifacts import is_first_process
 from unlike.cli.arguments import IMAGES_HELP, Device, finish, read_choices, resumable
 from unlike.cli.console import Console
 from unlike.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unlike.detector.detector import Detector
 
 
 def fit(
@@ -95,9 +98,26 @@ def fit(
         if is_first_process():
             detector.save(output)
     console.say_fit(detector, output)
+    for line in advise(detector, images):
+        console.say(line)
     if not detector.fitted_.history and (idle := idle_settings(detector.settings)):
         console.say(f"Without effect, because {detector.settings.model_name} is not trained: {', '.join(idle)}.")
     finish(console, detector.fitted_.unreadable)
+
+
+def advise(detector: Detector, images: str) -> list[str]:
+    """The lines of an inspection that matter after a fit; none where the first image cannot be read."""
+    from unlike.data.source import open_source, training
+    from unlike.detector.inspection import fit_lines
+    from unlike.errors import ImageError
+
+    fitted, source = detector.fitted_, training(open_source(images))
+    try:
+        height, width, _ = source.read(source.samples[0]).shape
+    except ImageError:
+        return []
+    promised = fitted.decision.false_alarms if detector.settings.decision.false_alarms == "auto" else None
+    return fit_lines((height, width), fitted.spec, fitted.counts["calibration"], promised)
 
 
 def parse_size(text: str) -> int | tuple[int, int] | Literal["auto"]:

@@ -46,7 +46,7 @@ def stream_files(samples: Sequence[Sample], spec: InputSpec, batch_size: int | N
     No more than two batches are in memory, however many files there are; they are decoded on several threads.
     """
     size = batch_size or block_rows(spec)
-    pool = ThreadPoolExecutor(_threads())
+    pool = ThreadPoolExecutor(threads())
     try:
         pending: list[Future[Read]] = []
         for start in range(0, len(samples), size):
@@ -60,7 +60,8 @@ def stream_files(samples: Sequence[Sample], spec: InputSpec, batch_size: int | N
         pool.shutdown(cancel_futures=True)
 
 
-def _threads() -> int:
+def threads() -> int:
+    """That decode images at a time."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 

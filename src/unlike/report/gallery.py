@@ -199,9 +199,9 @@ def _of(many: int, thing: str, which: str) -> str:
 
 
 def _card(row: int, explanation: Explanation, low: float, high: float, start: float, limit: float) -> Card:
-    image = _thumbnail(displayable(explanation.image, low, high))
+    image = thumbnail(displayable(explanation.image, low, high))
     reconstruction = (
-        None if explanation.reconstruction is None else _thumbnail(displayable(explanation.reconstruction, low, high))
+        None if explanation.reconstruction is None else thumbnail(displayable(explanation.reconstruction, low, high))
     )
     return Card(
         row=row,
@@ -212,7 +212,8 @@ def _card(row: int, explanation: Explanation, low: float, high: float, start: fl
     )
 
 
-def _thumbnail(image: Pixels) -> Pixels:
+def thumbnail(image: Pixels) -> Pixels:
+    """A picture (H, W, 3) no larger than it is shown."""
     factor = LONGEST_SIDE / max(image.shape[:2])
     if factor >= 1:
         return image

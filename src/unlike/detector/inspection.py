@@ -1,0 +1,159 @@
+"""What an inspection found: plain values, which a report shows and a program can ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unlike.calibration.conformal import smallest_promise
+from unlike.calibration.groups import Groups
+from unlike.calibration.thresholds import AUTO_FALSE_ALARMS, normals_needed
+from unlike.data.facts import Defect, Facts
+from unlike.data.input_spec import InputSpec
+from unlike.records import Floats, Pixels, Rows, Sample
+
+THIN = 2.0  # pixels across, as the detector sees it: a defect that is thinner is blurred away
+MUCH_SMALLER = 4.0  # times, that the detector sees an image: said after a fit
+WANTED = 3.0  # pixels across that a larger size should give it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strange:
+    """A normal image that is unlike the others, and where."""
+
+    sample: Sample
+    ratio: float  # its score over the median of the normal images', each scored by what the others show
+    image: Pixels  # (H, W, C) in the input spec
+    map: Floats  # (h, w)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What the features of some normal images show."""
+
+    rows: Rows  # (n,) of the facts: the images that were looked at
+    series: Groups  # (n,) those of one part or scene
+    strangest: tuple[Strange, ...]  # the strangest first
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size that would show the smallest labelled defect, and what to add to `fit` for it."""
+
+    options: str  # of the command line
+    pixels: float  # across, that the defect then has
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inspection:
+    """What `fit` would take of some images, and what is worth knowing of them before."""
+
+    name: str  # what the user named
+    notes: tuple[str, ...]  # what was understood of the layout
+    samples: Sequence[Sample]  # all that were found
+    spec: InputSpec  # the form in which the detector would see them
+    facts: Facts
+    taken: Rows  # (n,) of the facts: the images that `fit` would take
+    refusal: str  # why `fit` would take none
+    copies: Groups  # (N,) of the facts: images that are the same, pixel by pixel
+    same: Groups  # (N,) and those that are the same but for light, noise or compression
+    held_out: int  # of the images that `fit` would take, copies left out, those by which the threshold would be found
+    leaked: tuple[tuple[int, int], ...]  # rows of the facts: an image to train on that a test image is the same as
+    look: Look | None = None  # None where nothing was looked at by features,
+    not_looked: str = ""  # and why
+    source: Any = None  # the Source, so that some can be shown
+
+    def sample(self, row: int) -> Sample:
+        """That of a row of the facts."""
+        return self.samples[int(self.facts.rows[row])]
+
+    @property
+    def distinct(self) -> int:
+        """Images that `fit` would learn from: copies are left out."""
+        return len(np.unique(self.copies.numbers[self.taken]))
+
+    @property
+    def groups(self) -> int:
+        """Of the images that `fit` would take, how many are independent: series count once.
+
+        Where not all were looked at, as many as if the rest were like those.
+        """
+        pictures = len(np.unique(self.same.numbers[self.taken]))
+        if self.look is None or not len(self.look.rows):
+            return pictures
+        looked = len(np.unique(self.same.numbers[self.look.rows]))
+        return max(1, round(pictures * min(1.0, len(self.look.series) / looked)))
+
+    @property
+    def promise(self) -> float:
+        """The smallest share of false alarms that the images can promise, or what `fit` promises by itself, if that is more."""
+        return max(AUTO_FALSE_ALARMS, smallest_promise(self.held_out))
+
+    @property
+    def promise_of_groups(self) -> float:
+        """The same, where each series counts as one image."""
+        independent = int(self.held_out * self.groups / max(self.distinct, 1))
+        return max(AUTO_FALSE_ALARMS, smallest_promise(independent))
+
+    @property
+    def smallest(self) -> Defect | None:
+        """The labelled defect that is thinnest as the detector would see it; of each image the largest counts."""
+        return min(self.facts.defects, key=lambda defect: defect.width, default=None)
+
+
+def advise_size(defect: Defect, shape: tuple[int, int], spec: InputSpec) -> Size | None:
+    """How to see a thin defect of an image of that shape (H, W) at WANTED pixels across; None where that is no question.
+
+    A larger size, while that is no more than four times as many pixels; or tiles of the image as it is. No size shows more
+    than the image has.
+
+    >>> advise_size(Defect(0, 1.5, 30.0, 6.0), (1024, 1024), InputSpec(256, 256, 3))
+    Size(options='--size 512', pixels=3.0)
+    >>> advise_size(Defect(0, 0.3, 66.0, 4.0), (256, 4000), InputSpec(256, 256, 3)).options
+    '--preset patchcore --size 256x4000 --set data.tile=256'
+    """
+    factor = WANTED / max(defect.width, 1e-6)
+    largest = max(shape[0] / spec.height, shape[1] / spec.width)
+    if defect.width >= THIN or largest <= 1:
+        return None
+    factor = min(factor, largest)
+    if factor <= 2:
+        side = -(-round(factor * max(spec.size)) // 32) * 32
+        return Size(f"--size {side}", defect.width * side / max(spec.size))
+    return Size(_tiled(shape), defect.original)
+
+
+def fit_lines(shape: tuple[int, int], spec: InputSpec, normals: int, promised: float | None) -> list[str]:
+    """What is worth telling whoever has just fitted: what more images would promise, and what the size costs.
+
+    `shape` is that of an original image (H, W); `normals` calibrated, and as few false alarms as they can hold are `promised`.
+
+    >>> for line in fit_lines((256, 4000), InputSpec(256, 256, 3), 31, 1 / 32):
+    ...     print(line)
+    99 normal images that calibrate would promise 1 %, here are 31; `unlike inspect` says how many are independent.
+    Images such as the first, 256 x 4000, are seen at 256 x 256: less than 31 pixels across is less than 2 there.
+    Larger is --size; or in tiles, --preset patchcore --size 256x4000 --set data.tile=256.
+    """
+    lines = []
+    needed = normals_needed(AUTO_FALSE_ALARMS)
+    if promised is not None and normals < needed and promised <= smallest_promise(normals) + 1e-9:
+        lines.append(
+            f"{needed} normal images that calibrate would promise {AUTO_FALSE_ALARMS:.0%}".replace("%", " %")
+            + f", here are {normals:,}; `unlike inspect` says how many are independent."
+        )
+    factor = max(shape[0] / spec.height, shape[1] / spec.width)
+    if factor >= MUCH_SMALLER:
+        lines.append(
+            f"Images such as the first, {shape[0]} x {shape[1]}, are seen at {spec.height} x {spec.width}: less than "
+            f"{THIN * factor:.0f} pixels across is less than {THIN:g} there."
+        )
+        lines.append(f"Larger is --size; or in tiles, {_tiled(shape)}.")
+    return lines
+
+
+def _tiled(shape: tuple[int, int]) -> str:
+    """What makes `fit` see images of that shape as they are, a tile at a time."""
+    return f"--preset patchcore --size {shape[0]}x{shape[1]} --set data.tile={min(256, *shape)}"
