@@ -115,10 +115,6 @@ class ArraySource:
     def natural_size(self) -> tuple[int, int]:
         return self.array.size
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return ()
-
     def with_samples(self, samples: Sequence[Sample]) -> ArraySource:
         return replace(self, samples=samples)
 

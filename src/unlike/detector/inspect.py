@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unlike.cache import Cache
 from unlike.calibration.groups import connect, find_same_pictures, find_series
-from unlike.calibration.leave_one_out import fit_left_out
+from unlike.calibration.leave_one_out import fit_leave_one_out
 from unlike.data.batches import ImageSet, iterate, value_range_of
 from unlike.data.facts import Facts, read_facts
 from unlike.data.input_spec import InputSpec
@@ -21,20 +21,13 @@ from unlike.data.samples import column
 from unlike.data.source import Images, Source, open_source, training
 from unlike.data.split import Split, calibration_size, distinct_rows
 from unlike.data.tensors import to_tensor
-from unlike.detector.fitting import (
-    CROSS_BYTES,
-    LEFT_OUT_MOST,
-    Notify,
-    Task,
-    part_categories,
-    prepare_model,
-    say_nothing,
-    spec_for,
-)
+from unlike.detector.building import spec_for
+from unlike.detector.fitting import Notify, Task, prepare_model, say_nothing
 from unlike.detector.inspection import Inspection, Look, Strange
 from unlike.detector.pipeline import Pipeline, device_of
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import Settings
+from unlike.detector.splitting import CROSS_BYTES, LEFT_OUT_MOST, part_categories
 from unlike.errors import DataError
 from unlike.models import MODELS
 from unlike.models.base import Model
@@ -215,7 +208,7 @@ def _strangest(task: Task, model: Model, loaded: ImageSet, features: Tensor) -> 
     numbers, categories = part_categories(loaded, Split(rows, rows[:0], rows), scorer, cross=True)
     make = partial(make_scorer, task.settings, model.output_spec, categories)
     pipeline = Pipeline(model, make().to(device_of(model)), task.settings.map).eval()
-    component_maps = fit_left_out(pipeline.scorer, make, features, numbers, rows, task.seed)
+    component_maps = fit_leave_one_out(pipeline.scorer, make, features, numbers, rows, task.seed)
     with torch.no_grad():
         maps, scores = pipeline.reduce(pipeline.scorer.fit_normalisation(component_maps, numbers))
     found = scores.cpu().double().numpy()
