@@ -95,13 +95,10 @@ class Tree:
                 category.append(name)
         if conflict:
             judged, kind = None, ""
-        inside = inside or folders in self.with_splits | self.with_normal or not self._has_categories
+        inside = inside or folders in self.with_splits | self.with_normal or not (self.with_normal or self.with_splits)
+        lost = not inside and judged is None and not split
         loose = folders in self.with_splits and folders not in self.with_normal and judged is None and not split
-        return Place(split, judged, kind, tuple(category), outside or not inside or loose)
-
-    @cached_property
-    def _has_categories(self) -> bool:
-        return bool(self.with_normal or self.with_splits)
+        return Place(split, judged, kind, tuple(category), outside or lost or loose)
 
 
 def tell_masks(files: Sequence[File]) -> tuple[list[File], list[File]]:
