@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from unlike.data.layouts.names import OTHER, STRICTEST, Word, read_name, read_siblings, strip_ending
-from unlike.data.layouts.walk import relative, walk
+from unlike.data.layouts.walk import walk
 
 Parts = tuple[str, ...]
 
@@ -18,14 +18,15 @@ Parts = tuple[str, ...]
 class File:
     """An image file, or a mask, by where it lies below the folder that was named."""
 
+    id: str  # its path below that, with forward slashes
     path: Path
     folders: Parts
     stem: str
 
     @classmethod
     def below(cls, path: Path, root: Path) -> File:
-        parts = path.relative_to(root).parts
-        return cls(path, parts[:-1], path.stem)
+        parts = path.parts[len(root.parts) :]
+        return cls("/".join(parts), path, parts[:-1], path.stem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def masks_beside(root: Path) -> list[File]:
         return []
     found = [child for child in siblings if read_name(child.name).masks and child != root.absolute()]
     return [
-        File(path, (folder.name, *Path(relative(path, folder)).parts[:-1]), path.stem)
+        File(str(path), path, (folder.name, *path.parts[len(folder.parts) : -1]), path.stem)
         for folder in found
         for path in walk(folder).files
     ]
