@@ -10,8 +10,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from unlike.calibration.rows import cells
+from unlike.cli import run
 from unlike.data.readers import decode_mask
 from unlike.data.source import labelled, open_source, training
+from unlike.detector.detector import Detector
 from unlike.errors import DataError, ImageError
 
 DATA = Path(os.environ.get("UNLIKE_DATA", "/work/shared/data"))
@@ -349,6 +352,14 @@ SPLITS = [
         odd=bad("test/bad/4.png", "bad"),
         notes=("2 unlabelled images of train", "Left aside, as no part of it: 1 image (readme/5.png)."),
     ),
+    Case(
+        "a category with defects alone",
+        "nut/good/1.png nut/bad/2.png bolt/bad/3.png",
+        train="nut/good/1.png",
+        normal="nut/good/1.png",
+        odd=bad("nut/bad/2.png bolt/bad/3.png", "bad"),
+        notes=("categories: bolt, nut",),
+    ),
     Case("train alone", "train/images/{1,2}.png", train="train/images/{1,2}.png"),
     Case(
         "nobody knows",
@@ -457,6 +468,13 @@ PLAIN = [
     ),
     Case("a plain folder of products", "nut/a/1.png bolt/2.png 3.png", train="nut/a/1.png bolt/2.png 3.png"),
     Case("one image", "1.png 2.png", open="1.png", train="1.png"),
+    Case(
+        "a manifest without labels",
+        "good/{1,2}.png",
+        texts={"l.csv": "path\ngood/1.png\ngood/2.png\n"},
+        open="l.csv",
+        train="good/{1,2}.png",
+    ),
     Case("numbered files", "no_{1,2}.png", train="no_{1,2}.png"),
     Case("files called good", "good_{1,2}.png defect-free_3.png", train="good_{1,2}.png defect-free_3.png"),
     Case(
@@ -587,6 +605,16 @@ DOUBTS = [
     Case("labels in a table beside", "1.png 2.png", texts={"train.csv": "id,label\n1,0\n2,1\n"}, error="train.csv has a column label, which the folder alone does not use"),
     Case("masks and nothing else", "masks/{1,2}.png=mask", error="names of folders look like labels (masks)"),
 ]  # fmt: skip
+
+DOUBTS += [
+    Case(
+        "a manifest without labels, of paths that say some",
+        "good/1.png bad/2.png",
+        texts={"l.csv": "path\ngood/1.png\nbad/2.png\n"},
+        open="l.csv",
+        error="has no labels, but 1 path (bad/2.png) may say some",
+    ),
+]
 
 CHOSEN = [
     Case("good files of a doubtful folder", "defect/1.png images/{2,3}.png", good="images/*", train="images/{2,3}.png", normal="images/{2,3}.png", notes=("2 images of 3 called good; the others left aside.",)),
@@ -749,6 +777,33 @@ def test_a_folder_of_masks_is_all_of_them(tmp_path):
     cv2.imwrite(str(tmp_path / "2.png"), np.zeros((5, 7), np.uint8))
     with pytest.raises(ImageError, match=r"^masks .* are to be of one size, came 6 x 6, 7 x 5$"):
         decode_mask(tmp_path)
+
+
+def test_what_was_understood_is_said_on_the_command_line(root, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for name in [f"parts/{number:02}.png" for number in range(30)] + ["scratch/1.png", "scratch/2.png"]:
+        (root / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(root / name), random.integers(90, 120, (16, 16), np.uint8))
+    fit = ["fit", str(root), "-o", str(tmp_path / "d"), "--model", "conv", "--epochs", "1", "--size", "16"]
+    fit += ["--false-alarms", "0.2", "--device", "cpu", "--no-cache"]
+    assert run(fit) == 2
+    assert "names of folders look like labels (scratch)" in capsys.readouterr().err
+    assert run([*fit, "--good", "parts"]) == 0
+    assert "30 images of 32 called good; the others left aside." in capsys.readouterr().err
+    fitted = Detector("conv", epochs=1, size=16, false_alarms=0.2, device="cpu", cache=False).fit(
+        root, good="parts/*.png"
+    )
+    assert sum(fitted.fitted_.counts[part] for part in ("train", "validation", "calibration")) == 30
+    (root / "parts").rename(root / "good")
+    assert run(["evaluate", str(tmp_path / "d"), str(root), "-o", str(tmp_path / "out")]) == 0
+    assert "Folders for normal and anomalous images: 30 normal and 2 anomalous images; " in capsys.readouterr().err
+
+
+def test_names_in_csv_are_no_formulas_and_are_not_lost():
+    names = ["=1+1.png", "+a", "-b", "@c", "'d", "e", "f=1", ""]
+    written = cells({name: name for name in names})
+    assert written == ["'=1+1.png", "'+a", "'-b", "'@c", "'" + "'d", "e", "f=1", ""]
+    assert [text.removeprefix("'") for text in written] == names
 
 
 COUNTS = {  # images to fit on, normal and anomalous ones to evaluate on, masks

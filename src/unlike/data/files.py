@@ -11,6 +11,7 @@ from pathlib import Path
 from unlike.cache import Cache
 from unlike.data.batches import Batch, ImageSet, Notify
 from unlike.data.input_spec import InputSpec
+from unlike.data.layouts.doubts import doubt_list
 from unlike.data.layouts.folders import Layout, arrange, choose, read_folder
 from unlike.data.layouts.manifests import read_manifest
 from unlike.data.layouts.notes import contents
@@ -103,7 +104,7 @@ def _read_file(path: Path, wanted: Callable[[str], bool] | None) -> Layout:
         return Layout([Sample(path.name, path)])
     samples = read_manifest(path)
     if wanted is None:
-        return Layout(samples, (f"Manifest: {contents(samples)}.",))
+        return Layout(samples, (f"Manifest: {contents(samples)}.",), doubt_list(path, samples))
     chosen = [sample for sample in samples if wanted(sample.id)]
     if not chosen:
         raise DataError(f"{path}: none of {plural(len(samples), 'image')} is chosen as good, such as {samples[0].id}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from unlike.artifacts import printable
 from unlike.data.layouts.manifests import read_columns
@@ -16,7 +16,7 @@ from unlike.errors import DataError
 from unlike.records import Sample
 
 LABELS = frozenset(("label", "anomaly", "anomalous", "class", "target", "y", "defect", "is_anomaly"))
-OWN_COLUMNS = frozenset(("score", "p_value"))  # of a table that `score` or `evaluate` wrote
+OWN_COLUMNS = frozenset(("score", "p_value", "probability"))  # of a table that `score` or `evaluate` wrote
 
 
 def find_doubt(tree: Tree, found: Found) -> str:
@@ -27,10 +27,16 @@ def find_doubt(tree: Tree, found: Found) -> str:
     seen = next((seen for doubt in DOUBTS if (seen := doubt(tree, found, pool))), "")
     if not seen:
         return ""
-    return (
-        f"{tree.root}: {seen}, and no rule says for certain which images are normal. Say it with --good GLOB (good=... in "
-        f"Python), such as --good '{_example(pool)}', or with a manifest: a .csv with the columns path and label"
-    )
+    return f"{tree.root}: {seen}, {_way_out(pool)}"
+
+
+def doubt_list(path: Path, samples: Sequence[Sample]) -> str:
+    """The same for a manifest without any label, by the names in its paths."""
+    pool = learnable(samples)
+    odd = [sample.id for sample in pool if _looks_anomalous(PurePosixPath(sample.id))]
+    if not odd or any(sample.anomalous is not None for sample in samples):
+        return ""
+    return f"{path}: has no labels, but {plural(len(odd), 'path')} ({listed(odd, 3)}) may say some, {_way_out(pool)}"
 
 
 def learnable(samples: Sequence[Sample]) -> list[Sample]:
@@ -119,3 +125,15 @@ def _example(pool: list[Sample]) -> str:
     if not fit:
         return "FOLDER/*"
     return "good_*" if fit[0] == PurePosixPath() else f"{printable(str(fit[0]))}/*"
+
+
+def _looks_anomalous(path: PurePosixPath) -> bool:
+    folders = [name for name in path.parts[:-1] if looks_like_label(name) and read_name(name).anomalous is not False]
+    return bool(folders) or says_defect(path.stem)
+
+
+def _way_out(pool: list[Sample]) -> str:
+    return (
+        "and no rule says for certain which images are normal. Say it with --good GLOB (good=... in Python), such as "
+        f"--good '{_example(pool)}', or with a manifest: a .csv with the columns path and label"
+    )

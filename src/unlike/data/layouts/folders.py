@@ -13,7 +13,7 @@ from unlike.data.layouts.names import read_name
 from unlike.data.layouts.notes import tell_layout
 from unlike.data.layouts.rules import RULES
 from unlike.data.layouts.tree import File, Tree
-from unlike.data.layouts.walk import Walk, relative, walk
+from unlike.data.layouts.walk import Walk, walk
 from unlike.data.layouts.wording import listed, plural
 from unlike.data.readers import READERS
 from unlike.errors import DataError
@@ -45,28 +45,26 @@ def arrange(root: Path, files: Sequence[Path]) -> Layout:
     tree = Tree(root, files)
     pairs, unfit = pair_masks(tree)
     found = next(found for rule in RULES if (found := rule(tree, pairs)) is not None)
-    masks = {relative(image.path, root): mask for image, mask in pairs.items()}
+    masks = {image.id: mask for image, mask in pairs.items()}
     samples = [
         replace(sample, mask=masks.get(sample.id)) if sample.anomalous and sample.mask is None else sample
         for sample in found.samples
     ]
     samples.sort(key=lambda sample: sample.id)
-    return Layout(samples, tuple(tell_layout(tree, found, samples, unfit)), find_doubt(tree, found))
+    return Layout(samples, tuple(tell_layout(found, samples, unfit)), find_doubt(tree, found))
 
 
 def choose(root: Path, files: Sequence[Path], wanted: Callable[[str], bool]) -> Layout:
     """The files that the user calls good, whatever the names of their folders say."""
     tree = Tree(root, files)
-    chosen = [image for image in tree.images if wanted(relative(image.path, root))]
-    samples = [Sample(relative(image.path, root), image.path, anomalous=False, kind="good") for image in chosen]
+    chosen = [image for image in tree.images if wanted(image.id)]
+    samples = [Sample(image.id, image.path, anomalous=False, kind="good") for image in chosen]
     if not samples:
-        raise DataError(
-            f"{root}: none of {plural(len(tree.images), 'image')} is chosen as good; {_such_as(tree, root)}"
-        )
+        raise DataError(f"{root}: none of {plural(len(tree.images), 'image')} is chosen as good; {_such_as(tree)}")
     odd = [image for image in chosen if tree.place(image).anomalous]
     notes = [f"{plural(len(samples), 'image')} of {len(tree.images):,} called good; the others left aside."]
     if odd:
-        names = [relative(image.path, root) for image in odd]
+        names = [image.id for image in odd]
         notes.append(f"Of these, {plural(len(odd), 'image')} in folders with names of defects: {listed(names)}.")
     return Layout(sorted(samples, key=lambda sample: sample.id), tuple(notes))
 
@@ -82,7 +80,7 @@ def read_class_folders(folder: Path) -> list[Sample]:
         split = splits.get(file.folders[0], "") if file.folders else ""
         within = file.folders[1:] if split else file.folders
         if within and bool(split) == bool(splits):
-            samples.append(Sample(relative(file.path, folder), file.path, kind=within[0], split=split))
+            samples.append(Sample(file.id, file.path, kind=within[0], split=split))
     if not samples:
         raise DataError(f"{folder}: expected a subfolder of images for each class, came none")
     return sorted(samples, key=lambda sample: sample.id)
@@ -95,6 +93,6 @@ def _no_image(found: Walk) -> str:
     return f"{found.root}: no image in it ({others:,} other files); expected {known}{'.' if told else ''}{told}"
 
 
-def _such_as(tree: Tree, root: Path) -> str:
-    names = listed([relative(image.path, root) for image in tree.images], 3)
+def _such_as(tree: Tree) -> str:
+    names = listed([image.id for image in tree.images], 3)
     return f"a pattern is matched with paths such as {names}; * stays within a folder, ** does not"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 
 def _words(text: str) -> frozenset[str]:
@@ -45,6 +46,7 @@ SUSPICIOUS = _words(
     "chipped break fray uneven tumor tumour hemorrhage haemorrhage pneumonia covid cancer lesion infected leak deformation "
     "deformed misplaced wrong spall burnt porosity inclusion pit pitted true false"
 )  # may be a defect: no images of such a folder are learned unless somebody says so
+KNOWN = NORMAL | ANOMALOUS | set(WEAK) | NEGATIONS | set(SPLIT_OF) | MASKS | UNKNOWN | FILLERS | {"free"}
 ENDING = re.compile(
     r"(?:[\W_]+|(?<=\d))(masks?|gt|labels?|seg(mentation)?|anno(tation)?|ground_?truth)$", re.IGNORECASE
 )
@@ -67,6 +69,7 @@ class Word:
 OTHER = Word()  # a product, a kind of defect, a date
 
 
+@lru_cache(10_000)  # a million images lie in few folders
 def read_name(name: str) -> Word:
     """What the name of a folder says, or the word of a label: every part of it must be known.
 
@@ -181,9 +184,7 @@ def _singular(token: str) -> str:
 
 
 def _is_known(word: str) -> bool:
-    return any(
-        word in words for words in (NORMAL, ANOMALOUS, WEAK, NEGATIONS, SPLIT_OF, MASKS, UNKNOWN, FILLERS, {"free"})
-    )
+    return word in KNOWN
 
 
 def _read_judgement(words: list[str]) -> tuple[bool | None, bool]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from unlike.data.layouts.rules import Found
-from unlike.data.layouts.tree import File, Tree
-from unlike.data.layouts.walk import relative
+from unlike.data.layouts.tree import File
 from unlike.data.layouts.wording import listed, plural
 from unlike.records import Sample
 
 UNSAID = ", of which no name says anything: a fit takes all for normal"
 
 
-def tell_layout(tree: Tree, found: Found, samples: list[Sample], unfit: list[File]) -> list[str]:
+def tell_layout(found: Found, samples: list[Sample], unfit: list[File]) -> list[str]:
     """What was understood of a folder, and what is left aside or missing."""
-    outside, masks = sorted(found.outside), [_shown(mask.path, tree.root) for mask in unfit]
+    outside, masks = sorted(found.outside), [mask.id for mask in unfit]
     odd = [sample for sample in samples if sample.anomalous]
     bare = [sample.id for sample in odd if sample.mask is None]
     unlabelled = [sample.id for sample in samples if sample.anomalous is None and sample.split != "train"]
@@ -56,7 +54,3 @@ def _share(split: str, counts: Counter[tuple[str, bool | None]]) -> str:
 
 def _total(split: str, counts: Counter[tuple[str, bool | None]]) -> int:
     return sum(count for (name, _), count in counts.items() if name == split)
-
-
-def _shown(path: Path, root: Path) -> str:
-    return relative(path, root) if path.is_relative_to(root) else str(path)

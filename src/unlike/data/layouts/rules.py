@@ -10,7 +10,6 @@ from unlike.data.layouts.manifests import read_manifest, read_rows
 from unlike.data.layouts.masks import marks_defect
 from unlike.data.layouts.names import read_name
 from unlike.data.layouts.tree import File, Parts, Tree
-from unlike.data.layouts.walk import relative
 from unlike.errors import DataError
 from unlike.records import Sample
 
@@ -39,13 +38,9 @@ def by_split_file(tree: Tree, pairs: dict[File, Path]) -> Found | None:  # noqa:
             continue
         known = {sample.path: sample for sample in read_manifest(path)}
         named = {image: known.get(_below(image.path, root)) for image in tree.images}
-        found = [
-            replace(sample, id=relative(image.path, tree.root), path=image.path)
-            for image, sample in named.items()
-            if sample is not None
-        ]
+        found = [replace(sample, id=image.id, path=image.path) for image, sample in named.items() if sample is not None]
         if found:
-            outside = [relative(image.path, tree.root) for image, sample in named.items() if sample is None]
+            outside = [image.id for image, sample in named.items() if sample is None]
             return Found(f"VisA layout with {VISA_SPLIT.as_posix()}", _with_visa_kinds(tree, found), outside)
     return None
 
@@ -59,7 +54,7 @@ def by_masks(tree: Tree, pairs: dict[File, Path]) -> Found | None:
     samples, outside = [], []
     for image in tree.images:
         if tree.place(image).outside:
-            outside.append(relative(image.path, tree.root))
+            outside.append(image.id)
             continue
         anomalous = marked.get(image, False if dagm else None)
         samples.append(_sample(tree, image, anomalous, "defect" if anomalous else "" if anomalous is None else "good"))
@@ -74,7 +69,7 @@ def by_names(tree: Tree, pairs: dict[File, Path]) -> Found | None:  # noqa: ARG0
     for image in tree.images:
         place = tree.place(image)
         if place.outside:
-            outside.append(relative(image.path, tree.root))
+            outside.append(image.id)
         else:
             samples.append(_sample(tree, image, place.anomalous, place.kind))
     title = next((title for title, suits in TITLES if suits(tree)), "Folders by name")
@@ -83,9 +78,7 @@ def by_names(tree: Tree, pairs: dict[File, Path]) -> Found | None:  # noqa: ARG0
 
 def plain(tree: Tree, pairs: dict[File, Path]) -> Found:  # noqa: ARG001
     """Images of which no name says anything."""
-    return Found(
-        "Plain folder", [Sample(relative(image.path, tree.root), image.path) for image in tree.images], unsaid=True
-    )
+    return Found("Plain folder", [Sample(image.id, image.path) for image in tree.images], unsaid=True)
 
 
 RULES: tuple[Rule, ...] = (by_split_file, by_masks, by_names, plain)
@@ -134,7 +127,7 @@ TITLES: tuple[tuple[str, Callable[[Tree], bool]], ...] = (
 def _sample(tree: Tree, image: File, anomalous: bool | None, kind: str) -> Sample:
     place = tree.place(image)
     return Sample(
-        relative(image.path, tree.root),
+        image.id,
         image.path,
         anomalous=anomalous,
         kind=kind,

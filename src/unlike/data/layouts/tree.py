@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from unlike.data.layouts.names import OTHER, STRICTEST, Word, read_name, read_siblings, strip_ending
-from unlike.data.layouts.walk import relative, walk
+from unlike.data.layouts.walk import walk
 
 Parts = tuple[str, ...]
 
@@ -18,14 +18,15 @@ Parts = tuple[str, ...]
 class File:
     """An image file, or a mask, by where it lies below the folder that was named."""
 
+    id: str  # its path below that, with forward slashes
     path: Path
     folders: Parts
     stem: str
 
     @classmethod
     def below(cls, path: Path, root: Path) -> File:
-        parts = path.relative_to(root).parts
-        return cls(path, parts[:-1], path.stem)
+        parts = path.parts[len(root.parts) :]
+        return cls("/".join(parts), path, parts[:-1], path.stem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,10 @@ class Tree:
                 category.append(name)
         if conflict:
             judged, kind = None, ""
-        inside = inside or folders in self.with_splits | self.with_normal or not self._has_categories
+        inside = inside or folders in self.with_splits | self.with_normal or not (self.with_normal or self.with_splits)
+        lost = not inside and judged is None and not split
         loose = folders in self.with_splits and folders not in self.with_normal and judged is None and not split
-        return Place(split, judged, kind, tuple(category), outside or not inside or loose)
-
-    @cached_property
-    def _has_categories(self) -> bool:
-        return bool(self.with_normal or self.with_splits)
+        return Place(split, judged, kind, tuple(category), outside or lost or loose)
 
 
 def tell_masks(files: Sequence[File]) -> tuple[list[File], list[File]]:
@@ -129,7 +127,7 @@ def masks_beside(root: Path) -> list[File]:
         return []
     found = [child for child in siblings if read_name(child.name).masks and child != root.absolute()]
     return [
-        File(path, (folder.name, *Path(relative(path, folder)).parts[:-1]), path.stem)
+        File(str(path), path, (folder.name, *path.parts[len(folder.parts) : -1]), path.stem)
         for folder in found
         for path in walk(folder).files
     ]
