@@ -69,7 +69,9 @@ def test_the_strangest_normal_is_the_odd_one_and_the_map_says_where(rng):
     assert first.ratio > 1.3
     down, across = np.unravel_index(first.map.argmax(), first.map.shape)
     assert down / first.map.shape[0] >= 0.5 > across / first.map.shape[1]
-    assert [item.ratio for item in found.look.strangest] == sorted((i.ratio for i in found.look.strangest), reverse=True)
+    assert [item.ratio for item in found.look.strangest] == sorted(
+        (i.ratio for i in found.look.strangest), reverse=True
+    )
 
 
 def test_copies_exact_and_near(rng):
