@@ -35,6 +35,7 @@ SMALLEST = 4  # defects that are shown
 MARGIN = 2.0  # of a defect, round it
 LEAST_CROP = 24  # pixels a side, as the detector sees it
 BINS = 24
+FEWER = 0.9  # of the images, that are independent: said
 TALL = 100  # of a chart's bars
 DOUBTFUL = 1.5  # times the usual score: worth a look
 
@@ -290,12 +291,15 @@ def _copies(inspection: Inspection) -> Finding:
     exact = len(taken) - distinct
     pictures = len(np.unique(inspection.same.numbers[taken]))
     lines = [
-        f"{count(exact, 'exact copy').replace('copys', 'copies')} among them, which fit leaves out."
+        f"{exact:,} exact {'copy' if exact == 1 else 'copies'} among them, left out by fit."
         if exact
         else "No exact copies among them."
     ]
     if distinct > pictures:
-        lines.append(f"{distinct - pictures:,} more are the same picture as another, but for light or compression.")
+        more = distinct - pictures
+        lines.append(
+            f"{more:,} more {'is' if more == 1 else 'are'} the same picture as another, but for light or compression."
+        )
     names = [
         ", ".join(inspection.sample(row).id for row in part[:3]) + (f" and {len(part) - 3:,} more" * (len(part) > 3))
         for part in copies.larger
@@ -305,7 +309,7 @@ def _copies(inspection: Inspection) -> Finding:
         lines.append(f"Series of one part or scene were not looked for{why}.")
         return Finding("Copies and series", tuple(lines), tuple(names))
     series, rows = inspection.look.series, inspection.look.rows
-    whole = "" if _all_looked_at(inspection) else f" of {distinct:,} that were looked at"
+    whole = "" if _all_looked_at(inspection) else f", some of {distinct:,},"
     found = f"{count(len(rows), 'image')}{whole} in {count(len(series), 'group')}"
     if larger := series.larger:
         first = larger[0]
@@ -338,14 +342,15 @@ def _promise(inspection: Inspection) -> Finding | None:
         lines.append(
             f"For {exact_percent(AUTO_FALSE_ALARMS)}, {needed - held_out:,} more are needed ({needed} in all)."
         )
-    serial = groups < distinct
-    if serial:
-        about = "" if _all_looked_at(inspection) else "about "
+    about = "" if _all_looked_at(inspection) else "about "
+    rest = f"If new images come in series as these do, the promise rests on {about}{groups:,} groups, not {distinct:,} images"
+    if inspection.promise_of_groups > share:
         lines.append(
-            f"If new images come in series as these do, the promise rests on {about}{groups:,} groups, not {distinct:,} images: "
-            f"take it for {exact_percent(inspection.promise_of_groups)}. fit does not heed groups yet; more parts help, more shots "
-            "of the same do not."
+            f"{rest}: take it for {exact_percent(inspection.promise_of_groups)}. fit does not heed groups yet; more parts "
+            "help, more shots of the same do not."
         )
+    elif groups < FEWER * distinct:
+        lines.append(f"{rest}; so many hold it too. fit does not heed groups yet.")
     return Finding("The promise", tuple(lines), grave=inspection.promise_of_groups > 1.25 * share)
 
 
@@ -530,14 +535,14 @@ def _defect_card(inspection: Inspection, defect: Defect, sample: Sample) -> Show
 
 def _crop_box(mask: Bools, factors: tuple[float, float]) -> tuple[slice, slice]:
     """Round the largest region, with some margin, and no smaller than can be told where it is."""
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(np.asarray(mask, np.uint8), connectivity=8)
+    boxes = cv2.connectedComponentsWithStats(np.asarray(mask, np.uint8), connectivity=8)[2]
     largest = 1 + int(boxes[1:, cv2.CC_STAT_AREA].argmax())
-    del labels
     starts = boxes[largest][[cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT]].tolist()
     sizes = boxes[largest][[cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]].tolist()
+    square = max(max(MARGIN * size, LEAST_CROP / factor) for size, factor in zip(sizes, factors, strict=True))
     slices = []
-    for start, size, side, factor in zip(starts, sizes, mask.shape, factors, strict=True):
-        wanted = min(side, max(MARGIN * size, LEAST_CROP / factor))
+    for start, size, side in zip(starts, sizes, mask.shape, strict=True):
+        wanted = min(side, square)
         first = int(min(max(0, start + size / 2 - wanted / 2), side - wanted))
         slices.append(slice(first, min(side, first + max(1, math.ceil(wanted)))))
     return slices[0], slices[1]
