@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unlike.cache import Cache
 from unlike.data import layouts
+from unlike.data.archives import is_archive, list_archive
 from unlike.data.batches import Batch, ImageSet, Notify
 from unlike.data.input_spec import InputSpec
 from unlike.data.loading import load_files, stream_files
@@ -73,6 +74,8 @@ def join_files(sources: Sequence[FileSource]) -> FileSource:
 def _list_files(path: Path) -> list[Sample]:
     if path.is_dir():
         return layouts.read_folder(path)
+    if path.is_file() and is_archive(path):
+        return list_archive(path, layouts.read_folder)
     if path.is_file():
         return layouts.read_manifest(path) if path.suffix.lower() == ".csv" else [Sample(path.name, path)]
     if globbing.has_magic(str(path)):

@@ -1,0 +1,92 @@
+"""Readers of image files: by its extension, a file's content as pixels, whole and as it was meant to be seen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from unlike.data.readers.addresses import Address, extension_of
+from unlike.data.readers.common import HEAD, MAX_PIXELS, Reader, Reading, decode_bytes, peek_at, takes_reading
+from unlike.errors import ImageError
+from unlike.records import Bools, Pixels
+from unlike.registry import Registry
+
+__all__ = ["MAX_PIXELS", "READERS", "Reader", "Reading", "decode", "decode_bytes", "decode_mask", "is_image", "peek"]
+
+COMMON = (
+    *("avif", "bmp", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff"),
+    *("webp", "heic", "heif", "jxl"),
+)
+READERS: Registry[Reader] = Registry(  # by extension, without its dot
+    "image reader",
+    "unlike.readers",
+    {
+        **dict.fromkeys(COMMON, "unlike.data.readers.common:decode_bytes"),
+        **dict.fromkeys(("dcm", "dicom"), "unlike.data.readers.dicom:decode_dicom"),
+        **dict.fromkeys(("npy", "npz"), "unlike.data.readers.numbers:decode_numbers"),
+    },
+)
+
+
+def decode(path: Path, most_pixels: int = MAX_PIXELS) -> Pixels:
+    """Read an image file as it was meant to be seen: (H, W, C), uint8, uint16 or float32, colours in RGB order.
+
+    The reader is that of the file's extension; a file of any other is taken for one of the common kinds. `x.tif#3` is the
+    third page of a file, `x.tif#all` all its pages as channels, `x.zip/a/b.png` a file in an archive. An ImageError says why
+    a file cannot be read, as where it claims more than `most_pixels`.
+    """
+    address = Address.of(path)
+    content = address.read()
+    if not content:
+        raise ImageError("is empty (0 bytes)")
+    reader = READERS.get(address.extension, decode_bytes)
+    if takes_reading(reader):
+        image = reader(content, Reading(address.page, most_pixels))
+    elif address.page == 1:
+        image = reader(content)
+    else:
+        raise ImageError(f"has no pages that could be told apart: the reader of {address.extension!r} files knows one")
+    return _check_read(image, address.extension)
+
+
+def peek(path: Path) -> tuple[int, str] | None:
+    """The channels and the number type of an image by its first bytes; None where only decoding tells.
+
+    PNG and JPEG say it there, but for what may be transparent.
+    """
+    try:
+        with path.open("rb") as file:
+            return peek_at(file.read(HEAD))
+    except OSError:  # which reading it will say, or it lies in an archive
+        return None
+
+
+def decode_mask(path: Path) -> Bools:
+    """A defect mask, (H, W): every pixel that is not zero is defective."""
+    try:
+        return np.asarray(decode(path)[..., :3].max(axis=-1) > 0)
+    except ImageError as error:
+        raise ImageError(f"mask {path.name} {error}") from None
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """By its name alone; a hidden file is none.
+
+    >>> is_image("a/b.PNG"), is_image("a/.b.png"), is_image("a/notes.txt")
+    (True, False, False)
+    """
+    path = Path(path)
+    return extension_of(path) in READERS and not path.name.startswith(".")
+
+
+def _check_read(image: Pixels, extension: str) -> Pixels:
+    """What a reader gave, or an ImageError where it is no image: readers come from other packages too."""
+    if image.ndim != 3 or 0 in image.shape or image.dtype not in (np.uint8, np.uint16, np.float32):
+        came = " x ".join(map(str, image.shape)) or "a single value"
+        raise ImageError(
+            f"was read as {came} of {image.dtype}; expected H x W x C of uint8, uint16 or float32 from the reader of "
+            f"{extension!r} files"
+        )
+    return image
