@@ -21,7 +21,7 @@ from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule
 from unlike.data.batches import ImageSet, block_rows, iterate, value_range_of
 from unlike.data.input_spec import InputSpec
 from unlike.data.randomness import isolated_randomness
-from unlike.data.source import Source, choose_spec
+from unlike.data.source import Source, choose_form
 from unlike.data.split import (
     Split,
     calibration_size,
@@ -72,7 +72,8 @@ class Task:
 
 def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fitted:
     """Learn from normal images: train the model, or take one that is `trained`, fit the scorer, and calibrate."""
-    settings, spec = task.settings, spec_for(images, task.settings.data)
+    settings = task.settings
+    spec, notes = spec_for(images, settings.data)
     model = prepare_model(task, spec, trained)
     plain = make_scorer(settings, model.output_spec)  # or an error, before any image is read
     loaded = images.load(spec, task.cache, lambda done, total: task.notify("read", done, total, {}))
@@ -102,7 +103,7 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
         WORST_OF_CATEGORY if asked == "auto" else asked,
     )
     digests, counts = np.unique(loaded.digests), count_images(loaded, split)
-    return Fitted(pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable)
+    return Fitted(pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable, notes)
 
 
 def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:
@@ -176,10 +177,18 @@ def place(module: nn.Module, device: str) -> torch.device:
     return chosen
 
 
-def spec_for(source: Source, data: DataConfig) -> InputSpec:
-    """The form in which all these images will be seen."""
-    channels = None if data.channels == "auto" else data.channels
-    return choose_spec(source, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
+def spec_for(source: Source, data: DataConfig) -> tuple[InputSpec, tuple[str, ...]]:
+    """The form in which all these images will be seen, and in sentences what that does to those that are unlike most."""
+    return choose_form(
+        source,
+        data.sides,
+        None if data.channels == "auto" else data.channels,
+        data.aspect,
+        fallback=(FILE_SIDE, FILE_SIDE),
+        bits=None if data.bits == "auto" else data.bits,
+        missing=data.missing,
+        most_pixels=data.most_pixels,
+    )
 
 
 def build_model(settings: Settings, spec: InputSpec, seed: int, networks: NetworkCache | None = None) -> Model:
