@@ -100,7 +100,11 @@ def test_rows_that_do_not_suit_are_named():
     assert ids == ["0", "1", "3", "5"]
     np.testing.assert_array_equal(pixels[..., 0], images[[0, 1, 3, 5]])
     assert [(item.id, item.reason) for item in unreadable] == [
-        (row, "holds values that are not finite (NaN or infinity); where they stand for no value, fit with --set data.missing=nan") for row in "24"
+        (
+            row,
+            "holds values that are not finite (NaN or infinity); where they stand for no value, fit with --set data.missing=nan",
+        )
+        for row in "24"
     ]
 
 

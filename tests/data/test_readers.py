@@ -168,7 +168,10 @@ def png_header(width: int, height: int) -> bytes:
 
 BROKEN = {
     "text": (b"this is a shopping list\n" * 20, "is no image of a kind that is known here"),
-    "bomb": (png_header(60_000, 60_000), f"claims 3,600,000,000 pixels, more than {MAX_PIXELS:,} (a decompression bomb?)"),
+    "bomb": (
+        png_header(60_000, 60_000),
+        f"claims 3,600,000,000 pixels, more than {MAX_PIXELS:,} (a decompression bomb?)",
+    ),
     "complex": (tiff(np.zeros((4, 4), np.complex64)), "holds complex64 values; expected whole numbers or floats"),
     "alpha tiff": (as_file(pillow(ALPHA), "TIFF")[:-100], "cannot be decoded"),
 }

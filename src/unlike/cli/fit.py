@@ -34,7 +34,9 @@ def fit(
     ] = None,
     pages: Annotated[
         str | None,
-        typer.Option(help="Of a TIFF or DICOM file of several pages: all, each an image; first; or stack, as channels."),
+        typer.Option(
+            help="Of a TIFF or DICOM file of several pages: all, each an image; first; or stack, as channels."
+        ),
     ] = None,
     epochs: Annotated[
         int | None,

@@ -78,7 +78,9 @@ def collect(reads: Sequence[Read]) -> Batch:
     pixels = np.stack([promote(image, kind) for image in images]) if images else np.empty((0, 0, 0, 0), kind)
     missing = None
     if any(read.missing is not None for read in good):
-        missing = np.stack([np.zeros(pixels.shape[1:3], np.bool_) if read.missing is None else read.missing for read in good])
+        missing = np.stack(
+            [np.zeros(pixels.shape[1:3], np.bool_) if read.missing is None else read.missing for read in good]
+        )
     return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable, missing)
 
 

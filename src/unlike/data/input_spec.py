@@ -144,9 +144,7 @@ def _match_channels(image: Pixels, spec: InputSpec) -> Pixels:
             f"has {channels} channel{'s' * (channels > 1)} where the detector takes {spec.channels}; {way_out}"
         )
     if not _can_become(channels, spec.channels):
-        raise ImageError(
-            f"has {channels} channel{'s' * (channels > 1)}, which cannot be turned into {spec.channels}"
-        )
+        raise ImageError(f"has {channels} channel{'s' * (channels > 1)}, which cannot be turned into {spec.channels}")
     if channels == 4:
         image = _on_white(image)
     if image.shape[2] == 1 and spec.channels >= 3:
@@ -154,7 +152,9 @@ def _match_channels(image: Pixels, spec: InputSpec) -> Pixels:
     if spec.channels == 1 and image.shape[2] == 3:
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY))[..., None]
     if spec.channels == 4:
-        opaque = np.full((*image.shape[:2], 1), np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1, image.dtype)
+        opaque = np.full(
+            (*image.shape[:2], 1), np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1, image.dtype
+        )
         return np.concatenate([image, opaque], axis=2)
     return image
 

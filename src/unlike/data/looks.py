@@ -124,9 +124,7 @@ def _settle(forms: Sequence[Form], total: int) -> Looked:
     counts = Counter(form.channels for form in alike)
     pictures = {channels: count for channels, count in counts.items() if channels in PICTURES}
     bands, most = counts.most_common(1)[0]
-    if bands not in PICTURES and most > sum(pictures.values()):
-        channels = bands
-    elif not pictures:
+    if not pictures or (bands not in PICTURES and most > sum(pictures.values())):
         channels = bands
     elif set(pictures) == {1}:
         channels = 1
@@ -143,11 +141,17 @@ def _say(counts: Counter[int], channels: int, looked: int, total: int) -> tuple[
         return ()
     found = ", ".join(f"{number:,} {_name(count)}" for count, number in counts.most_common())
     of = f"Of {looked:,} images" + (f" looked at, of {total:,}," if looked < total else "")
-    what = {3: "all are taken as colour", 4: "all are taken with transparency"}.get(channels, f"those with {channels} channels are taken")
-    ways = [words for count, words in ((1, "grey ones get three equal channels"), (4, "transparent ones lie on white")) if count in others]
+    what = {3: "all are taken as colour", 4: "all are taken with transparency"}.get(
+        channels, f"those with {channels} channels are taken"
+    )
+    ways = [
+        words
+        for count, words in ((1, "grey ones get three equal channels"), (4, "transparent ones lie on white"))
+        if count in others
+    ]
     lost = [count for count in others if not {count, channels} <= PICTURES]
     ways += [f"those with {_list(lost)} channels are refused"] if lost else []
-    how = f" ({'; '.join(ways)})" if ways and channels != 4 or lost else ""
+    how = f" ({'; '.join(ways)})" if (ways and channels != 4) or lost else ""
     also = "" if lost else "; --set data.channels=1 or 3 decides otherwise"
     return (f"{of} {found}: {what}{how}{also}.",)
 

@@ -37,8 +37,19 @@ JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 HEAD = 65_536  # bytes from which `peek_at` tells a form
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG after which its size and channels stand
 DICOM_MARK = slice(128, 132)
-KINDS = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP", b"\xff\x4f\xff\x51": "JPEG 2000"}
-KINDS |= {b"\0\0\0\x0cjP": "JPEG 2000", **dict.fromkeys(tiff.MAGIC, "TIFF"), **dict.fromkeys((b"P4", b"P5", b"P6"), "PNM")}
+KINDS = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8": "JPEG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+}
+KINDS |= {
+    b"\0\0\0\x0cjP": "JPEG 2000",
+    **dict.fromkeys(tiff.MAGIC, "TIFF"),
+    **dict.fromkeys((b"P4", b"P5", b"P6"), "PNM"),
+}
 
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
@@ -57,6 +68,9 @@ class Reading:
     most_pixels: int = MAX_PIXELS  # of one image
 
 
+FIRST = Reading()
+
+
 def reads_pages(reader: Function) -> Function:
     """Declare that a reader takes a Reading after the content; others, as those of other packages, take the content alone."""
     reader.takes_reading = True  # type: ignore[attr-defined]
@@ -64,6 +78,7 @@ def reads_pages(reader: Function) -> Function:
 
 
 def takes_reading(reader: Reader) -> bool:
+    """Whether it is to be given a Reading after the content."""
     return bool(getattr(reader, "takes_reading", False))
 
 
@@ -84,7 +99,7 @@ def check_pixels(pixels: int, most_pixels: int) -> None:
 
 
 @reads_pages
-def decode_bytes(content: bytes, reading: Reading = Reading()) -> Pixels:
+def decode_bytes(content: bytes, reading: Reading = FIRST) -> Pixels:
     """The reader of the common kinds of files, told by their content.
 
     EXIF and TIFF rotation are applied, palettes resolved, and an alpha channel is kept unless it is opaque everywhere. Of
@@ -158,14 +173,16 @@ def _decode_page(content: bytes, page: tiff.Page, most_pixels: int) -> Pixels:
             raise ImageError("is cut short")
         why = "a form that OpenCV does not read"
     image = tiff.finish(tiff.read_by_tifffile(content, page, why), page)
-    return TURNS.get(page.number(tiff.ORIENTATION, 1), np.asarray)(image)
+    return np.asarray(TURNS.get(page.number(tiff.ORIENTATION, 1), np.asarray)(image))
 
 
 def _read_header(content: bytes, most_pixels: int) -> Image.Image | None:
     try:
         header = Image.open(io.BytesIO(content))
     except Image.DecompressionBombError as error:
-        check_pixels(int("".join(filter(str.isdigit, str(error).partition("pixels")[0])) or MAX_PIXELS + 1), most_pixels)
+        check_pixels(
+            int("".join(filter(str.isdigit, str(error).partition("pixels")[0])) or MAX_PIXELS + 1), most_pixels
+        )
         return None
     except PILLOW_REFUSES:
         return None  # not a format that Pillow knows: OpenCV, which has a bound of its own, may
@@ -208,11 +225,8 @@ def _decode_heif(content: bytes, most_pixels: int) -> Pixels:
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(_say_undecodable(content, "HEIC", str(error))) from None
-    image = image.reshape(*image.shape[:2], -1)
-    if image.shape[2] == 1 or image.dtype != np.uint16:
-        return as_pixels(image)
-    return as_pixels(image)
+        raise ImageError(_say_undecodable(content, "HEIC", str(error))) from error
+    return as_pixels(image.reshape(*image.shape[:2], -1))
 
 
 def _decode_jxl(content: bytes, most_pixels: int) -> Pixels:
@@ -223,10 +237,14 @@ def _decode_jxl(content: bytes, most_pixels: int) -> Pixels:
     try:
         image = np.asarray(imagecodecs.jpegxl_decode(content))
     except Exception as error:
-        raise ImageError(_say_undecodable(content, "JPEG XL", str(error))) from None
+        raise ImageError(_say_undecodable(content, "JPEG XL", str(error))) from error
     check_pixels(image.shape[0] * image.shape[1], most_pixels)
     image = image.reshape(*image.shape[:2], -1)
-    return np.concatenate([np.repeat(image[..., :1], 3, axis=2), image[..., 1:]], axis=2) if image.shape[2] == 2 else as_pixels(image)
+    return (
+        np.concatenate([np.repeat(image[..., :1], 3, axis=2), image[..., 1:]], axis=2)
+        if image.shape[2] == 2
+        else as_pixels(image)
+    )
 
 
 def _say_undecodable(content: bytes, kind: str = "", why: str = "") -> str:

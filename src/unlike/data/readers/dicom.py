@@ -10,7 +10,7 @@ import numpy as np
 
 from unlike.data.pixels import as_pixels
 from unlike.data.readers.addresses import ALL_PAGES
-from unlike.data.readers.common import Reading, check_pixels, pages_of_reading, reads_pages
+from unlike.data.readers.common import FIRST, Reading, check_pixels, pages_of_reading, reads_pages
 from unlike.errors import ImageError
 from unlike.records import Pixels
 
@@ -18,7 +18,7 @@ warnings.filterwarnings("ignore", module=r"pydicom\.")  # what it would print of
 
 
 @reads_pages
-def decode_dicom(content: bytes, reading: Reading = Reading()) -> Pixels:
+def decode_dicom(content: bytes, reading: Reading = FIRST) -> Pixels:
     """A frame: colours as RGB, grey with black low: values of a scale that the file declares (Hounsfield units) as floats."""
     data = _open(content)
     check_pixels(int(data.get("Rows", 0)) * int(data.get("Columns", 0)), reading.most_pixels)
@@ -43,11 +43,12 @@ def _open(content: bytes, *, pixels: bool = True) -> Any:
     try:
         return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
     except Exception as error:
-        raise ImageError(f"is no DICOM file, or is damaged ({' '.join(str(error).split())})") from None
+        raise ImageError(f"is no DICOM file, or is damaged ({' '.join(str(error).split())})") from error
 
 
 def _frame(data: Any, index: int, count: int) -> Pixels:
-    from pydicom.pixels import apply_modality_lut, pixel_array
+    from pydicom.pixels.processing import apply_modality_lut
+    from pydicom.pixels.utils import pixel_array
 
     if "PixelData" not in data:
         raise ImageError("is a DICOM file without an image")
@@ -59,11 +60,13 @@ def _frame(data: Any, index: int, count: int) -> Pixels:
     except Exception as error:  # decoders of a dozen packages
         words = " ".join(str(error).split())
         needs = "; pip install 'unlike[formats]' has more decoders" if "missing dependencies" in words else ""
-        raise ImageError(f"is a DICOM file whose image cannot be decoded ({words}){needs}") from None
+        raise ImageError(f"is a DICOM file whose image cannot be decoded ({words}){needs}") from error
     scaled = image.dtype.kind == "f" and not np.array_equal(image, stored)
     if not scaled and image.dtype.kind == "f":
         image = stored  # a scale that changes nothing
     if str(data.get("PhotometricInterpretation", "")) == "MONOCHROME1":  # white is low
-        image = -image if scaled or image.dtype.kind == "i" else (2 ** int(data.BitsStored) - 1 - image.astype(np.int64))
+        image = (
+            -image if scaled or image.dtype.kind == "i" else (2 ** int(data.BitsStored) - 1 - image.astype(np.int64))
+        )
         image = image if scaled or image.dtype.kind == "f" else image.astype(stored.dtype)
     return as_pixels(image.reshape(*image.shape[:2], -1))

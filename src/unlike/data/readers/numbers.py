@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from unlike.data.pixels import as_pixels
 from unlike.errors import ImageError
@@ -27,6 +29,8 @@ def decode_numbers(content: bytes) -> Pixels:
     try:
         found = np.load(io.BytesIO(content), allow_pickle=False)
         image = found if isinstance(found, np.ndarray) else _choose(found)
+    except ImageError:
+        raise
     except (ValueError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         if "Python objects" in str(error) or "Object arrays" in str(error) or content.startswith(PICKLE):
             raise ImageError(
@@ -46,7 +50,7 @@ def decode_numbers(content: bytes) -> Pixels:
     return as_pixels(image)
 
 
-def _choose(archive: np.lib.npyio.NpzFile) -> np.ndarray:  # type: ignore[type-arg]
+def _choose(archive: np.lib.npyio.NpzFile) -> npt.NDArray[Any]:
     names = archive.files
     name = names[0] if len(names) == 1 else next((key for key in KEYS if key in names), None)
     if name is None:

@@ -15,7 +15,9 @@ from unlike.data.pixels import as_pixels
 from unlike.errors import ImageError
 from unlike.records import Pixels
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it would print of a broken file, we say in an ImageError
+logging.getLogger("tifffile").setLevel(
+    logging.CRITICAL
+)  # what it would print of a broken file, we say in an ImageError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, ORIENTATION = 254, 256, 257, 258, 259, 262, 273, 274
@@ -82,6 +84,7 @@ class Page:
 
 
 def is_tiff(content: bytes) -> bool:
+    """By its first bytes."""
     return content[:4] in MAGIC
 
 
@@ -142,11 +145,11 @@ def read_by_tifffile(content: bytes, page: Page, why: str) -> Pixels:
             image, axes = np.asarray(found.asarray()), str(found.axes)
     except Exception as error:  # codecs fail in ways of their own
         if is_cut_short(content):
-            raise ImageError("is cut short") from None
+            raise ImageError("is cut short") from error
         words = " ".join(str(error).split())
         if "imagecodecs" in words:
             raise ImageError(f"is a TIFF with {why}, which needs imagecodecs: pip install 'unlike[formats]'") from None
-        raise ImageError(f"is a TIFF with {why}, and cannot be decoded ({words})") from None
+        raise ImageError(f"is a TIFF with {why}, and cannot be decoded ({words})") from error
     if axes.startswith("S") and image.ndim == 3:
         image = np.moveaxis(image, 0, -1)
     if image.ndim not in (2, 3) or axes[:2] not in ("YX", "SY"):
@@ -180,7 +183,8 @@ def _walk(content: bytes | mmap) -> Iterator[Page]:
     order = "<" if content[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", content, 2)[0] == 43
     start, kind, count, size, inline = (8, "Q", "Q", 20, 8) if big else (4, "I", "H", 12, 4)
-    offset, seen = struct.unpack_from(order + kind, content, start)[0], set()
+    seen: set[int] = set()
+    (offset,) = struct.unpack_from(order + kind, content, start)
     while offset and offset not in seen and len(seen) < MOST_PAGES:
         seen.add(offset)
         (number,) = struct.unpack_from(order + count, content, offset)
