@@ -623,6 +623,23 @@ def test_arrays_in_a_folder_fit_and_evaluate(tmp_path):
     assert "pixel.auroc" in found.overall.figures
 
 
+def test_arrays_beside_pictures_are_no_images(tmp_path):
+    save_all(tmp_path, many(3, 3) | {"features.npy": numbers(np.zeros((3, 100)))})
+    assert [sample.id for sample in open_source(tmp_path).samples] == ["000.png", "001.png", "002.png"]
+
+
+def test_a_folder_with_a_file_of_many_images_says_how_they_are_given(tmp_path):
+    save_all(tmp_path, {"x.npy": numbers(np.zeros((9, 8, 8, 3), np.uint8))})
+    with pytest.raises(
+        DataError, match=r"x\.npy holds 9 x 8 x 8 x 3 values; .*give a file of many images by itself, not in a folder"
+    ):
+        Detector("conv", epochs=1, cache=False).fit(tmp_path)
+    assert (
+        len(Detector("conv", epochs=1, cache=False).fit(np.random.default_rng(0).random((9, 8, 8))).fitted_.digests)
+        == 9
+    )
+
+
 LAYOUT = {
     "train/good/a.png": GREY,
     "test/good/b.png": GREY,

@@ -14,9 +14,12 @@ from unlike.data.batches import Batch, ImageSet, Notify
 from unlike.data.input_spec import InputSpec
 from unlike.data.loading import load_files, stream_files
 from unlike.data.readers import decode, is_image
+from unlike.data.readers.addresses import extension_of
 from unlike.data.samples import find_positions, take_samples
 from unlike.errors import DataError
 from unlike.records import Pixels, Rows, Sample
+
+ARRAYS = ("npy", "npz")  # extensions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,11 +74,21 @@ def join_files(sources: Sequence[FileSource]) -> FileSource:
     return FileSource(name, samples)
 
 
+def drop_strays(samples: list[Sample]) -> list[Sample]:
+    """Without arrays that lie beside pictures: those are somebody's notes on them, not images.
+
+    >>> [one.id for one in drop_strays([Sample("a.png", Path("a.png")), Sample("a.npy", Path("a.npy")), Sample("x/b.npy", Path("x/b.npy"))])]
+    ['a.png', 'x/b.npy']
+    """
+    pictured = {sample.path.parent for sample in samples if sample.path and extension_of(sample.path) not in ARRAYS}
+    return [s for s in samples if s.path and not (extension_of(s.path) in ARRAYS and s.path.parent in pictured)]
+
+
 def _list_files(path: Path) -> list[Sample]:
     if path.is_dir():
-        return layouts.read_folder(path)
+        return drop_strays(layouts.read_folder(path))
     if path.is_file() and is_archive(path):
-        return list_archive(path, layouts.read_folder)
+        return drop_strays(list_archive(path, layouts.read_folder))
     if path.is_file():
         return layouts.read_manifest(path) if path.suffix.lower() == ".csv" else [Sample(path.name, path)]
     if globbing.has_magic(str(path)):

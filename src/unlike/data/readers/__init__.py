@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlike.data.readers.addresses import Address, extension_of
+from unlike.data.readers.addresses import extension_of, read_address
 from unlike.data.readers.common import HEAD, MAX_PIXELS, Reader, Reading, decode_bytes, peek_at, takes_reading
 from unlike.errors import ImageError
 from unlike.records import Bools, Pixels
@@ -37,8 +37,7 @@ def decode(path: Path, most_pixels: int = MAX_PIXELS) -> Pixels:
     third page of a file, `x.tif#all` all its pages as channels, `x.zip/a/b.png` a file in an archive. An ImageError says why
     a file cannot be read, as where it claims more than `most_pixels`.
     """
-    address = Address.of(path)
-    content = address.read()
+    address, content = read_address(path)
     if not content:
         raise ImageError("is empty (0 bytes)")
     reader = READERS.get(address.extension, decode_bytes)

@@ -67,6 +67,15 @@ class Address:
         return f"{stat.st_size}\0{stat.st_mtime_ns}"
 
 
+def read_address(path: Path) -> tuple[Address, bytes]:
+    """What a path means, and its whole content; an ImageError says why there is none."""
+    try:
+        return Address(path), path.read_bytes()  # a file, as nearly always, is opened once and asked nothing else
+    except OSError:
+        address = Address.of(path)
+        return address, address.read()
+
+
 def split_page(path: Path) -> tuple[Path, int]:
     """A path without the page that it names, and the page.
 
