@@ -52,7 +52,7 @@ def test_broken_files_are_named_and_the_others_go_on(tmp_path):
     assert [item.id for item in unreadable] == [f"{number:04}.png" for number in broken]
     assert [item.reason for item in unreadable] == [
         "is empty (0 bytes)",
-        "is no image that can be decoded, or is cut short",
+        "is no image of a kind that is known here",
     ] * 10
 
 
@@ -100,7 +100,11 @@ def test_rows_that_do_not_suit_are_named():
     assert ids == ["0", "1", "3", "5"]
     np.testing.assert_array_equal(pixels[..., 0], images[[0, 1, 3, 5]])
     assert [(item.id, item.reason) for item in unreadable] == [
-        (row, "holds values that are not finite (NaN or infinity)") for row in "24"
+        (
+            row,
+            "holds values that are not finite (NaN or infinity); where they stand for no value, fit with --set data.missing=nan",
+        )
+        for row in "24"
     ]
 
 
@@ -131,7 +135,7 @@ def test_images_of_other_channels_are_named(tmp_path):
 
 def test_no_more_than_two_batches_are_read_ahead(monkeypatch):
     read = []
-    monkeypatch.setattr(loading, "decode", lambda path: (read.append(path), np.zeros((8, 8, 3), np.uint8))[1])
+    monkeypatch.setattr(loading, "decode", lambda path, most: (read.append(path), np.zeros((8, 8, 3), np.uint8))[1])
     source = FileSource("many", [Sample(str(n), path=Path(str(n))) for n in range(1000)])
     running = source.stream(SPEC, 10)
     for number, _ in enumerate(itertools.islice(running, 5), 1):
@@ -145,7 +149,7 @@ def test_whoever_stops_early_does_not_wait(monkeypatch):
     release = threading.Event()
     read = []
 
-    def slow(path):
+    def slow(path, most):
         read.append(path)
         if len(read) > 50:
             release.wait(10)

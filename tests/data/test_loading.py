@@ -38,7 +38,7 @@ def source(tmp_path):
 def decoded(monkeypatch):
     """The paths that were decoded, as they are."""
     paths, decode = [], loading.decode
-    monkeypatch.setattr(loading, "decode", lambda path: (paths.append(path), decode(path))[1])
+    monkeypatch.setattr(loading, "decode", lambda path, most: (paths.append(path), decode(path, most))[1])
     return paths
 
 
@@ -138,7 +138,8 @@ def test_rows_that_are_not_finite_are_left_out():
     images = open_source(values, labels=[0, 0, 0, 1, 0, 0]).load(InputSpec(4, 4, 1, floating=True), None)
     assert ids(images) == ["0", "1", "3", "4", "5"]
     assert images.samples[2].anomalous
-    assert images.unreadable == (Unreadable("2", "holds values that are not finite (NaN or infinity)"),)
+    reason = "holds values that are not finite (NaN or infinity); where they stand for no value, fit with --set data.missing=nan"
+    assert images.unreadable == (Unreadable("2", reason),)
     np.testing.assert_array_equal(images.take(np.array([2, 1]))[..., 0], values[[3, 1]].astype(np.float32))
 
 
@@ -509,10 +510,10 @@ def test_an_image_that_can_be_read_by_now_is_read(source, store, monkeypatch):
     """Permissions are no part of what names an entry."""
     read, blocked = loading.decode, source.samples[3].path
 
-    def refuse(path):
+    def refuse(path, most):
         if path == blocked:
             raise ImageError("cannot be opened (Permission denied)")
-        return read(path)
+        return read(path, most)
 
     with monkeypatch.context() as patch:
         patch.setattr(loading, "decode", refuse)

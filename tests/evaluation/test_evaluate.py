@@ -207,7 +207,7 @@ def test_unreadable_images_and_masks_are_named_and_the_others_go_on(mvtec):
     found = evaluate(ContrastDetector(), mvtec, notify=lambda done, total: calls.append((done, total)))
     assert [(item.id, item.reason) for item in found.scores.unreadable] == [
         ("test/good/003.png", "is empty (0 bytes)"),
-        ("test/scratch/004.png", "mask 004_mask.png is no image that can be decoded, or is cut short"),
+        ("test/scratch/004.png", "mask 004_mask.png is no image of a kind that is known here"),
     ]
     assert len(found.scores) == 19
     assert found.overall.left_out == {"pixel": "1 of 10 anomalous images take no part: no usable mask"}

@@ -25,7 +25,7 @@ Beside = Annotated[
     typer.Option("--beside", metavar="DETECTOR", help="Another detector to show beside it; may be repeated."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-IMAGES_HELP = "A folder (any depth), an image, a quoted glob, a .npy or .npz, or a .csv manifest."
+IMAGES_HELP = "A folder (any depth), an image, a quoted glob, a .npy or .npz, a .zip, or a .csv manifest."
 
 
 def read_choices(config: Path | None, assignments: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -62,6 +62,8 @@ class Console:
             f"Fitted {detector.settings.model_name} by {_name_scorer(detector)} at {spec.height} x {spec.width} x "
             f"{spec.channels}: {parts}" + (f" ({images['copies']:,} copies left out)." if images["copies"] else ".")
         )
+        for note in fitted.notes:
+            self.say(note)
         if best := kept_epoch(fitted.history, detector.settings.training.keep):
             of = len(fitted.history)
             self.say(f"Kept epoch {best['epoch']:.0f} of {of}: validation loss {best['validation']:.4g}.")

@@ -42,6 +42,12 @@ def fit(
             help="Pixels a side, or HEIGHTxWIDTH, or auto: arrays as they are, files 256. The default and most presets: 256."
         ),
     ] = None,
+    pages: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a TIFF or DICOM file of several pages: all, each an image; first; or stack, as channels."
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -77,6 +83,8 @@ def fit(
     overrides, choices = read_choices(config, settings or [])
     if size is not None:
         overrides.setdefault("data", {})["size"] = parse_size(size)
+    if pages is not None:
+        overrides.setdefault("data", {})["pages"] = pages
     detector = Detector(
         model,
         scorer,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from unlike.cache import Cache
 from unlike.data.batches import Batch, Notify, block_rows, collect, find_insides, read_one, survey
-from unlike.data.input_spec import InputSpec, conform
+from unlike.data.input_spec import InputSpec, conform, fits
 from unlike.data.pixels import as_float32
 from unlike.data.samples import RowSamples, find_positions, rows_of, take_samples
 from unlike.errors import DataError
@@ -134,7 +134,7 @@ class ArraySource:
         for start in range(0, len(self.samples), size):
             chosen = self.samples[start : start + size]
             pixels = self._take_rows(rows_of(chosen))
-            if _fits(pixels, spec):
+            if fits(pixels, spec):
                 yield Batch(chosen, pixels, [self.array.size] * len(chosen))
             else:
                 images = zip(chosen, pixels, strict=True)
@@ -157,7 +157,8 @@ class RowImages:
         self.samples = take_samples(source.samples, good) if found.bad else source.samples
         self.unreadable, self.digests = found.unreadable, found.digests
         self._array, self._spec, self._rows = source.array, spec, rows_of(self.samples)
-        self._whole = self._array.size == spec.size and self._array.channels == spec.channels
+        own_form = self._array.size == spec.size and self._array.channels == spec.channels and spec.missing is None
+        self._whole = own_form and not (self._array.array.dtype.itemsize == 2 and not spec.floating and spec.bits < 16)
 
     def take(self, rows: Rows) -> Pixels:
         pixels = self._array.take(self._rows[rows])
@@ -267,10 +268,3 @@ def _holds_objects(path: Path) -> bool:
 def _is_of_objects(file: IO[bytes]) -> bool:
     _, _, kind = HEADERS[np.lib.format.read_magic(file)](file)
     return bool(kind.hasobject)
-
-
-def _fits(pixels: Pixels, spec: InputSpec) -> bool:
-    """Whether a whole block is in the spec as it is."""
-    if pixels.shape[1:] != (spec.height, spec.width, spec.channels) or (pixels.dtype.kind == "f") != spec.floating:
-        return False
-    return not spec.floating or bool(np.isfinite(pixels).all())

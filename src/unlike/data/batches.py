@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.input_spec import InputSpec, conform, find_inside
+from unlike.data.input_spec import InputSpec, conform, find_inside, find_missing
 from unlike.data.pixels import promote
 from unlike.errors import ImageError, none_usable
 from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
@@ -27,6 +27,7 @@ class Batch:
     pixels: Pixels  # (B, H, W, C)
     shapes: Sequence[tuple[int, int]]  # of the B original images
     unreadable: tuple[Unreadable, ...] = ()
+    missing: Bools | None = None  # (B, H, W) where an image has no value of its own; None where all have one everywhere
 
 
 class ImageSet(Protocol):
@@ -56,13 +57,14 @@ class Read:
     image: Pixels | None
     shape: tuple[int, int] = (0, 0)  # of the original
     reason: str = ""
+    missing: Bools | None = None  # (H, W) in the spec, where the image has no value of its own
 
 
 def read_one(sample: Sample, read: Callable[[], Pixels], spec: InputSpec) -> Read:
     """Read an image by `read` and bring it to the spec."""
     try:
         image = read()
-        return Read(sample, conform(image, spec), image.shape[:2])
+        return Read(sample, conform(image, spec), image.shape[:2], missing=find_missing(image, spec))
     except ImageError as error:
         return Read(sample, None, reason=str(error))
 
@@ -74,7 +76,12 @@ def collect(reads: Sequence[Read]) -> Batch:
     images = [read.image for read in good if read.image is not None]
     kind = max((image.dtype for image in images), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
     pixels = np.stack([promote(image, kind) for image in images]) if images else np.empty((0, 0, 0, 0), kind)
-    return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable)
+    missing = None
+    if any(read.missing is not None for read in good):
+        missing = np.stack(
+            [np.zeros(pixels.shape[1:3], np.bool_) if read.missing is None else read.missing for read in good]
+        )
+    return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable, missing)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

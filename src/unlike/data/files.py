@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unlike.cache import Cache
+from unlike.data.archives import is_archive, read_archive
 from unlike.data.batches import Batch, ImageSet, Notify
 from unlike.data.input_spec import InputSpec
 from unlike.data.layouts.doubts import doubt_list
@@ -20,11 +21,13 @@ from unlike.data.layouts.walk import sift
 from unlike.data.layouts.wording import plural
 from unlike.data.loading import load_files, stream_files
 from unlike.data.readers import decode, is_image
+from unlike.data.readers.addresses import extension_of
 from unlike.data.samples import find_positions, take_samples
 from unlike.errors import DataError
 from unlike.records import Pixels, Rows, Sample
 
 MANIFESTS = (".csv", ".tsv")
+ARRAYS = ("npy", "npz")  # extensions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +77,9 @@ def find_files(path: Path, good: Sequence[str] = ()) -> FileSource:
     """
     wanted = matcher(good) if good else None
     if path.is_dir():
-        layout = read_folder(path, wanted)
+        layout = drop_strays(read_folder(path, wanted))
+    elif path.is_file() and is_archive(path):
+        layout = drop_strays(read_archive(path, lambda folder: read_folder(folder, wanted)))
     elif path.is_file():
         layout = _read_file(path, wanted)
     elif globbing.has_magic(str(path)):
@@ -110,6 +115,20 @@ def _read_file(path: Path, wanted: Callable[[str], bool] | None) -> Layout:
         raise DataError(f"{path}: none of {plural(len(samples), 'image')} is chosen as good, such as {samples[0].id}")
     good = [replace(sample, anomalous=False, kind="good", split="", mask=None) for sample in chosen]
     return Layout(good, (f"{plural(len(good), 'image')} of {len(samples):,} called good; the others left aside.",))
+
+
+def drop_strays(layout: Layout) -> Layout:
+    """Without arrays that lie beside pictures: those are somebody's notes on them, not images.
+
+    >>> samples = [Sample(name, Path(name)) for name in ("a.png", "a.npy", "x/b.npy")]
+    >>> [sample.id for sample in drop_strays(Layout(samples)).samples]
+    ['a.png', 'x/b.npy']
+    """
+    pictured = {one.path.parent for one in layout.samples if one.path and extension_of(one.path) not in ARRAYS}
+    kept = [s for s in layout.samples if s.path and not (extension_of(s.path) in ARRAYS and s.path.parent in pictured)]
+    strays = len(layout.samples) - len(kept)
+    note = (f"{plural(strays, 'array')} beside pictures left aside.",) if strays else ()
+    return replace(layout, samples=kept, notes=(*layout.notes, *note))
 
 
 def _read_glob(pattern: Path, wanted: Callable[[str], bool] | None) -> Layout:

@@ -33,11 +33,12 @@ from unlike.data.batches import (
 from unlike.data.input_spec import InputSpec
 from unlike.data.pixels import promote
 from unlike.data.readers import decode
+from unlike.data.readers.addresses import Address
 from unlike.data.samples import take_samples
 from unlike.errors import DataError
 from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
 
-FORMAT = 2  # of an entry
+FORMAT = 3  # of an entry
 
 
 def stream_files(samples: Sequence[Sample], spec: InputSpec, batch_size: int | None = None) -> Iterator[Batch]:
@@ -67,7 +68,7 @@ def threads() -> int:
 
 def _read(sample: Sample, spec: InputSpec) -> Read:
     assert sample.path is not None
-    return read_one(sample, partial(decode, sample.path), spec)
+    return read_one(sample, partial(decode, sample.path, spec.most_pixels), spec)
 
 
 def load_files(
@@ -165,8 +166,7 @@ def _key(samples: Sequence[Sample], spec: InputSpec) -> str:
         assert sample.path is not None
         sums.update(os.fsencode(sample.path.absolute()))
         try:
-            stat = sample.path.stat()
-            sums.update(f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            sums.update(f"\0{Address.of(sample.path).state()}\n".encode())
         except OSError:
             sums.update(b"\0missing\n")
     return sums.hexdigest()[:32]

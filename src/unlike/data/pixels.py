@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unlike.errors import ImageError
 from unlike.records import Pixels
 
 
@@ -15,6 +16,22 @@ def promote(image: Pixels, kind: np.dtype[np.generic]) -> Pixels:
     if image.dtype == np.uint8 and kind == np.uint16:
         return image.astype(np.uint16) * np.uint16(257)
     return image
+
+
+def as_pixels(image: npt.NDArray[Any]) -> Pixels:
+    """Values of any type as one that images have: those that are no uint8 or uint16 as float32, yes and no as white and black.
+
+    >>> as_pixels(np.array([[True, False]])).tolist(), as_pixels(np.array([-3], np.int16)).dtype
+    ([[255, 0]], dtype('float32'))
+    """
+    kind = image.dtype.newbyteorder("=")
+    if kind in (np.uint8, np.uint16):
+        return np.ascontiguousarray(image, kind)
+    if kind == np.bool_:
+        return np.asarray(image * np.uint8(255), np.uint8)
+    if kind.kind not in "iuf":
+        raise ImageError(f"holds {kind} values; expected whole numbers or floats")
+    return as_float32(image)
 
 
 def as_float32(image: npt.NDArray[Any]) -> Pixels:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,12 +18,14 @@ from unlike.cache import Cache
 from unlike.data.arrays import open_rows
 from unlike.data.batches import Batch, ImageSet, Notify
 from unlike.data.files import FileSource, find_files, join_files
-from unlike.data.input_spec import InputSpec
+from unlike.data.input_spec import InputSpec, Missing
 from unlike.data.layouts.labels import read_labels
 from unlike.data.layouts.wording import listed, plural
+from unlike.data.looks import find_depth, look
+from unlike.data.readers import MAX_PIXELS, decode
 from unlike.data.samples import RowSamples, column
-from unlike.errors import DataError, ImageError, none_usable
-from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
+from unlike.errors import DataError
+from unlike.records import Bools, Pixels, Rows, Sample
 
 
 @runtime_checkable
@@ -153,22 +156,79 @@ def labelled(source: Source) -> Source:
 
 
 def choose_spec(
-    source: Source, size: tuple[int, int] | None, channels: int | None, aspect: str, fallback: tuple[int, int]
+    source: Source,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    aspect: str,
+    fallback: tuple[int, int],
+    *,
+    bits: int | None = None,
+    missing: Missing = None,
+    most_pixels: int = MAX_PIXELS,
 ) -> InputSpec:
-    """The input spec to fit in: what was asked for, and for the rest what the first readable image is.
+    """The input spec to fit in: what was asked for, and for the rest what most images are."""
+    return choose_form(source, size, channels, aspect, fallback, bits=bits, missing=missing, most_pixels=most_pixels)[0]
 
-    Images that are all of one size keep it unless another is asked for; others get `fallback`.
+
+def choose_form(
+    source: Source,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    aspect: str,
+    fallback: tuple[int, int],
+    *,
+    bits: int | None = None,
+    missing: Missing = None,
+    most_pixels: int = MAX_PIXELS,
+) -> tuple[InputSpec, tuple[str, ...]]:
+    """The input spec to fit in, and in sentences what that does to images that are not like most.
+
+    Images that are all of one size keep it unless another is asked for; others get `fallback`. `channels`, `bits` and the rest
+    are what was asked for; None leaves them to the images.
     """
-    first = _first_readable(source)
+    looked = look(_Limited(source, most_pixels))
     height, width = size or source.natural_size or fallback
-    return InputSpec(
+    notes = looked.notes if channels is None else ()
+    depth = bits or (find_depth(_Limited(source, most_pixels)) if looked.deep and not looked.floating else 16)
+    if bits is None and depth < 16:
+        notes += (f"Images of 16 bits use {depth}: white is {2**depth - 1:,}; --set data.bits=16 decides otherwise.",)
+    spec = InputSpec(
         height,
         width,
-        channels or first.shape[2],
-        floating=first.dtype.kind == "f",
+        channels or looked.channels,
+        floating=looked.floating,
         aspect="pad" if aspect == "pad" else "stretch",
-        convert=channels is not None,
+        convert=channels is not None or looked.mixed,
+        bits=depth,
+        missing=missing,
+        most_pixels=most_pixels,
     )
+    return spec, notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Limited:
+    """A source whose files are read up to another size."""
+
+    source: Source
+    most_pixels: int
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        return self.source.samples
+
+    @property
+    def natural_size(self) -> tuple[int, int] | None:
+        return self.source.natural_size
+
+    def read(self, sample: Sample) -> Pixels:
+        if sample.path is None or self.most_pixels == MAX_PIXELS:
+            return self.source.read(sample)
+        return decode(sample.path, self.most_pixels)
 
 
 def _take_part(source: Source, chosen: Bools, purpose: str) -> Source:
@@ -209,13 +269,3 @@ def _join(sources: list[Source]) -> Source:
     if len(files) < len(sources):
         raise DataError("several sources must be files or folders; give one array at a time")
     return join_files(files)
-
-
-def _first_readable(source: Source) -> Pixels:
-    failures: list[Unreadable] = []
-    for sample in source.samples:
-        try:
-            return source.read(sample)
-        except ImageError as error:
-            failures.append(Unreadable(sample.id, str(error)))
-    raise none_usable(f"{source.name}: no image", "read", failures)

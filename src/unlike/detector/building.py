@@ -8,7 +8,7 @@ from torch import nn
 from unlike.backbones.network_cache import NetworkCache
 from unlike.data.input_spec import InputSpec
 from unlike.data.randomness import isolated_randomness
-from unlike.data.source import Source, choose_spec
+from unlike.data.source import Source, choose_form
 from unlike.detector.settings import DataConfig, Settings
 from unlike.detector.storage import shape_of
 from unlike.errors import ConfigError
@@ -46,10 +46,18 @@ def place(module: nn.Module, device: str) -> torch.device:
     return chosen
 
 
-def spec_for(source: Source, data: DataConfig) -> InputSpec:
-    """The form in which all these images will be seen."""
-    channels = None if data.channels == "auto" else data.channels
-    return choose_spec(source, data.sides, channels, data.aspect, fallback=(FILE_SIDE, FILE_SIDE))
+def spec_for(source: Source, data: DataConfig) -> tuple[InputSpec, tuple[str, ...]]:
+    """The form in which all these images will be seen, and in sentences what that does to those that are unlike most."""
+    return choose_form(
+        source,
+        data.sides,
+        None if data.channels == "auto" else data.channels,
+        data.aspect,
+        fallback=(FILE_SIDE, FILE_SIDE),
+        bits=None if data.bits == "auto" else data.bits,
+        missing=data.missing,
+        most_pixels=data.most_pixels,
+    )
 
 
 def build_model(settings: Settings, spec: InputSpec, seed: int, networks: NetworkCache | None = None) -> Model:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from unlike.data.input_spec import restore_map
+from unlike.data.pages import turn_pages
 from unlike.data.source import Images, open_source
 from unlike.data.tensors import to_pixels, to_tensor
 from unlike.detector.building import place
@@ -26,7 +27,7 @@ def encode(detector: Detector, images: Images) -> Codes:
     """
     fitted = _placed(detector)
     _refuse_tiles(fitted.pipeline)
-    read = list(open_source(images).stream(fitted.spec))
+    read = list(turn_pages(open_source(images), detector.settings.data.pages).stream(fitted.spec))
     unreadable = tuple(item for batch in read for item in batch.unreadable)
     samples = [sample for batch in read for sample in batch.samples]
     if not samples:
@@ -58,7 +59,7 @@ def explain(detector: Detector, images: Images, samples: Sequence[Sample]) -> li
     for batch in open_source(images).with_samples(list(samples)).stream(fitted.spec, fitted.batch_size):
         if not len(batch.samples):
             continue
-        maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range)
+        maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range, batch.missing)
         rebuilt = reconstruct(fitted.pipeline, batch.pixels, fitted.spec.value_range)
         images_back = [None] * len(scores) if rebuilt is None else list(rebuilt)
         rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, strict=True)

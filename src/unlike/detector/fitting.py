@@ -53,7 +53,8 @@ class Task:
 
 def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fitted:
     """Learn from normal images: train the model, or take one that is `trained`, fit the scorer, and calibrate."""
-    settings, spec = task.settings, spec_for(images, task.settings.data)
+    settings = task.settings
+    spec, notes = spec_for(images, settings.data)
     model = prepare_model(task, spec, trained)
     plain = make_scorer(settings, model.output_spec)  # or an error, before any image is read
     loaded = images.load(spec, task.cache, lambda done, total: task.notify("read", done, total, {}))
@@ -83,7 +84,7 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
         WORST_OF_CATEGORY if asked == "auto" else asked,
     )
     digests, counts = np.unique(loaded.digests), count_images(loaded, split)
-    return Fitted(pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable)
+    return Fitted(pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable, notes)
 
 
 def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:

@@ -17,6 +17,7 @@ from unlike.calibration.leave_one_out import fit_leave_one_out
 from unlike.data.batches import ImageSet, iterate, value_range_of
 from unlike.data.facts import Facts, read_facts
 from unlike.data.input_spec import InputSpec
+from unlike.data.pages import turn_pages
 from unlike.data.samples import column
 from unlike.data.source import Images, Source, open_source, training
 from unlike.data.split import Split, calibration_size, distinct_rows
@@ -63,9 +64,9 @@ def inspect(
     (22, 20, 20, 0.048)
     """
     settings, notify = settings or Settings.resolve(), notify or say_nothing
-    source = open_source(images, labels)
+    source = turn_pages(open_source(images, labels), settings.data.pages)
     normals, refusal = _choose(source)
-    spec = spec_for(normals, settings.data)
+    spec, notes = spec_for(normals, settings.data)
     facts = read_facts(source, spec, lambda done, total: notify("read", done, total, {}))
     taken = np.empty(0, np.intp) if refusal else _rows_taken(source, normals, facts)
     digests = np.unique(facts.digests, return_inverse=True)[1]
@@ -74,7 +75,7 @@ def inspect(
     distinct = len(np.unique(digests[taken]))
     found = Inspection(
         name=source.name,
-        notes=source.notes,
+        notes=(*source.notes, *notes),
         samples=source.samples,
         spec=spec,
         facts=facts,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unlike.data.tensors import to_tensor
 from unlike.data.tiles import Tiling
 from unlike.models.base import Model
-from unlike.records import Floats, Pixels
+from unlike.records import Bools, Floats, Pixels
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import MapConfig, reduce_maps, smooth
 
@@ -81,15 +81,30 @@ class Pipeline(nn.Module):
 
 
 @torch.no_grad()
-def score_pixels(pipeline: Pipeline, pixels: Pixels, value_range: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Pixels (B, H, W, C) -> maps (B, h, w) and scores (B,), each image by itself, on the pipeline's device."""
+def score_pixels(
+    pipeline: Pipeline, pixels: Pixels, value_range: tuple[float, float], missing: Bools | None = None
+) -> tuple[Floats, Floats]:
+    """Pixels (B, H, W, C) -> maps (B, h, w) and scores (B,), each image by itself, on the pipeline's device.
+
+    Where values are `missing` (B, H, W) nothing is strange: maps are zero there, and scores are what the rest comes to.
+    """
     maps, scores = [], []
     for start in range(0, len(pixels), pipeline.images_at_once):
         part = pixels[start : start + pipeline.images_at_once]
         found = pipeline(to_tensor(part, value_range, pipeline.device))
+        if missing is not None:
+            found = _mask(found[0], missing[start : start + pipeline.images_at_once], pipeline.maps)
         maps.append(found[0].cpu().numpy())
         scores.append(found[1].cpu().numpy().astype(np.float64))
     return np.concatenate(maps), np.concatenate(scores)
+
+
+def _mask(maps: Tensor, missing: Bools, config: MapConfig) -> tuple[Tensor, Tensor]:
+    """Maps (B, h, w) without what lies where values are missing (B, H, W), and the scores that they come to."""
+    holes = torch.from_numpy(missing).to(maps.device)[:, None].float()
+    small = nn.functional.adaptive_max_pool2d(holes, maps.shape[1:])[:, 0]
+    kept = maps.masked_fill(small > 0, 0)
+    return kept, reduce_maps(kept, config)
 
 
 def device_of(module: nn.Module) -> torch.device:

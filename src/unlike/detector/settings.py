@@ -10,7 +10,9 @@ from typing import Any, Literal
 from unlike.calibration.thresholds import THRESHOLDS
 from unlike.config import check_range, check_renamed_name, from_mapping, to_mapping
 from unlike.data.augment import AugmentConfig
-from unlike.data.input_spec import InputSpec
+from unlike.data.input_spec import InputSpec, Missing
+from unlike.data.pages import Pages
+from unlike.data.readers import MAX_PIXELS
 from unlike.data.tiles import Tiling
 from unlike.detector.presets import DEFAULT_PRESET, PRESETS, Preset
 from unlike.errors import ConfigError, UnknownSettingError, unknown
@@ -33,11 +35,21 @@ class DataConfig:
 
     size: int | tuple[int, int] | Literal["auto"] = "auto"  # side, or [height, width]; auto: arrays as is, files 256
     aspect: Literal["stretch", "pad"] = "stretch"  # pad keeps the proportions
-    channels: int | Literal["auto"] = "auto"  # auto: as the first image has; a number converts the images to it
+    # auto: as most images have, grey beside colour as colour; a number converts the images to it
+    channels: int | Literal["auto"] = "auto"
+    # of values in uint16, which may use fewer: white is 4095 for 12; auto: the fewest that hold all images
+    bits: Literal["auto", 8, 10, 12, 14, 16] = "auto"
+    missing: Missing = None  # nan or a number that stands for no value: filled from around it, and no part of a map
+    pages: Pages = "all"  # of a file that has several: each is an image, or the first alone, or all are channels of one
+    most_pixels: int = MAX_PIXELS  # of one image; more are refused before they are decoded
     tile: int | None = None  # pixels a side of the tiles that a model sees of a large image; none: it sees it whole
     overlap: int | Literal["auto"] = "auto"  # pixels that neighbouring tiles share at least; auto: a quarter of one
 
     def __post_init__(self) -> None:
+        if isinstance(self.missing, float) and math.isnan(self.missing):
+            object.__setattr__(self, "missing", "nan")
+        if self.most_pixels < 1:
+            raise ConfigError(f"data.most_pixels: expected 1 or more, came {self.most_pixels}")
         sides = self.sides
         if sides is not None and min(sides) < 1:
             raise ConfigError(f"data.size: expected 1 pixel or more, came {self.size}")

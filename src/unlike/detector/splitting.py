@@ -31,6 +31,7 @@ from unlike.scoring.per_category import number_categories
 
 LEFT_OUT_MOST = 500  # images of each category up to which none is held back where that can be
 CROSS_BYTES = 1_000_000_000  # of features that are kept in memory
+FEWEST = 3  # different normal images
 FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts by themselves
 FEATURES_ALONE = ("features",)  # what a scorer of features takes
 
@@ -95,6 +96,11 @@ def split_images(
     asked = None if decision.false_alarms == "auto" else decision.false_alarms
     share = None if decision.calibration_share == "auto" else decision.calibration_share
     rows = distinct_rows(images.digests)
+    if len(rows) < FEWEST <= len(images.digests):
+        raise DataError(
+            f"{len(images.digests):,} normal images are copies of {len(rows)}; at least {FEWEST} different ones are needed, some 100 for a "
+            "useful detector"
+        )
     count = calibration_size(len(rows), share, asked)
     sizes: dict[str, int] = {}
     if none_held_back:

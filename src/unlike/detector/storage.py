@@ -62,6 +62,7 @@ class Fitted:
     # are the same where none to validate are named: none was held back
     counts: Mapping[str, int]
     unreadable: tuple[Unreadable, ...] = ()  # images that could not be used, and why; not kept on disk
+    notes: tuple[str, ...] = ()  # what was done to images that are unlike most, in sentences; not kept on disk
 
     @property
     def batch_size(self) -> int | None:
