@@ -216,7 +216,7 @@ def test_progress_is_told(mvtec):
     Detector(model="conv", epochs=2, size=32).fit(mvtec, notify=lambda *call: calls.append(call))
     stages = [call[0] for call in calls]
     assert stages[0] == "read"
-    assert calls[stages.source("train") - 1][:3] == ("read", 40, 40)
+    assert calls[stages.index("train") - 1][:3] == ("read", 40, 40)
     assert [call[1:3] for call in calls if call[0] == "train"] == [(1, 2), (2, 2)]
     assert {"train", "validation"} <= set(calls[-1][3])
 
