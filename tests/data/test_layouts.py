@@ -56,7 +56,7 @@ def test_links_are_followed_and_loops_end(tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path, others):
     for number in range(others):
         (tmp_path / f"{number}.txt").write_text("no image")
-    with pytest.raises(DataError, match=rf"no image in it \({others} other files\); expected .bmp, .gif, "):
+    with pytest.raises(DataError, match=rf"no image in it \({others} other files\); expected .avif, .bmp, "):
         read_folder(tmp_path)
 
 

@@ -20,8 +20,8 @@ ZIP_REFUSES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Ru
 class Address:
     """An image file, `x.tif`, a page of it, `x.tif#3`, or all its pages, `x.tif#all`; each may lie in an archive, `x.zip/a/b.tif`.
 
-    >>> Address.of(Path("scans/x.tif#3"))
-    Address(file=PosixPath('scans/x.tif'), member='', page=3)
+    >>> Address(Path("scans/x.tif"), page=3).extension
+    'tif'
     """
 
     file: Path  # on disk
