@@ -149,7 +149,11 @@ def _decode_one(content: bytes, most_pixels: int) -> Pixels:
         return _decode_heif(content, most_pixels)
     if content.startswith(JXL):
         return _decode_jxl(content, most_pixels)
-    header = _read_header(content, most_pixels)
+    header = None
+    if content[12:16] == b"IHDR":  # a PNG, which says its size right there
+        check_pixels(int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big"), most_pixels)
+    else:
+        header = _read_header(content, most_pixels)
     image = _by_opencv(content)
     if image is None and header is not None and header.format in PILLOW_KNOWS:
         return _by_pillow(header)
