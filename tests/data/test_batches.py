@@ -99,12 +99,10 @@ def test_rows_that_do_not_suit_are_named():
     ids, pixels, _, unreadable = join(open_source(images).stream(InputSpec(4, 4, 1, floating=True), 3))
     assert ids == ["0", "1", "3", "5"]
     np.testing.assert_array_equal(pixels[..., 0], images[[0, 1, 3, 5]])
+    not_finite = "holds values that are not finite (NaN or infinity)"
     assert [(item.id, item.reason) for item in unreadable] == [
-        (
-            row,
-            "holds values that are not finite (NaN or infinity); where they stand for no value, fit with --set data.missing=nan",
-        )
-        for row in "24"
+        ("2", f"{not_finite}; where they stand for no value, fit with --set data.missing=nan"),
+        ("4", not_finite),
     ]
 
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from unlike.errors import ImageError
 from unlike.records import Pixels
 
+NATIVE = frozenset(map(np.dtype, (np.uint8, np.uint16, np.float32)))  # types that images have
+
 
 def promote(image: Pixels, kind: np.dtype[np.generic]) -> Pixels:
     """Widen uint8 to uint16 so that both span their full scale: 255 becomes 65535."""
@@ -24,6 +26,8 @@ def as_pixels(image: npt.NDArray[Any]) -> Pixels:
     >>> as_pixels(np.array([[True, False]])).tolist(), as_pixels(np.array([-3], np.int16)).dtype
     ([[255, 0]], dtype('float32'))
     """
+    if image.dtype in NATIVE and image.flags.c_contiguous:
+        return image
     kind = image.dtype.newbyteorder("=")
     if kind in (np.uint8, np.uint16):
         return np.ascontiguousarray(image, kind)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unlike.data.pixels import NATIVE
 from unlike.data.readers.addresses import extension_of, read_address
 from unlike.data.readers.common import HEAD, MAX_PIXELS, Reader, Reading, decode_bytes, peek_at, takes_reading
 from unlike.errors import ImageError
@@ -41,14 +42,15 @@ def decode(path: Path, most_pixels: int = MAX_PIXELS) -> Pixels:
     address, content = read_address(path)
     if not content:
         raise ImageError("is empty (0 bytes)")
-    reader = READERS.get(address.extension, decode_bytes)
+    extension = address.extension
+    reader = READERS.get(extension, decode_bytes)
     if takes_reading(reader):
         image = reader(content, Reading(address.page, most_pixels))
     elif address.page == 1:
         image = reader(content)
     else:
-        raise ImageError(f"has no pages that could be told apart: the reader of {address.extension!r} files knows one")
-    return _check_read(image, address.extension)
+        raise ImageError(f"has no pages that could be told apart: the reader of {extension!r} files knows one")
+    return _check_read(image, extension)
 
 
 def peek(path: Path) -> tuple[int, str] | None:
@@ -116,7 +118,7 @@ def is_image(path: str | os.PathLike[str]) -> bool:
 
 def _check_read(image: Pixels, extension: str) -> Pixels:
     """What a reader gave, or an ImageError where it is no image: readers come from other packages too."""
-    if image.ndim != 3 or 0 in image.shape or image.dtype not in (np.uint8, np.uint16, np.float32):
+    if image.ndim != 3 or 0 in image.shape or image.dtype not in NATIVE:
         came = " x ".join(map(str, image.shape)) or "a single value"
         raise ImageError(
             f"was read as {came} of {image.dtype}; expected H x W x C of uint8, uint16 or float32 from the reader of "

@@ -105,7 +105,7 @@ def extension_of(path: Path) -> str:
     >>> extension_of(Path("A.TIFF")), extension_of(Path("x.tif#3"))
     ('tiff', 'tif')
     """
-    return split_page(path)[0].suffix.lower().removeprefix(".")
+    return (split_page(path)[0] if "#" in path.name else path).suffix.lower().removeprefix(".")
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:

@@ -127,13 +127,19 @@ def peek_at(head: bytes) -> tuple[int, str] | None:
         data = head.find(b"IDAT")
         if colours in (0, 2, 3) and data > 0 and head.find(b"tRNS", 0, data) < 0:  # else alpha, opaque or not
             return 1 if colours == 0 else 3, "uint16" if depth == 16 else "uint8"
-    if head.startswith(b"\xff\xd8"):
-        at = 2
-        while at + 10 <= len(head) and head[at] == 0xFF:
-            if head[at + 1] in FRAMES:
-                return (1 if head[at + 9] == 1 else 3), "uint8"
-            at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    if frame := _find_frame(head):
+        return (1 if head[frame + 9] == 1 else 3), "uint8"
     return None
+
+
+def _find_frame(content: bytes) -> int:
+    """Where in a JPEG its size and channels stand; 0 where they do not, or it is none."""
+    at = 2 if content.startswith(b"\xff\xd8") else len(content)
+    while at + 10 <= len(content) and content[at] == 0xFF:
+        if content[at + 1] in FRAMES:
+            return at
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return 0
 
 
 def _finish(image: Pixels) -> Pixels:
@@ -149,7 +155,14 @@ def _decode_one(content: bytes, most_pixels: int) -> Pixels:
         return _decode_heif(content, most_pixels)
     if content.startswith(JXL):
         return _decode_jxl(content, most_pixels)
-    header = _read_header(content, most_pixels)
+    header = None
+    if content[12:16] == b"IHDR":  # a PNG, which says its size right there
+        check_pixels(int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big"), most_pixels)
+    elif frame := _find_frame(content):  # a JPEG, which says it nearly there
+        height, width = struct.unpack_from(">HH", content, frame + 5)
+        check_pixels(height * width, most_pixels)
+    else:
+        header = _read_header(content, most_pixels)
     image = _by_opencv(content)
     if image is None and header is not None and header.format in PILLOW_KNOWS:
         return _by_pillow(header)
