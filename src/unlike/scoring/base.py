@@ -24,9 +24,8 @@ class Capabilities:
     held_out: Literal["unused", "useful", "needed"] = "unused"
     position_dependent: str = ""  # the setting by which each position of an image is learned by itself; empty: none is
     per_category: bool = False  # whether several categories are better learned each by itself
-    leave_one_out: int | None = (
-        None  # fewest images of which each can be left out in closed form; None: it learns again
-    )
+    # fewest images of which each can be left out in closed form; None: it must learn again without each
+    leave_one_out: int | None = None
 
 
 class Scorer(nn.Module):
