@@ -69,6 +69,7 @@ class Scores:
     image: Floats  # (N,)
     maps: Floats | None = None  # (N, H, W) at the detector's size, each >= 0
     unreadable: tuple[Unreadable, ...] = ()
+    clipped: tuple[str, ...] = ()  # ids of images with values beyond white, which were cut off there
 
     def __post_init__(self) -> None:
         if self.image.shape != (len(self.ids),):
@@ -95,6 +96,7 @@ class ScoredBatch:
     shapes: Sequence[tuple[int, int]]  # height and width of the B original images
     digests: npt.NDArray[np.uint64]  # (B,) of the pixels: equal for identical images
     unreadable: tuple[Unreadable, ...] = ()
+    clipped: tuple[str, ...] = ()  # ids of images with values beyond white, which were cut off there
 
 
 @dataclass(frozen=True, slots=True, eq=False)

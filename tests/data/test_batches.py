@@ -154,7 +154,7 @@ def test_whoever_stops_early_does_not_wait(monkeypatch):
         return np.zeros((8, 8, 3), np.uint8)
 
     monkeypatch.setattr(loading, "decode", slow)
-    monkeypatch.setattr(loading, "_threads", lambda: 2)
+    monkeypatch.setattr(loading, "threads", lambda: 2)
     source = FileSource("many", [Sample(str(n), path=Path(str(n))) for n in range(300)])
     running = source.stream(SPEC, 50)
     assert len(next(running).samples) == 50
@@ -255,4 +255,4 @@ def test_a_block_has_a_bounded_weight(spec, rows):
 
 def test_streaming_needs_no_affinity(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS and Windows
-    assert 1 <= loading._threads() <= 8
+    assert 1 <= loading.threads() <= 8

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_png
+from unlike.cli import run
 from unlike.data import readers
 from unlike.data.input_spec import InputSpec, conform, depth_of, find_missing
 from unlike.data.pages import count_pages, turn_pages
@@ -24,6 +25,7 @@ from unlike.detector.fitting import spec_for
 from unlike.detector.settings import DataConfig
 from unlike.errors import DataError, ImageError
 from unlike.evaluation.evaluate import evaluate
+from unlike.evaluation.synthetic import make_synthetic
 
 tifffile = pytest.importorskip("tifffile", reason="needs tifffile: pip install 'unlike[formats]'")
 imagecodecs = pytest.importorskip("imagecodecs", reason="needs imagecodecs: pip install 'unlike[formats]'")
@@ -758,3 +760,95 @@ def test_constant_images_have_a_finite_score(images, chosen):
 def test_copies_of_one_image_teach_nothing(images):
     with pytest.raises(DataError, match="30 normal images are copies of 1; at least 3 different ones are needed"):
         Detector("conv", epochs=1, size=32, cache=False).fit(images)
+
+
+def test_values_beyond_the_bits_are_cut_off_and_it_is_said(tmp_path, capsys):
+    dark = np.random.default_rng(0).integers(0, 900, (20, 16, 16), np.uint16)
+    bright = dark.copy()
+    bright[3, 0, 0] = 2000
+    np.save(tmp_path / "dark.npy", dark)
+    np.save(tmp_path / "bright.npy", bright)
+    fit = [
+        "fit",
+        str(tmp_path / "dark.npy"),
+        "-o",
+        str(tmp_path / "d"),
+        "--model",
+        "conv",
+        "--epochs",
+        "1",
+        "--no-cache",
+    ]
+    assert run([*fit, "--false-alarms", "0.3"]) == 0
+    assert "Images of 16 bits use 10: white is 1,023" in capsys.readouterr().err
+    assert run(["score", str(tmp_path / "d"), str(tmp_path / "dark.npy")]) == 0
+    assert "beyond" not in capsys.readouterr().err
+    assert run(["score", str(tmp_path / "d"), str(tmp_path / "bright.npy")]) == 0
+    said = capsys.readouterr().err
+    assert "1 image with values beyond 1,023 (10 bits, as the images to fit on have), such as 3: cut off there." in said
+    assert "fit with --set data.bits=16" in said
+    assert Detector.load(tmp_path / "d").score(bright).clipped == ("3",)
+    np.save(tmp_path / "y.npy", np.arange(20) == 3)
+    evaluated = ["evaluate", str(tmp_path / "d"), str(tmp_path / "bright.npy"), "--labels", str(tmp_path / "y.npy")]
+    assert run([*evaluated, "-o", str(tmp_path / "out")]) == 0
+    assert "1 image with values beyond 1,023" in capsys.readouterr().err
+    assert run([*fit, "--set", "data.bits=16", "--false-alarms", "0.3"]) == 0
+    assert run(["score", str(tmp_path / "d"), str(tmp_path / "bright.npy")]) == 0
+    assert "beyond" not in capsys.readouterr().err
+
+
+def test_a_fit_counts_what_lies_beyond_the_bits_that_were_asked_for(tmp_path):
+    dark = np.random.default_rng(0).integers(0, 900, (20, 16, 16), np.uint16)
+    dark[:2, 0, 0] = 2000
+    save_all(tmp_path, {f"{number}.npy": numbers(image) for number, image in enumerate(dark)})
+    save_all(tmp_path, {"x.npy": numbers(dark[0])[:-9]})
+    for source in (open_source(dark), open_source(tmp_path)):
+        notes = choose_form(source, None, None, "stretch", (16, 16), bits=10)[1]
+        assert notes == (
+            f"Of {len(source)} images 2 have values beyond 1,023, white for data.bits=10: cut off there, or refused where there "
+            "are many; --set data.bits=16 keeps them.",
+        )
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_threshold_is_of_scores_without_what_was_filled(tmp_path, monkeypatch, cached):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).normal(0, 0.1, (30, 16, 16)).astype(np.float32)
+    images[:, 4:12, 4:12] = np.nan
+    save_all(tmp_path / "in", {f"{number:02}.npy": numbers(image) for number, image in enumerate(images)})
+    settings = {"data": {"missing": "nan", "size": 16}}
+    taken = tmp_path / "in" if cached else images
+    detector = Detector("conv", epochs=1, cache=cached, device="cpu", settings=settings).fit(taken)
+    scores, found = detector.score(taken).image, detector.fitted_.decision.scores
+    assert len(found) > 3
+    assert np.abs(found[:, None] - scores[None]).min(axis=1).max() < 1e-5
+
+
+def test_a_threshold_is_not_raised_by_filled_values_where_each_image_is_left_out():
+    calm = np.random.default_rng(0).normal(0, 0.1, (30, 16, 16)).astype(np.float32)
+    wild = calm.copy()
+    wild[:, 3, 3] = np.linspace(-9, 9, 30) ** 3 / 81
+    settings = {"data": {"missing": "nan"}, "model": {"side": 4}}
+    thresholds = []
+    for images in (calm, wild):
+        images[:, :3, :3] = np.nan
+        images[0, 15, 15], images[1, 15, 15] = -9, 9  # one scale for both
+        detector = Detector("pixels", "neighbours", cache=False, device="cpu", settings=settings).fit(images)
+        thresholds.append(np.median(detector.fitted_.decision.scores))
+    assert thresholds[1] == pytest.approx(thresholds[0], rel=0.5)
+
+
+def test_synthetic_defects_leave_missing_values_and_bits_as_they_are():
+    random = np.random.default_rng(0)
+    images = random.normal(0.5, 0.1, (12, 32, 32)).astype(np.float32)
+    images[:, 4:20, 4:20] = np.nan
+    spec = InputSpec(32, 32, 1, floating=True, missing="nan")
+    found, _ = make_synthetic(open_source(images), spec)
+    for batch in found.stream(spec):
+        assert batch.missing[:, 4:20, 4:20].all()
+    assert not any(sample.mask[4:20, 4:20].any() for sample in found.samples if sample.mask is not None)
+    dark = random.integers(0, 1024, (12, 32, 32)).astype(np.uint16)
+    deep = InputSpec(32, 32, 1, bits=10)
+    found, _ = make_synthetic(open_source(dark), deep)
+    assert all(batch.unreadable == () for batch in found.stream(deep))
+    np.testing.assert_array_equal(found.read(found.samples[0])[..., 0], dark[0])

@@ -87,6 +87,9 @@ class Shots:
     def inside(self, rows):
         return None
 
+    def missing(self, rows):
+        return None
+
 
 def shots(first, count, **facts):
     return [Sample(f"shot {number}", **facts) for number in range(first, first + count)]

@@ -108,6 +108,17 @@ class Console:
         rule = f"score above {threshold}, {_promise(decision)}"
         self.say(f"{anomalous:,} of {plural(rows, 'image')} anomalous ({rule}){where}.")
 
+    def say_clipped(self, clipped: Sequence[str], detector: Detector) -> None:
+        """How many images have values that the images to fit on did not have, and that were cut off."""
+        from unlike.artifacts import printable
+
+        if clipped:
+            bits = detector.fitted_.spec.bits
+            self.say(
+                f"{plural(len(clipped), 'image')} with values beyond {2**bits - 1:,} ({bits} bits, as the images to fit on have), "
+                f"such as {printable(clipped[0])}: cut off there. Where that may hide a defect, fit with --set data.bits=16."
+            )
+
     def say_unreadable(self, unreadable: Sequence[Unreadable]) -> None:
         """Each image that was left out, and why."""
         from unlike.artifacts import printable

@@ -53,4 +53,5 @@ def evaluate(
         found = measure(loaded, source, synthetic=synthetic, notify=tell)
         write_evaluation(loaded, found, output, beside=others, notify=tell)
     console.say_evaluation(found, output)
+    console.say_clipped(found.scores.clipped, loaded)
     finish(console, found.scores.unreadable)

@@ -56,6 +56,7 @@ def score(
     console = Console()
     form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
     unreadable: list[Unreadable] = []
+    clipped: list[str] = []
     with (
         open_table(output, form.value, Submission(id_column, score_column, first_id)) as table,
         console.progress() as notify,
@@ -68,8 +69,10 @@ def score(
 
                 write_maps(maps, loaded.fitted_, source, batch)
             unreadable += batch.unreadable
+            clipped += batch.clipped
             notify("score", table.rows + len(unreadable), len(source), {})
     if not table.rows:
         raise none_usable(f"{source.name}: no image", "scored", unreadable)
     console.say_scores(loaded, table.rows, table.anomalous, output)
+    console.say_clipped(clipped, loaded)
     finish(console, unreadable)

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.cache import Cache
-from unlike.data.batches import Batch, Notify, block_rows, collect, find_insides, read_one, survey
-from unlike.data.input_spec import InputSpec, conform, fits
+from unlike.data.batches import Batch, Notify, block_rows, collect, find_insides, read_one, stack_missing, survey
+from unlike.data.input_spec import InputSpec, conform, find_missing, fits
 from unlike.data.pixels import as_float32
 from unlike.data.samples import RowSamples, find_positions, rows_of, take_samples
 from unlike.errors import DataError
@@ -166,6 +166,12 @@ class RowImages:
 
     def inside(self, rows: Rows) -> Bools | None:
         return find_insides([self._array.size] * len(rows), self._spec)
+
+    def missing(self, rows: Rows) -> Bools | None:
+        if self._spec.missing is None:
+            return None
+        holes = [find_missing(image, self._spec) for image in self._array.take(self._rows[rows])]
+        return stack_missing(holes, self._spec.size)
 
 
 def open_rows(images: Any, labels: Any, list_samples: Callable[[Any, int, str], RowSamples]) -> ArraySource | None:

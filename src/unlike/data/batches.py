@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from unlike.data.input_spec import InputSpec, conform, find_inside, find_missing
+from unlike.data.input_spec import InputSpec, conform, find_inside, find_missing, is_clipped
 from unlike.data.pixels import promote
 from unlike.errors import ImageError, none_usable
 from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
@@ -28,6 +28,7 @@ class Batch:
     shapes: Sequence[tuple[int, int]]  # of the B original images
     unreadable: tuple[Unreadable, ...] = ()
     missing: Bools | None = None  # (B, H, W) where an image has no value of its own; None where all have one everywhere
+    clipped: tuple[str, ...] = ()  # ids of images with values beyond white, which were cut off there
 
 
 class ImageSet(Protocol):
@@ -48,6 +49,10 @@ class ImageSet(Protocol):
         """(B, H, W) the pixels that show the image, not the bars that fill the input spec up; None where no image has any."""
         ...
 
+    def missing(self, rows: Rows) -> Bools | None:
+        """(B, H, W) where an image has no value of its own; None where all have one everywhere."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
@@ -58,13 +63,15 @@ class Read:
     shape: tuple[int, int] = (0, 0)  # of the original
     reason: str = ""
     missing: Bools | None = None  # (H, W) in the spec, where the image has no value of its own
+    clipped: bool = False  # it has values beyond white
 
 
 def read_one(sample: Sample, read: Callable[[], Pixels], spec: InputSpec) -> Read:
     """Read an image by `read` and bring it to the spec."""
     try:
         image = read()
-        return Read(sample, conform(image, spec), image.shape[:2], missing=find_missing(image, spec))
+        seen, missing = conform(image, spec), find_missing(image, spec)
+        return Read(sample, seen, image.shape[:2], missing=missing, clipped=is_clipped(image, spec))
     except ImageError as error:
         return Read(sample, None, reason=str(error))
 
@@ -76,12 +83,16 @@ def collect(reads: Sequence[Read]) -> Batch:
     images = [read.image for read in good if read.image is not None]
     kind = max((image.dtype for image in images), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
     pixels = np.stack([promote(image, kind) for image in images]) if images else np.empty((0, 0, 0, 0), kind)
-    missing = None
-    if any(read.missing is not None for read in good):
-        missing = np.stack(
-            [np.zeros(pixels.shape[1:3], np.bool_) if read.missing is None else read.missing for read in good]
-        )
-    return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable, missing)
+    missing = stack_missing([read.missing for read in good], pixels.shape[1:3])
+    clipped = tuple(read.sample.id for read in good if read.clipped)
+    return Batch([read.sample for read in good], pixels, [read.shape for read in good], unreadable, missing, clipped)
+
+
+def stack_missing(holes: Sequence[Bools | None], size: tuple[int, ...]) -> Bools | None:
+    """(B, H, W) of what `find_missing` says of each image; None where it says nothing of any."""
+    if all(one is None for one in holes):
+        return None
+    return np.stack([np.zeros(size, np.bool_) if one is None else one for one in holes])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +111,7 @@ def survey(
     samples: Sequence[Sample],
     name: str,
     notify: Notify | None = None,
-    keep: Callable[[Pixels], None] | None = None,
+    keep: Callable[[Batch], None] | None = None,
 ) -> Survey:
     """Go once over the images of these samples: which can be read, and what they hash to.
 
@@ -122,7 +133,7 @@ def survey(
         shapes.extend(batch.shapes)
         kind = max(kind, batch.pixels.dtype, key=lambda kind: kind.itemsize)
         if keep is not None:
-            keep(batch.pixels)
+            keep(batch)
     if not digests:
         raise none_usable(f"{name}: no image", "used", unreadable)
     ids = {item.id for item in unreadable}

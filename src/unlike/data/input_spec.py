@@ -91,6 +91,15 @@ def find_missing(image: Pixels, spec: InputSpec) -> Bools | None:
     return np.asarray(resized[..., 0] > 0)
 
 
+def is_clipped(image: Pixels, spec: InputSpec) -> bool:
+    """Whether an image has values beyond the bits of the spec, which are cut off at white.
+
+    >>> is_clipped(np.array([[[1023]]], np.uint16), InputSpec(1, 1, 1, bits=10))
+    False
+    """
+    return image.dtype == np.uint16 and spec.bits < 16 and int(image.max()) >= 2**spec.bits
+
+
 def fits(pixels: Pixels, spec: InputSpec) -> bool:
     """Whether a block of images (B, H, W, C) is in the spec as it is."""
     if pixels.shape[1:] != (spec.height, spec.width, spec.channels) or (pixels.dtype.kind == "f") != spec.floating:

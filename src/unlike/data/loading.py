@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from unlike.cache import Cache, touch
 from unlike.data.arrays import release_pages
@@ -38,7 +39,7 @@ from unlike.data.samples import take_samples
 from unlike.errors import DataError
 from unlike.records import Bools, Pixels, Rows, Sample, Unreadable
 
-FORMAT = 3  # of an entry
+FORMAT = 4  # of an entry
 
 
 def stream_files(samples: Sequence[Sample], spec: InputSpec, batch_size: int | None = None) -> Iterator[Batch]:
@@ -109,6 +110,11 @@ class _DecodedImages:
     def inside(self, rows: Rows) -> Bools | None:
         return find_insides(self._shapes[rows], self._spec)
 
+    def missing(self, rows: Rows) -> Bools | None:
+        if self._spec.missing is None:
+            return None
+        return next(stream_files(take_samples(self.samples, rows), self._spec, len(rows))).missing
+
 
 class _CachedImages:
     """Files decoded into a memory map. Each image is compared with its digest when it is first taken."""
@@ -123,6 +129,9 @@ class _CachedImages:
         self._map = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
         if not (len(self.samples) == len(self.digests) == len(self._shapes) and len(self._map) == len(samples)):
             raise ValueError("the parts of a cache entry do not agree")
+        self._holes = None
+        if spec.missing is not None:
+            self._holes = np.load(entry / "missing.npy", mmap_mode="r", allow_pickle=False)
         self._bad, self._entry = list(bad), entry
         self._checked = np.zeros(len(self.samples), np.bool_)
         touch(entry)
@@ -142,6 +151,12 @@ class _CachedImages:
 
     def inside(self, rows: Rows) -> Bools | None:
         return find_insides(self._shapes[rows], self._spec)
+
+    def missing(self, rows: Rows) -> Bools | None:
+        if self._holes is None:
+            return None
+        flat = np.unpackbits(self._holes[rows], axis=1, count=self._spec.height * self._spec.width)
+        return flat.reshape(len(flat), *self._spec.size).astype(np.bool_) if flat.any() else None
 
     def _check(self, image: Pixels, row: int) -> None:
         if digest(image) != self.digests[row]:
@@ -213,14 +228,20 @@ def _write_entry(
     shape = (len(samples), spec.height, spec.width, spec.channels)
     size = int(np.prod(shape)) * kind.itemsize
     cache.make_room(size)
+    holes: list[npt.NDArray[np.uint8]] = []  # a bit a pixel, where values may be missing
     with (folder / "images.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
         end = file.tell() + size
 
-        def keep(pixels: Pixels) -> None:
-            if pixels.dtype.itemsize > kind.itemsize:
+        def keep(batch: Batch) -> None:
+            if batch.pixels.dtype.itemsize > kind.itemsize:
                 raise _WiderError
-            file.write(promote(pixels, kind).data)  # a plain write: a full disk raises, where a mapped page would kill
+            file.write(
+                promote(batch.pixels, kind).data
+            )  # a plain write: a full disk raises, where a mapped page would kill
+            if spec.missing is not None:
+                found = np.zeros(batch.pixels.shape[:3], np.bool_) if batch.missing is None else batch.missing
+                holes.append(np.packbits(found.reshape(len(found), -1), axis=1))
 
         found = survey(stream_files(samples, spec), samples, name, notify, keep)
         file.truncate(end)  # as long as the header says: the rows of unreadable images are a hole at the end
@@ -228,5 +249,7 @@ def _write_entry(
         os.fsync(file.fileno())
     np.save(folder / "digests.npy", found.digests)
     np.save(folder / "shapes.npy", found.shapes)
+    if holes:
+        np.save(folder / "missing.npy", np.concatenate(holes))
     unreadable = [(position, item.reason) for position, item in zip(found.bad, found.unreadable, strict=True)]
     (folder / "facts.json").write_text(json.dumps({"unreadable": unreadable}), encoding="utf-8")

@@ -95,6 +95,20 @@ def find_depth(source: Readable) -> int:
     return depth_of(highest)
 
 
+def count_beyond(source: Readable, bits: int) -> int:
+    """How many uint16 images of a source have values beyond so many bits."""
+
+    def is_beyond(sample: Sample) -> bool:
+        try:
+            image = source.read(sample)
+        except ImageError:  # which the reading of all will say
+            return False
+        return image.dtype == np.uint16 and int(image.max()) >= 2**bits
+
+    with ThreadPoolExecutor(THREADS if source.natural_size is None else 1) as pool:
+        return sum(pool.map(is_beyond, source.samples))
+
+
 def _look_at(source: Readable) -> Iterator[Form]:
     count = 1 if source.natural_size is not None else min(LOOKS, len(source.samples))
     positions = np.unique(np.linspace(0, len(source.samples) - 1, count).astype(int)).tolist()

@@ -21,7 +21,7 @@ from unlike.data.files import FileSource, find_files, join_files
 from unlike.data.input_spec import InputSpec, Missing
 from unlike.data.layouts.labels import read_labels
 from unlike.data.layouts.wording import listed, plural
-from unlike.data.looks import find_depth, look
+from unlike.data.looks import count_beyond, find_depth, look
 from unlike.data.pages import Pages, turn_pages
 from unlike.data.readers import MAX_PIXELS, decode
 from unlike.data.samples import RowSamples, column
@@ -199,6 +199,11 @@ def choose_form(
     depth = bits or (find_depth(_Limited(source, most_pixels)) if looked.deep and not looked.floating else 16)
     if bits is None and depth < 16:
         notes += (f"Images of 16 bits use {depth}: white is {2**depth - 1:,}; --set data.bits=16 decides otherwise.",)
+    if bits is not None and bits < 16 and looked.deep and (beyond := count_beyond(_Limited(source, most_pixels), bits)):
+        notes += (
+            f"Of {plural(len(source), 'image')} {beyond:,} have values beyond {2**bits - 1:,}, white for data.bits={bits}: cut off "
+            "there, or refused where there are many; --set data.bits=16 keeps them.",
+        )
     spec = InputSpec(
         height,
         width,

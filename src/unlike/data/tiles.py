@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import overload
 
 import numpy as np
@@ -145,6 +146,11 @@ class TiledImages:
             return None
         return self._cut(rows, self._images.inside)
 
+    def missing(self, rows: Rows) -> Bools | None:
+        """(B, tile, tile)"""
+        whole = self._images.missing(np.unique(rows // len(self._tiling)))
+        return None if whole is None else self._cut(rows, partial(_take_missing, self._images))
+
     def _cut(self, rows: Rows, take: Callable[[Rows], Pixels | None]) -> Pixels:
         """The tiles of what `take` gives of one whole image after the other."""
         owners, numbers = np.divmod(rows, len(self._tiling))
@@ -165,6 +171,12 @@ class TiledImages:
 def cut_split(split: Split, tiling: Tiling) -> Split:
     """The tiles of each part of a split: those of an image are all in the same one."""
     return Split(*(tiling.rows_of(rows) for rows in (split.train, split.validation, split.calibration)))
+
+
+def _take_missing(images: ImageSet, rows: Rows) -> Bools:
+    """The same as `missing`, where there is something to cut."""
+    found = images.missing(rows)
+    return np.zeros(images.take(rows).shape[:3], np.bool_) if found is None else found
 
 
 class _TileSamples(Sequence[Sample]):

@@ -108,12 +108,13 @@ class Detector:
         kept = self.stream(images) if maps else (replace(b, maps=NOTHING[0]) for b in self.stream(images))
         batches = list(kept)
         unreadable = tuple(item for batch in batches for item in batch.unreadable)
+        clipped = tuple(name for batch in batches for name in batch.clipped)
         batches = [batch for batch in batches if len(batch.samples)]
         if not batches:
             raise none_usable("no image", "scored", unreadable)
         ids = tuple(sample.id for batch in batches for sample in batch.samples)
         image = np.concatenate([batch.image for batch in batches])
-        return Scores(ids, image, np.concatenate([b.maps for b in batches]) if maps else None, unreadable)
+        return Scores(ids, image, np.concatenate([b.maps for b in batches]) if maps else None, unreadable, clipped)
 
     def stream(self, images: Images, batch_size: int | None = None) -> Iterator[ScoredBatch]:
         """Score images a batch at a time, in order: memory does not grow with their number."""
@@ -125,7 +126,7 @@ class Detector:
             if len(batch.samples):
                 maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range, batch.missing)
             digests = np.fromiter(map(digest, batch.pixels), np.uint64, len(batch.samples))
-            scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable)
+            scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable, batch.clipped)
             yield scored if np.isfinite(scores).all() else _set_aside(scored)
 
     def judge(self, images: Images, *, regions: bool = True) -> list[Verdict]:
@@ -193,4 +194,5 @@ def _set_aside(batch: ScoredBatch) -> ScoredBatch:
         [batch.shapes[row] for row in good],
         batch.digests[good],
         batch.unreadable + lost,
+        batch.clipped,
     )

@@ -14,7 +14,7 @@ from unlike.data.batches import ImageSet, block_rows, iterate
 from unlike.data.input_spec import InputSpec
 from unlike.data.split import Split
 from unlike.data.tensors import to_tensor
-from unlike.detector.pipeline import Pipeline, device_of, score_pixels
+from unlike.detector.pipeline import Pipeline, device_of, mask_missing, score_pixels
 from unlike.detector.splitting import CROSS_BYTES, FEATURES_ALONE, Pieces
 from unlike.models.base import Model
 from unlike.records import Floats, Rows
@@ -39,7 +39,8 @@ def calibrate_held_out(
     size = block_rows(spec) if pipeline.tiling is None else pipeline.tiling.images_at_once
     scores, peaks = [], []
     for start in range(0, len(rows), size):
-        maps, found = score_pixels(pipeline, images.take(rows[start : start + size]), spec.value_range)
+        some = rows[start : start + size]
+        maps, found = score_pixels(pipeline, images.take(some), spec.value_range, images.missing(some))
         scores.append(found)
         peaks.append(maps.max(axis=(1, 2)))
     return _scale(pipeline.scorer, np.concatenate(scores), np.concatenate(peaks), numbers[rows])
@@ -64,6 +65,8 @@ def calibrate_leave_one_out(
     component_maps = fit_leave_one_out(scorer, make, features, numbers, judged, seed)
     with torch.no_grad():
         maps, scores = pipeline.reduce(scorer.fit_normalisation(component_maps, numbers[judged]))
+        if (missing := pieces.images.missing(split.calibration)) is not None:
+            maps, scores = mask_missing(maps, missing, pipeline.maps)
     peaks = maps.amax(dim=(1, 2)).cpu().numpy()
     return _scale(scorer, scores.cpu().double().numpy(), peaks, numbers[judged])
 

@@ -93,13 +93,13 @@ def score_pixels(
         part = pixels[start : start + pipeline.images_at_once]
         found = pipeline(to_tensor(part, value_range, pipeline.device))
         if missing is not None:
-            found = _mask(found[0], missing[start : start + pipeline.images_at_once], pipeline.maps)
+            found = mask_missing(found[0], missing[start : start + pipeline.images_at_once], pipeline.maps)
         maps.append(found[0].cpu().numpy())
         scores.append(found[1].cpu().numpy().astype(np.float64))
     return np.concatenate(maps), np.concatenate(scores)
 
 
-def _mask(maps: Tensor, missing: Bools, config: MapConfig) -> tuple[Tensor, Tensor]:
+def mask_missing(maps: Tensor, missing: Bools, config: MapConfig) -> tuple[Tensor, Tensor]:
     """Maps (B, h, w) without what lies where values are missing (B, H, W), and the scores that they come to."""
     holes = torch.from_numpy(missing).to(maps.device)[:, None].float()
     small = nn.functional.adaptive_max_pool2d(holes, maps.shape[1:])[:, 0]

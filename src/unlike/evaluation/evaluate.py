@@ -129,12 +129,14 @@ class _Seen:
     image: list[Floats] = field(default_factory=list)
     digests: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
+    clipped: list[str] = field(default_factory=list)
 
     def scores(self, name: str, spool: PixelSpool | None) -> Scores:
         if not self.samples:
             raise none_usable(f"{name}: no labelled image", "read", self.unreadable)
         unreadable = (*self.unreadable, *(spool.unusable if spool else ()))
-        return Scores(tuple(sample.id for sample in self.samples), np.concatenate(self.image), unreadable=unreadable)
+        ids = tuple(sample.id for sample in self.samples)
+        return Scores(ids, np.concatenate(self.image), None, unreadable, tuple(self.clipped))
 
 
 def _watch(
@@ -150,6 +152,7 @@ def _watch(
         seen.image.append(batch.image)
         seen.digests.append(batch.digests)
         seen.unreadable += batch.unreadable
+        seen.clipped += batch.clipped
         if spool:
             for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
                 spool.add(sample, map_, shape)

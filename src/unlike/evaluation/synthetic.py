@@ -33,7 +33,7 @@ def make_synthetic(
     ['5', '0 + paste', '1 + scar']
     """
     chosen = _choose_normals(source, seed)
-    samples, normal, inside, unreadable = _read(chosen, spec)
+    samples, normal, inside, missing, unreadable = _read(chosen, spec)
     if not samples:
         raise none_usable(f"{source.name}: no normal image", "read", unreadable)
     damaged, masks, kinds = _damage(normal, inside, config or DefectConfig(), seed)
@@ -50,7 +50,7 @@ def make_synthetic(
         )
         for row in rows
     ]
-    array = ImageArray(np.concatenate([normal, damaged]))
+    array = ImageArray(np.concatenate([_as_recorded(pixels, missing, spec) for pixels in (normal, damaged)]))
     return ArraySource(f"{source.name}, with synthetic defects", [*good, *bad], array), unreadable
 
 
@@ -64,15 +64,34 @@ def _choose_normals(source: Source, seed: int) -> Source:
     return normal.take(few)
 
 
-def _read(source: Source, spec: InputSpec) -> tuple[list[Sample], Pixels, Bools | None, tuple[Unreadable, ...]]:
-    """What can be read, of one number type (N, H, W, C), where in the spec it lies (N, H, W), and what cannot."""
+def _read(
+    source: Source, spec: InputSpec
+) -> tuple[list[Sample], Pixels, Bools | None, Bools | None, tuple[Unreadable, ...]]:
+    """What can be read, of one number type (N, H, W, C), where there is something to damage, and where values are missing
+    (N, H, W), and what cannot be read.
+    """
     batches = list(source.stream(spec))
     samples = [sample for batch in batches for sample in batch.samples]
     read = [batch.pixels for batch in batches if len(batch.samples)]
     kind = max((pixels.dtype for pixels in read), key=lambda kind: kind.itemsize, default=np.dtype(np.uint8))
     pixels = np.concatenate([promote(pixels, kind) for pixels in read]) if read else np.empty((0, *spec.size, 1), kind)
     inside = find_insides([shape for batch in batches for shape in batch.shapes], spec) if samples else None
-    return samples, pixels, inside, tuple(item for batch in batches for item in batch.unreadable)
+    missing = None
+    if any(batch.missing is not None for batch in batches):
+        missing = np.concatenate(
+            [np.zeros((len(b.samples), *spec.size), np.bool_) if b.missing is None else b.missing for b in batches]
+        )
+        inside = ~missing if inside is None else inside & ~missing
+    return samples, pixels, inside, missing, tuple(item for batch in batches for item in batch.unreadable)
+
+
+def _as_recorded(pixels: Pixels, missing: Bools | None, spec: InputSpec) -> Pixels:
+    """Images in the spec (N, H, W, C) with the values of original ones: of their bits, and none where none was."""
+    if pixels.dtype == np.uint16 and spec.bits < 16:
+        pixels = ((pixels.astype(np.uint32) * (2**spec.bits - 1) + 32767) // 65535).astype(np.uint16)
+    if missing is None or spec.missing is None:
+        return pixels
+    return np.where(missing[..., None], pixels.dtype.type(spec.missing), pixels)
 
 
 def _damage(normal: Pixels, inside: Bools | None, config: DefectConfig, seed: int) -> tuple[Pixels, Bools, list[str]]:
