@@ -37,6 +37,7 @@ def install_example(site):
 def unlike(site, *arguments):
     """Run the command line where what is in `site` is installed."""
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # which workers of pytest set
+    environment = {**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "unlike", *map(str, arguments)]
     return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)

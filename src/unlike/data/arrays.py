@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +17,7 @@ import numpy.typing as npt
 from unlike.cache import Cache
 from unlike.data.batches import Batch, Notify, block_rows, collect, find_insides, read_one, stack_missing, survey
 from unlike.data.input_spec import InputSpec, conform, find_missing, fits
+from unlike.data.numpy_files import DAMAGE, ZIP, holds_objects
 from unlike.data.pixels import as_float32
 from unlike.data.samples import RowSamples, find_positions, rows_of, take_samples
 from unlike.errors import DataError
@@ -27,9 +26,6 @@ from unlike.records import Bools, Pixels, Rows, Sample
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
 MAX_UNPACKED_BYTES = 8_000_000_000  # of an .npz, which is read into memory whole
 LABEL_KEYS = ("labels", "y", "anomaly")
-ZIP, PICKLE = b"PK", b"\x80"  # how their files begin
-DAMAGE = (ValueError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error)  # what reading it raises
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # by version
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -250,27 +246,12 @@ def _explain(path: Path, error: Exception) -> DataError:
     start = path.read_bytes()[:1] if isinstance(error, ValueError) else b""
     if not path.stat().st_size:
         return DataError(f"{path}: is empty (0 bytes)")
-    if start == PICKLE or _holds_objects(path):
+    with path.open("rb") as file:
+        objects = holds_objects(file)
+    if objects:
         return DataError(
             f"{path}: holds Python objects (pickle), which can run code when they are loaded; save the images as uint8 or float"
         )
     if start not in (b"\x93", ZIP[:1], b""):
         return DataError(f"{path}: is no {path.suffix} file, whatever its name says; expected what numpy.save writes")
     return DataError(f"{path}: is cut short or damaged ({error}); copy or save it again")
-
-
-def _holds_objects(path: Path) -> bool:
-    """Whether an array in the file is of Python objects, as its header says."""
-    with contextlib.suppress(KeyError, *DAMAGE):  # no header, one of another version, or a damaged one
-        with path.open("rb") as file:
-            if file.read(len(ZIP)) != ZIP:
-                file.seek(0)
-                return _is_of_objects(file)
-        with zipfile.ZipFile(path) as archive:
-            return any(_is_of_objects(archive.open(name)) for name in archive.namelist())
-    return False
-
-
-def _is_of_objects(file: IO[bytes]) -> bool:
-    _, _, kind = HEADERS[np.lib.format.read_magic(file)](file)
-    return bool(kind.hasobject)

@@ -201,8 +201,10 @@ def choose_form(
         notes += (f"Images of 16 bits use {depth}: white is {2**depth - 1:,}; --set data.bits=16 decides otherwise.",)
     if bits is not None and bits < 16 and looked.deep and (beyond := count_beyond(_Limited(source, most_pixels), bits)):
         notes += (
-            f"Of {plural(len(source), 'image')} {beyond:,} have values beyond {2**bits - 1:,}, white for data.bits={bits}: cut off "
-            "there, or refused where there are many; --set data.bits=16 keeps them.",
+            (
+                f"Of {plural(len(source), 'image')} {beyond:,} have values beyond {2**bits - 1:,}, white for data.bits={bits}: cut "
+                "off there, or refused where there are many; --set data.bits=16 keeps them."
+            ),
         )
     spec = InputSpec(
         height,

@@ -59,8 +59,7 @@ def _frame(data: Any, index: int, count: int) -> Pixels:
             image = np.asarray(apply_modality_lut(stored, data)) if stored.ndim == 2 else stored
     except Exception as error:  # decoders of a dozen packages
         words = " ".join(str(error).split())
-        needs = "; pip install 'unlike[formats]' has more decoders" if "missing dependencies" in words else ""
-        raise ImageError(f"is a DICOM file whose image cannot be decoded ({words}){needs}") from error
+        raise ImageError(f"is a DICOM file whose image cannot be decoded ({words})") from error
     scaled = image.dtype.kind == "f" and not np.array_equal(image, stored)
     if not scaled and image.dtype.kind == "f":
         image = stored  # a scale that changes nothing

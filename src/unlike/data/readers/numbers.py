@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from unlike.data.numpy_files import DAMAGE, holds_objects
 from unlike.data.pixels import as_pixels
 from unlike.errors import ImageError
 from unlike.records import Pixels
 
 KEYS = ("image", "images", "x", "X", "data", "arr_0")
-PICKLE = b"\x80"
 
 
 def decode_numbers(content: bytes) -> Pixels:
@@ -31,8 +29,8 @@ def decode_numbers(content: bytes) -> Pixels:
         image = found if isinstance(found, np.ndarray) else _choose(found)
     except ImageError:
         raise
-    except (ValueError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        if "Python objects" in str(error) or "Object arrays" in str(error) or content.startswith(PICKLE):
+    except (KeyError, *DAMAGE) as error:
+        if holds_objects(io.BytesIO(content)):
             raise ImageError(
                 "holds Python objects (pickle), which can run code when they are loaded; save the image as uint8 or float"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 import struct
@@ -147,7 +148,7 @@ def read_by_tifffile(content: bytes, page: Page, why: str) -> Pixels:
         if is_cut_short(content):
             raise ImageError("is cut short") from error
         words = " ".join(str(error).split())
-        if "imagecodecs" in words:
+        if importlib.util.find_spec("imagecodecs") is None:
             raise ImageError(f"is a TIFF with {why}, which needs imagecodecs: pip install 'unlike[formats]'") from None
         raise ImageError(f"is a TIFF with {why}, and cannot be decoded ({words})") from error
     if axes.startswith("S") and image.ndim == 3:
