@@ -12,14 +12,12 @@ from make_page import write_page
 
 import unlike
 from unlike import errors
-from unlike.cli.app import build_app
+from unlike.cli.app import COMMANDS, LATENT_COMMANDS, build_app
 from unlike.cli.catalogue import Setting, describe, list_entries, list_presets, settings_table
 from unlike.report.wording import TERMS
 
 PAGE = Path(__file__).parent / "reference.md"
-LATENT = ("project", "edit", "gallery", "histograms", "clusters", "residuals")
-COMMANDS = ("fit", "score", "evaluate", *(f"latent {name}" for name in LATENT), "study", "finetune", "classify")
-COMMANDS += ("demo", "list")
+NAMES = (*COMMANDS, *(f"latent {name}" for name in LATENT_COMMANDS))
 
 
 def command_section(name: str) -> str:
@@ -92,7 +90,7 @@ def public_names() -> str:
 
 def page() -> str:
     parts = ["# Reference", "Written from the code by `make docs`.", "## Commands"]
-    parts += [command_section(name) for name in COMMANDS]
+    parts += [command_section(name) for name in NAMES]
     parts += ["Exit codes: 0 done; 1 done, but some inputs could not be used (each is named, the rest is complete); "]
     parts[-1] += "2 wrong use, in one line; 130 stopped by Ctrl-C.\n"
     parts += ["## Settings", "For `--set section.key=value`, `--config FILE.toml` and `Detector(settings=...)`; "]

@@ -78,10 +78,13 @@ def unknown_setting(section: str, name: str, known: Iterable[str]) -> UnknownSet
 
 
 def none_usable(which: str, use: str, unreadable: Sequence[object]) -> DataError:
-    """Say that none of some images can be read, scored, ..., and of the first three of them why.
+    """Say that none of some images can be read, scored, ..., and why: the first image of each of three reasons.
 
     >>> str(none_usable("good/: no image", "read", ["a.png is empty", "b.png is empty"]))
     'good/: no image of 2 can be read: a.png is empty; b.png is empty'
     """
-    reasons = "; ".join(map(str, unreadable[:3]))
+    first: dict[str, str] = {}  # by reason, of which many images may have the same
+    for item in unreadable:
+        first.setdefault(getattr(item, "reason", str(item)), str(item))
+    reasons = "; ".join(list(first.values())[:3])
     return DataError(f"{which} of {len(unreadable):,} can be {use}: {reasons}")

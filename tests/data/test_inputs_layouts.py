@@ -788,6 +788,8 @@ def test_what_was_understood_is_said_on_the_command_line(root, tmp_path, capsys)
     fit += ["--false-alarms", "0.2", "--device", "cpu", "--no-cache"]
     assert run(fit) == 2
     assert "names of folders look like labels (scratch)" in capsys.readouterr().err
+    assert run(["inspect", str(root), "--good", "parts", "--no-features", "--no-cache"]) == 0
+    assert "fit would take 30 of 30 images: those labelled normal." in capsys.readouterr().out
     assert run([*fit, "--good", "parts"]) == 0
     assert "30 images of 32 called good; the others left aside." in capsys.readouterr().err
     fitted = Detector("conv", epochs=1, size=16, false_alarms=0.2, device="cpu", cache=False).fit(

@@ -24,6 +24,22 @@ Beside = Annotated[
     list[Path] | None,
     typer.Option("--beside", metavar="DETECTOR", help="Another detector to show beside it; may be repeated."),
 ]
+Labels = Annotated[Path | None, typer.Option(metavar="Y.csv|Y.npy", help="One label a row of an array; 0 is normal.")]
+Good = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="Which files of IMAGES are normal, such as 'ok/*', where names of folders do not say it; may be repeated.",
+    ),
+]
+Config = Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings by section.")]
+AnyOther = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.")
+]
+FitSeed = Annotated[int | None, typer.Option(help="Of every random choice; 0 unless given.")]
+Cached = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Keep decoded images and compiled networks in the cache folder.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 IMAGES_HELP = "A folder (any depth), an image, a quoted glob, a .npy or .npz, a .zip, or a .csv manifest."
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from unlike.cli.arguments import IMAGES_HELP, DetectorPath, Device, finish, read_choices, resumable
+from unlike.cli.arguments import (
+    IMAGES_HELP,
+    AnyOther,
+    Config,
+    DetectorPath,
+    Device,
+    FitSeed,
+    finish,
+    read_choices,
+    resumable,
+)
 from unlike.cli.console import Console, plural
 from unlike.errors import ConfigError, none_usable
 
@@ -39,12 +49,10 @@ def finetune(
     scratch: Annotated[
         bool, typer.Option("--scratch", help="Start from random weights, to see what the detector's are worth.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice; 0 unless given.")] = None,
+    seed: FitSeed = None,
     device: Device = "auto",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings by section.")] = None,
+    settings: AnyOther = None,
+    config: Config = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fine-tuning that was stopped.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For metrics.json and report.html, on the validation images.")
@@ -116,7 +124,9 @@ def classify(
     if report is not None:
         check_writable(report / "report.html")
     loaded = Classifier.load(classifier, device)
-    source = open_source(images if len(images) > 1 else images[0]) if report is None else _find_test(images, labels)
+    source = (
+        open_source(images, pages=loaded.settings.detector.data.pages) if report is None else _find_test(images, labels)
+    )
     console = Console()
     counts: Counter[str] = Counter()
     unreadable: list[Unreadable] = []

@@ -77,7 +77,7 @@ class Console:
         kind = "held-out normal image" if fitted.counts["validation"] else "normal image"
         found = diagnose_detector(detector)
         own, for_all = found.own, found.threshold
-        says = _say_promise(fitted.decision, of_a_category=bool(own))
+        says = _promise_sentence(fitted.decision, of_a_category=bool(own))
         self.say(
             f"{says} ({plural(fitted.counts['calibration'], kind)}); "
             + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
@@ -187,7 +187,7 @@ def diagnose_detector(detector: Detector) -> Diagnosis:
     return diagnose(thresholds, decision.scores, decision.categories, decision.too_few)
 
 
-def _say_promise(decision: Decision, *, of_a_category: bool) -> str:
+def _promise_sentence(decision: Decision, *, of_a_category: bool) -> str:
     if decision.false_alarms is None:
         return f"No promise: {_promise(decision)}"
     share = f"{100 * decision.false_alarms:.3g} % of normal images{' of a category' * of_a_category}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unlike.cli.arguments import Beside, DetectorPath, Device, finish, load_detectors
+from unlike.cli.arguments import Beside, DetectorPath, Device, Labels, finish, load_detectors
 from unlike.cli.console import Console
 
 
@@ -20,9 +20,7 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="For metrics.json, scores.csv, report.html.")
     ],
-    labels: Annotated[
-        Path | None, typer.Option(metavar="Y.csv|Y.npy", help="One label a row of an array; 0 is normal.")
-    ] = None,
+    labels: Labels = None,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Without defective images: make defects on copies of the normal ones.")
     ] = False,

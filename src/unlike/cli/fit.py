@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unlike.artifacts import is_first_process
-from unlike.cli.arguments import IMAGES_HELP, Device, finish, read_choices, resumable
+from unlike.cli.arguments import (
+    IMAGES_HELP,
+    AnyOther,
+    Cached,
+    Config,
+    Device,
+    FitSeed,
+    Good,
+    finish,
+    read_choices,
+    resumable,
+)
 from unlike.cli.console import Console
 from unlike.errors import ConfigError
 
@@ -25,13 +36,7 @@ def fit(
             "-o", "--output", metavar="DETECTOR", help="The folder to write; an older detector there is replaced."
         ),
     ],
-    good: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="Which files of IMAGES are normal, such as 'ok/*', where names of folders do not say it; may be repeated.",
-        ),
-    ] = None,
+    good: Good = None,
     preset: Annotated[
         str | None, typer.Option(help="A proven pair of model and scorer: `unlike list presets`.")
     ] = None,
@@ -61,16 +66,12 @@ def fit(
             help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or the least possible."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice; 0 unless given.")] = None,
+    seed: FitSeed = None,
     device: Device = "auto",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings by section.")] = None,
+    settings: AnyOther = None,
+    config: Config = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was stopped.")] = False,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep decoded images and compiled networks in the cache folder.")
-    ] = True,
+    cache: Cached = True,
 ) -> None:
     """Learn what normal images look like, and write a detector.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unlike.cli.arguments import DONE_IN_PART, IMAGES_HELP, Device, read_choices
+from unlike.cli.arguments import DONE_IN_PART, IMAGES_HELP, Cached, Device, Good, Labels, read_choices
 from unlike.cli.console import Console
 from unlike.cli.fit import parse_size
 
@@ -18,9 +18,8 @@ def inspect(
         Path | None,
         typer.Option("-o", "--output", metavar="DIR|FILE.html", help="Also write one page with pictures."),
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="Y.csv|Y.npy", help="One label a row of an array; 0 is normal.")
-    ] = None,
+    labels: Labels = None,
+    good: Good = None,
     preset: Annotated[str | None, typer.Option(help="That you mean to fit: `unlike list presets`.")] = None,
     size: Annotated[
         str | None, typer.Option(help="That you mean to fit: pixels a side, HEIGHTxWIDTH, or auto. The default's: 256.")
@@ -36,9 +35,7 @@ def inspect(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of which images are looked at, where there are many.")] = 0,
     device: Device = "auto",
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep decoded images and compiled networks in the cache folder.")
-    ] = True,
+    cache: Cached = True,
 ) -> None:
     """Say what `fit` would take, before anything is fitted: layout, labels, sizes, channels, copies, series, strange ones.
 
@@ -59,6 +56,7 @@ def inspect(
         found = look(
             images,
             labels,
+            good=good,
             settings=Settings.resolve(preset=preset, overrides=overrides),
             features=features,
             seed=seed,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlike.cli.arguments import IMAGES_HELP, Beside, DetectorPath, Device, finish, load_detectors, name_of
+from unlike.cli.arguments import IMAGES_HELP, Beside, DetectorPath, Device, Labels, finish, load_detectors, name_of
 from unlike.cli.console import Console
 from unlike.errors import ConfigError
 
@@ -40,7 +40,6 @@ ImagesArgument = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=I
 Output = Annotated[
     Path, typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .svg, or .html, a page.")
 ]
-Labels = Annotated[Path | None, typer.Option(metavar="Y.csv|Y.npy", help="One label a row of an array; 0 is normal.")]
 Seed = Annotated[int, typer.Option(help="Of the images that are drawn, and of every random choice.")]
 Most = Annotated[int, typer.Option(min=1, help="Of more images than this, as many are drawn at random.")]
 
@@ -188,7 +187,7 @@ def _find(images: Sequence[str], labels: Path | None = None) -> Source:
     """The images; of a set with splits those of the test split, for the others taught the detector."""
     from unlike.data.source import open_source
 
-    source = open_source(images if len(images) > 1 else images[0], labels)
+    source = open_source(images, labels)
     test = source.where(lambda sample: sample.split == "test")
     return test if len(test) else source
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlike.cli.arguments import DetectorPath, Device, finish
+from unlike.cli.arguments import DetectorPath, Device, Labels, finish
 from unlike.cli.console import Console, plural
-from unlike.cli.latent import Labels, Output
+from unlike.cli.latent import Output
 
 if TYPE_CHECKING:
     from unlike.evaluation.residuals import Gap

@@ -44,6 +44,7 @@ def inspect(
     images: Images,
     labels: Any = None,
     *,
+    good: str | Sequence[str] | None = None,
     settings: Settings | None = None,
     features: bool = True,
     seed: int = 0,
@@ -63,7 +64,7 @@ def inspect(
     (22, 20, 20, 0.048)
     """
     settings, notify = settings or Settings.resolve(), notify or say_nothing
-    source = open_source(images, labels, pages=settings.data.pages)
+    source = open_source(images, labels, good, settings.data.pages)
     normals, refusal = _choose(source)
     spec, notes = spec_for(normals, settings.data)
     facts = read_facts(source, spec, lambda done, total: notify("read", done, total, {}))
