@@ -236,7 +236,9 @@ def _write_entry(
         def keep(batch: Batch) -> None:
             if batch.pixels.dtype.itemsize > kind.itemsize:
                 raise _WiderError
-            file.write(promote(batch.pixels, kind).data)  # a plain write: a full disk raises, where a mapped page would kill
+            file.write(
+                promote(batch.pixels, kind).data
+            )  # a plain write: a full disk raises, where a mapped page would kill
             if spec.missing is not None:
                 found = np.zeros(batch.pixels.shape[:3], np.bool_) if batch.missing is None else batch.missing
                 holes.append(np.packbits(found.reshape(len(found), -1), axis=1))
