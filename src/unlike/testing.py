@@ -67,15 +67,13 @@ def check_scorer(scorer: Scorer, model: Model, images: Tensor | None = None, cat
     seen = example_images(model, 16) if images is None else images
     model.eval()
     with torch.no_grad():
+        _check_config(scorer)
+        _check_inputs(scorer, model)
         outputs = model.outputs(seen, scorer.inputs)
-        assert tuple(outputs) == tuple(scorer.inputs), (
-            f"inputs names {scorer.inputs}, and the model gave {tuple(outputs)}"
-        )
         inputs = tuple(outputs[name] for name in scorer.inputs)
         half = len(seen) // 2
         numbers = np.zeros(len(seen), np.intp) if categories is None else categories
         new = tuple(values[half:] for values in inputs)
-        _check_config(scorer)
         _check_fit(scorer, inputs, numbers, half)
         maps = _check_forward(scorer, new)
         _check_state(scorer, new, maps)
@@ -96,22 +94,35 @@ def _check_config(scorer: Scorer) -> None:
     assert fresh.config == scorer.config, "a fresh scorer has another config"
 
 
+def _check_inputs(scorer: Scorer, model: Model) -> None:
+    names, given = scorer.inputs, model.output_spec.names
+    unknown = [name for name in names if name not in given]
+    assert not unknown, f"inputs names {unknown}, which the model does not give: expected some of {given}"
+    assert len(set(names)) == len(names), f"inputs names one output twice: {names}"
+    alone = names == ("features",) or not scorer.capabilities.per_category
+    assert alone, f"capabilities.per_category is for scorers of features alone, came inputs {names}"
+
+
 def _check_fit(scorer: Scorer, inputs: tuple[Tensor, ...], categories: Rows, half: int) -> None:
-    passed = [0]
-
-    def count(batch: tuple[Tensor, ...]) -> Tensor:
-        passed[0] += len(batch[0])
-        return torch.empty(0)
-
+    known: list[Tensor] = []  # numbers of images, a batch each
+    others: list[Tensor] = []
+    count = lambda batch: torch.tensor(len(batch[0]))  # noqa: E731
+    untouched = _copy_state(scorer.fresh())
     every = Batches.of_tensors(*inputs, categories=categories, size=4)
     train, held_out = every.take(np.arange(half)), every.take(np.arange(half, len(inputs[0])))
-    assert scorer.fit(train.noting(count, []), held_out, 0) is scorer, "fit must return the scorer"
-    most = scorer.capabilities.passes * half
-    assert passed[0] <= most, f"fit went through {passed[0]} images, where capabilities.passes allows {most}"
+    found = scorer.fit(train.noting(count, known), held_out.noting(count, others), 0)
+    assert found is scorer, "fit must return the scorer"
+    passed, most = int(sum(known)), scorer.capabilities.passes * half
+    assert passed <= most, f"fit went through {passed} images, where capabilities.passes allows {most}"
+    unused = scorer.capabilities.held_out == "unused"
+    assert not (unused and others), "fit went through held-out images, which capabilities.held_out says are unused"
+    learned = _copy_state(scorer)
+    learned_already = not _same(untouched, learned) and _same(_copy_state(scorer.fresh()), learned)
+    assert not learned_already, "a fresh scorer has learned already"
 
 
 def _check_forward(scorer: Scorer, inputs: tuple[Tensor, ...]) -> Tensor:
-    before = {name: value.clone() for name, value in scorer.state_dict().items()}
+    before = _copy_state(scorer)
     maps: Tensor = scorer(*inputs)
     assert maps.ndim == 3, f"maps must be (B, h, w), came {tuple(maps.shape)}"
     assert len(maps) == len(inputs[0]), f"{len(inputs[0])} images gave {len(maps)} maps"
@@ -120,16 +131,28 @@ def _check_forward(scorer: Scorer, inputs: tuple[Tensor, ...]) -> Tensor:
     assert_close(scorer(*inputs), maps, "a second look gives another map")
     alone = torch.cat([scorer(*(values[row : row + 1] for values in inputs)) for row in range(len(maps))])
     assert_close(alone, maps, "an image alone has another map than in a batch")
-    after = scorer.state_dict()
-    same = list(before) == list(after) and all(torch.equal(before[name], after[name]) for name in before)
-    assert same, "forward changed what was learned"
+    assert _same(before, _copy_state(scorer)), "forward changed what was learned"
     return maps
 
 
 def _check_state(scorer: Scorer, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
     copy = scorer.fresh()
-    copy.load_state_dict({name: value.clone() for name, value in scorer.state_dict().items()})
-    assert_close(copy(*inputs), maps, "a scorer with the same state_dict gives other maps")
+    try:
+        copy.load_state_dict(_copy_state(scorer))
+        found = copy(*inputs)
+    except Exception as error:  # of what was not saved, and is missing
+        raise AssertionError(
+            f"a scorer with the same state_dict gives no maps: what is learned must be a buffer ({type(error).__name__}: {error})"
+        ) from error
+    assert_close(found, maps, "a scorer with the same state_dict gives other maps: what is learned must be a buffer")
+
+
+def _copy_state(scorer: Scorer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in scorer.state_dict().items()}
+
+
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def _check_positions(scorer: Scorer, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
@@ -189,9 +212,11 @@ def check_threshold(make: Callable[[float], ThresholdRule]) -> None:
             normal: Floats = random.lognormal(size=99)
             rule = make(asked)
             assert rule.fit(normal) is rule, "fit must return the rule"
-            assert np.isfinite(rule.threshold_), f"threshold_ must be a finite number, came {rule.threshold_}"
-            assert isinstance(rule.promise_, Promise), f"promise_ must be a Promise, came {rule.promise_!r}"
-            promised = rule.promise_.false_alarms
+            threshold, promise = getattr(rule, "threshold_", None), getattr(rule, "promise_", None)
+            finite = threshold is not None and bool(np.isfinite(threshold))
+            assert finite, f"threshold_ must be a finite number, came {threshold}"
+            assert isinstance(promise, Promise), f"promise_ must be a Promise, came {promise!r}"
+            promised = promise.false_alarms
             shares.append(is_anomalous(random.lognormal(size=200), rule.threshold_).mean())
         decision = calibrate(normal, normal, np.full(len(normal), ""), make(asked))
         assert decision.threshold == rule.threshold_, "the same scores gave another threshold"

@@ -20,7 +20,7 @@ from unlike.detector.building import build_model
 from unlike.detector.explain import describe, encode
 from unlike.detector.presets import PRESETS
 from unlike.detector.scorers import make_scorer
-from unlike.detector.splitting import leaves_out
+from unlike.detector.splitting import calibrates_cross
 from unlike.errors import ConfigError, DataError
 from unlike.scoring.base import Scorer
 from unlike.scoring.batches import Batches
@@ -331,7 +331,7 @@ def test_what_a_training_starts_from_does_not_depend_on_how_it_will_calibrate(mo
     spec = InputSpec(32, 32, 3, floating=False, aspect="stretch", convert=False)
     images, built = open_source(stripes(40)).load(spec, None), build_model(detector.settings, spec, 0)
     before, state = {name: value.clone() for name, value in built.state_dict().items()}, torch.get_rng_state()
-    assert leaves_out(built, make_scorer(detector.settings, built.output_spec), detector.settings, images)
+    assert calibrates_cross(built, make_scorer(detector.settings, built.output_spec), detector.settings, images)
     assert built.training
     assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)

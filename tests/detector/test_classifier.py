@@ -10,6 +10,7 @@ import sys
 import tomllib
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 import tomli_w
@@ -65,6 +66,14 @@ def test_digits_are_told_apart(classifier):
     assert classifier.describe()["fitted"]["images"] == {"train": 159, "validation": 41, "copies": 0, "unreadable": 0}
     assert classifier.history_[-1]["train"] < classifier.history_[0]["train"]
     assert "fine-tuned on the array" in repr(classifier)
+
+
+def test_pages_of_a_file_are_images_for_a_classifier_as_for_its_detector(classifier, tmp_path):
+    images, _ = digits(500, 503)
+    cv2.imwritemulti(str(tmp_path / "pages.tif"), list(images))
+    found = classifier.predict(tmp_path)
+    assert [sample.id for sample in found.samples] == ["pages.tif#1", "pages.tif#2", "pages.tif#3"]
+    assert found.names == classifier.predict(images).names
 
 
 def test_words_name_classes_and_their_order_is_the_alphabets(detector):

@@ -18,6 +18,7 @@ from unlike.detector.presets import DEFAULT_PRESET, PRESETS
 from unlike.errors import ConfigError, DataError
 from unlike.models.base import OutputSpec
 from unlike.records import Sample
+from unlike.scoring import SCORERS
 from unlike.scoring.batches import Batches, PrecomputedFeatures
 from unlike.scoring.ensemble import EnsembleConfig, EnsembleScorer, stretch
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
@@ -205,11 +206,14 @@ def test_a_scorer_comes_again_with_other_settings_and_is_loaded():
     copy = EnsembleScorer(config, SPEC)
     copy.load_state_dict(ensemble.state_dict())
     torch.testing.assert_close(copy(fresh), ensemble(fresh))
-    own = {"my_scorer": NeighboursScorer, "pca": PCAScorer}  # somebody's, whose name has a word after it
-    theirs = EnsembleScorer(EnsembleConfig(scorers=("my_scorer", "pca")), SPEC, own)
-    assert type(theirs.members[0]) is NeighboursScorer
     with pytest.raises(ConfigError, match=r"unknown scorer\.scorers 'neighbour'; did you mean 'neighbours'"):
         EnsembleScorer(EnsembleConfig(scorers=("pca", "neighbour_fine")), SPEC)
+
+
+def test_a_plug_in_whose_name_has_a_word_after_it_is_meant_as_it_stands(monkeypatch):
+    monkeypatch.setitem(SCORERS._places, "ensemble_pca", "unlike.scoring.pca:PCAScorer")
+    theirs = EnsembleScorer(EnsembleConfig(scorers=("ensemble_pca", "neighbours")), SPEC)
+    assert type(theirs.members[0]) is PCAScorer
 
 
 def two_categories(dark: int, bright: int) -> ArraySource:

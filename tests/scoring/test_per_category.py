@@ -93,6 +93,14 @@ def test_categories_that_look_alike_are_learned_together():
     copy.load_state_dict(scorer.state_dict())
     assert len(copy.members) == 2
     torch.testing.assert_close(copy(fresh), scorer(fresh))
+    every = Batches.of_tensors(
+        codes + torch.tensor([0.0, 30.0, 60.0]).repeat_interleave(40).view(-1, 1, 1, 1), categories=numbers
+    )
+    again = scorer.fit(
+        every, every.take(np.arange(0)), 0
+    )  # of what it learned before nothing is left, nor what was joined
+    assert again.categories == [("0",), ("1",), ("2",)]
+    assert again.part_of.tolist() == [0, 1, 2]
 
 
 def test_a_score_of_one_is_usual_in_every_part():

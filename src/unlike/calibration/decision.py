@@ -59,7 +59,11 @@ class Decision:
 
     def threshold_of(self, category: str) -> Threshold:
         """The threshold for an image of that category."""
-        return self.thresholds.get(category, self.thresholds[ALL])
+        return self.thresholds[self._held_against(category)]
+
+    def _held_against(self, category: str) -> str:
+        """The category whose normal images an image of that category is held against: its own if it can be, or ALL."""
+        return category if category in self.thresholds else ALL
 
     @property
     def threshold(self) -> float:
@@ -81,7 +85,7 @@ class Decision:
     def p_values(self, scores: Floats, categories: Sequence[str] | Names | None = None) -> Floats:
         """The share of normal images at least as unusual as each score, (N,) -> (N,)."""
         names = [ALL] * len(scores) if categories is None else categories
-        own = np.array([name if name in self.thresholds else ALL for name in names], str)
+        own = np.array([self._held_against(name) for name in names], str)
         chances = np.empty(len(scores))
         for name in np.unique(own):
             others = self.scores if name == ALL else self.scores[self.categories == name]

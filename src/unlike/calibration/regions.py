@@ -1,4 +1,4 @@
-"""From a map to the places that are strange: connected regions above a threshold."""
+"""From a map to what is strange in it: connected regions above a threshold."""
 
 from __future__ import annotations
 

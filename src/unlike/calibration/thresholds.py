@@ -26,9 +26,8 @@ class Promise:
     at most 1 % false alarms
     """
 
-    false_alarms: (
-        float | None
-    )  # the share of normal images that may be called anomalous; None: the rule promises nothing
+    # the share of normal images that may be called anomalous; None: the rule promises nothing
+    false_alarms: float | None
     words: str
 
     def __str__(self) -> str:

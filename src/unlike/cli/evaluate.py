@@ -43,7 +43,7 @@ def evaluate(
     others = load_detectors([detector, *(beside or [])], device)
     loaded = others.pop(next(iter(others)))
     console = Console()
-    source = open_source(labelled, labels)
+    source = open_source(labelled, labels, pages=loaded.settings.data.pages)
     console.say_notes((source if synthetic else choose_labelled(source)).notes)
     with console.progress() as notify:
 

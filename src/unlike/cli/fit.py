@@ -13,6 +13,7 @@ from unlike.cli.console import Console
 from unlike.errors import ConfigError
 
 if TYPE_CHECKING:
+    from unlike.data.source import Source
     from unlike.detector.detector import Detector
 
 
@@ -98,7 +99,7 @@ def fit(
     )
     check_replaceable(output)
     console = Console()
-    normal = training(open_source(images, good=good))
+    normal = training(open_source(images, good=good, pages=detector.settings.data.pages))
     console.say_notes(normal.notes)
     with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
@@ -106,22 +107,22 @@ def fit(
         if is_first_process():
             detector.save(output)
     console.say_fit(detector, output)
-    for line in advise(detector, images):
+    for line in advise(detector, normal):
         console.say(line)
     if not detector.fitted_.history and (idle := idle_settings(detector.settings)):
         console.say(f"Without effect, because {detector.settings.model_name} is not trained: {', '.join(idle)}.")
     finish(console, detector.fitted_.unreadable)
 
 
-def advise(detector: Detector, images: str) -> list[str]:
+def advise(detector: Detector, normal: Source) -> list[str]:
     """The lines of an inspection that matter after a fit; none where the first image cannot be read."""
-    from unlike.data.source import open_source, training
+    from unlike.data.source import read_original
     from unlike.detector.inspection import fit_lines
     from unlike.errors import ImageError
 
-    fitted, source = detector.fitted_, training(open_source(images))
+    fitted = detector.fitted_
     try:
-        height, width, _ = source.read(source.samples[0]).shape
+        height, width, _ = read_original(normal, normal.samples[0], fitted.spec.most_pixels).shape
     except ImageError:
         return []
     promised = fitted.decision.false_alarms if detector.settings.decision.false_alarms == "auto" else None

@@ -59,7 +59,7 @@ def residuals(
     if classifier is not None:
         tuned = Classifier.load(classifier, loaded.device)
         stages.append(stage_after(loaded, tuned, name=str(classifier)))
-    source = choose_labelled(open_source(labelled, labels))
+    source = choose_labelled(open_source(labelled, labels, pages=loaded.settings.data.pages))
     console = Console()
     with console.progress() as notify:
         held_out = hold_out(source, loaded.fitted_.spec, stages, lambda done, total: notify("score", done, total, {}))

@@ -52,7 +52,7 @@ def score(
     from unlike.detector.detector import Detector, judge_batch
 
     loaded = Detector.load(detector, device)
-    source = open_source(images if len(images) > 1 else images[0])
+    source = open_source(images if len(images) > 1 else images[0], pages=loaded.settings.data.pages)
     console = Console()
     form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
     unreadable: list[Unreadable] = []

@@ -67,8 +67,8 @@ def look(source: Readable) -> Looked:
     """
     forms = list(_look_at(source))
     if not forms:
-        return _settle([_form(_first_readable(source))], len(source.samples))
-    return _settle(forms, len(source.samples))
+        return _decide([_form(_first_readable(source))], len(source.samples))
+    return _decide(forms, len(source.samples))
 
 
 def find_depth(source: Readable) -> int:
@@ -132,7 +132,7 @@ def _form(image: Pixels) -> Form:
     return Form(image.shape[2], str(image.dtype))
 
 
-def _settle(forms: Sequence[Form], total: int) -> Looked:
+def _decide(forms: Sequence[Form], total: int) -> Looked:
     floating = 2 * sum(form.floating for form in forms) > len(forms)
     alike = [form for form in forms if form.floating == floating]
     counts = Counter(form.channels for form in alike)

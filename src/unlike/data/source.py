@@ -22,6 +22,7 @@ from unlike.data.input_spec import InputSpec, Missing
 from unlike.data.layouts.labels import read_labels
 from unlike.data.layouts.wording import listed, plural
 from unlike.data.looks import count_beyond, find_depth, look
+from unlike.data.pages import Pages, turn_pages
 from unlike.data.readers import MAX_PIXELS, decode
 from unlike.data.samples import RowSamples, column
 from unlike.errors import DataError
@@ -88,19 +89,25 @@ class Layered(Protocol):
 Images = str | os.PathLike[str] | npt.NDArray[Any] | Sequence[str | os.PathLike[str]] | Source
 
 
-def open_source(images: Images, labels: Any = None, good: str | Sequence[str] | None = None) -> Source:
+def open_source(
+    images: Images, labels: Any = None, good: str | Sequence[str] | None = None, pages: Pages = "first"
+) -> Source:
     """Find the images a user names.
 
     `images` is a folder (any depth; the layouts of the field are recognised, and `notes` say which), one image, a glob, a
     `.npy` or `.npz`, a `.csv` manifest, an array (N, H, W) or (N, H, W, C), or a list of paths; a Source is taken as it is.
     `labels`, for arrays only, is a `.csv`, a `.npy` or an array with one value a row: zero is normal. `good`, for files only,
-    is a pattern (or several) such as "ok/*": the files it matches are taken, as normal ones, and no others.
+    is a pattern (or several) such as "ok/*": the files it matches are taken, as normal ones, and no others. `pages` says what a
+    file of several pages is (`turn_pages`), of a Source too: whoever opens for a detector passes its `data.pages`.
 
     >>> source = open_source(np.zeros((3, 8, 8), np.uint8), labels=[0, 0, 1])
     >>> [(sample.id, sample.anomalous) for sample in source.samples]
     [('0', False), ('1', False), ('2', True)]
     """
-    patterns = [good] if isinstance(good, str) else list(good or ())
+    return turn_pages(_find(images, labels, [good] if isinstance(good, str) else list(good or ())), pages)
+
+
+def _find(images: Images, labels: Any, patterns: Sequence[str]) -> Source:
     opened = images if isinstance(images, Source) else open_rows(images, labels, _judged_rows)
     if opened is not None:
         if patterns:
@@ -118,7 +125,7 @@ def open_source(images: Images, labels: Any = None, good: str | Sequence[str] | 
         return files
     if not isinstance(images, Iterable):
         raise DataError(f"expected a path, a list of paths or an array, came {type(images).__name__}")
-    return _join([open_source(item, labels, patterns) for item in images])
+    return _join([_find(item, labels, patterns) for item in images])
 
 
 def training(source: Source) -> Source:
@@ -211,6 +218,13 @@ def choose_form(
     return spec, notes
 
 
+def read_original(source: Source, sample: Sample, most_pixels: int) -> Pixels:
+    """One image of a source as it is, (H, W, C), read up to that size."""
+    if sample.path is None or most_pixels == MAX_PIXELS:
+        return source.read(sample)
+    return decode(sample.path, most_pixels)
+
+
 @dataclass(frozen=True, slots=True)
 class _Limited:
     """A source whose files are read up to another size."""
@@ -231,9 +245,7 @@ class _Limited:
         return self.source.natural_size
 
     def read(self, sample: Sample) -> Pixels:
-        if sample.path is None or self.most_pixels == MAX_PIXELS:
-            return self.source.read(sample)
-        return decode(sample.path, self.most_pixels)
+        return read_original(self.source, sample, self.most_pixels)
 
 
 def _take_part(source: Source, chosen: Bools, purpose: str) -> Source:

@@ -20,6 +20,7 @@ from unlike.cache import Cache
 from unlike.data.batches import ImageSet, digest, iterate
 from unlike.data.classes import check_classes, choose_part, find_classes, number_classes, sort_classes
 from unlike.data.input_spec import InputSpec
+from unlike.data.pages import turn_pages
 from unlike.data.randomness import isolated_randomness
 from unlike.data.source import Images, Source, open_source
 from unlike.data.split import Labels, Split, distinct_rows, split_classes
@@ -156,7 +157,7 @@ class Classifier:
         """
         if self._origin.model is None:
             raise ConfigError("a classifier that was loaded is not fitted again; start anew with from_detector")
-        source = choose_part(find_classes(labelled, labels), "train")
+        source = choose_part(turn_pages(find_classes(labelled, labels), self.settings.detector.data.pages), "train")
         images = self._load_images(source, notify or say_nothing)
         classes, codes, split = self._deal(images, source.name)
         model = self._build(len(classes), codes[split.train])
@@ -195,7 +196,8 @@ class Classifier:
     def stream(self, images: Images, batch_size: int | None = None) -> Iterator[Predictions]:
         """Predict a batch at a time, in order: memory does not grow with the number of images."""
         classes = self.classes_
-        for batch in open_source(images).stream(self._origin.spec, batch_size):
+        source = open_source(images, pages=self.settings.detector.data.pages)
+        for batch in source.stream(self._origin.spec, batch_size):
             probabilities = self._find_probabilities(batch.pixels)
             digests = np.fromiter(map(digest, batch.pixels), np.uint64, len(batch.samples))
             found = Predictions(batch.samples, classes, probabilities, digests, batch.unreadable)

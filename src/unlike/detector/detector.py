@@ -14,8 +14,7 @@ import numpy as np
 from unlike.cache import Cache
 from unlike.data.batches import digest
 from unlike.data.input_spec import restore_map
-from unlike.data.pages import turn_pages
-from unlike.data.source import Images, Source, open_source, training
+from unlike.data.source import Images, open_source, training
 from unlike.detector.building import place
 from unlike.detector.fitting import Notify, Task, fit_detector, say_nothing
 from unlike.detector.pipeline import score_pixels
@@ -95,7 +94,9 @@ class Detector:
         cache = Cache.default() if self.cache else None
         state = None if checkpoint is None else Path(checkpoint)
         task = Task(self.settings, self.seed, self.device, cache, state, resume, notify or say_nothing)
-        self._fitted = fit_detector(task, training(self._open(images, good)), model)
+        self._fitted = fit_detector(
+            task, training(open_source(images, good=good, pages=self.settings.data.pages)), model
+        )
         return self
 
     def score(self, images: Images, *, maps: bool = False) -> Scores:
@@ -119,16 +120,14 @@ class Detector:
         """Score images a batch at a time, in order: memory does not grow with their number."""
         fitted = self.fitted_
         place(fitted.pipeline, self.device)
-        for batch in self._open(images).stream(fitted.spec, batch_size or fitted.batch_size):
+        source = open_source(images, pages=self.settings.data.pages)
+        for batch in source.stream(fitted.spec, batch_size or fitted.batch_size):
             maps, scores = NOTHING
             if len(batch.samples):
                 maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range, batch.missing)
             digests = np.fromiter(map(digest, batch.pixels), np.uint64, len(batch.samples))
             scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable, batch.clipped)
             yield scored if np.isfinite(scores).all() else _set_aside(scored)
-
-    def _open(self, images: Images, good: str | Sequence[str] | None = None) -> Source:
-        return turn_pages(open_source(images, good=good), self.settings.data.pages)
 
     def judge(self, images: Images, *, regions: bool = True) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from unlike.data.input_spec import restore_map
-from unlike.data.pages import turn_pages
 from unlike.data.source import Images, open_source
 from unlike.data.tensors import to_pixels, to_tensor
 from unlike.detector.building import place
@@ -27,7 +26,7 @@ def encode(detector: Detector, images: Images) -> Codes:
     """
     fitted = _placed(detector)
     _refuse_tiles(fitted.pipeline)
-    read = list(turn_pages(open_source(images), detector.settings.data.pages).stream(fitted.spec))
+    read = list(open_source(images, pages=detector.settings.data.pages).stream(fitted.spec))
     unreadable = tuple(item for batch in read for item in batch.unreadable)
     samples = [sample for batch in read for sample in batch.samples]
     if not samples:

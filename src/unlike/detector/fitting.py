@@ -24,10 +24,9 @@ from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import Settings
 from unlike.detector.splitting import (
     Pieces,
+    calibrates_cross,
     categories_by_themselves,
     count_images,
-    is_fixed,
-    leaves_out,
     part_categories,
     split_images,
 )
@@ -58,8 +57,8 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
     model = prepare_model(task, spec, trained)
     plain = make_scorer(settings, model.output_spec)  # or an error, before any image is read
     loaded = images.load(spec, task.cache, lambda done, total: task.notify("read", done, total, {}))
-    cross = leaves_out(model, plain, settings, loaded)
-    split, rule = split_images(loaded, settings.decision, task.seed, none_held_back=cross and is_fixed(model))
+    cross = calibrates_cross(model, plain, settings, loaded)
+    split, rule = split_images(loaded, settings.decision, task.seed, none_held_back=cross and not model.trains)
     # held-out images must not choose the scale either
     spec = replace(spec, value_range=value_range_of(loaded, split.train, spec))
     numbers, categories = part_categories(loaded, split, plain, cross=cross)

@@ -17,7 +17,6 @@ from unlike.calibration.leave_one_out import fit_leave_one_out
 from unlike.data.batches import ImageSet, iterate, value_range_of
 from unlike.data.facts import Facts, read_facts
 from unlike.data.input_spec import InputSpec
-from unlike.data.pages import turn_pages
 from unlike.data.samples import column
 from unlike.data.source import Images, Source, open_source, training
 from unlike.data.split import Split, calibration_size, distinct_rows
@@ -28,7 +27,7 @@ from unlike.detector.inspection import Inspection, Look, Strange
 from unlike.detector.pipeline import Pipeline, device_of
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import Settings
-from unlike.detector.splitting import CROSS_BYTES, LEFT_OUT_MOST, part_categories
+from unlike.detector.splitting import CROSS_BYTES, MOST_CROSS, part_categories
 from unlike.errors import DataError
 from unlike.models import MODELS
 from unlike.models.base import Model
@@ -64,7 +63,7 @@ def inspect(
     (22, 20, 20, 0.048)
     """
     settings, notify = settings or Settings.resolve(), notify or say_nothing
-    source = turn_pages(open_source(images, labels), settings.data.pages)
+    source = open_source(images, labels, pages=settings.data.pages)
     normals, refusal = _choose(source)
     spec, notes = spec_for(normals, settings.data)
     facts = read_facts(source, spec, lambda done, total: notify("read", done, total, {}))
@@ -134,7 +133,7 @@ def _same_pictures(source: Source, facts: Facts) -> Rows:
 
 def _held_out(distinct: int) -> int:
     """How many normal images the threshold would rest on: all, up to some, or else those that are held out."""
-    return distinct if distinct <= LEFT_OUT_MOST else calibration_size(distinct, None, None)
+    return distinct if distinct <= MOST_CROSS else calibration_size(distinct, None, None)
 
 
 def _leaked(source: Source, facts: Facts, numbers: Rows) -> tuple[tuple[int, int], ...]:

@@ -29,7 +29,7 @@ from unlike.records import Rows
 from unlike.scoring.base import Scorer
 from unlike.scoring.per_category import number_categories
 
-LEFT_OUT_MOST = 500  # images of each category up to which none is held back where that can be
+MOST_CROSS = 500  # images of each category up to which none is held back where that can be
 CROSS_BYTES = 1_000_000_000  # of features that are kept in memory
 FEWEST = 3  # different normal images
 FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts by themselves
@@ -54,7 +54,7 @@ class Pieces:
         return cls(tiles, cut, tiling.spec_of(spec), np.repeat(numbers, len(tiling)))
 
 
-def leaves_out(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) -> bool:
+def calibrates_cross(model: Model, scorer: Scorer, settings: Settings, images: ImageSet) -> bool:
     """Whether normal images calibrate as if each had been left out, none held back from the scorer for good.
 
     That takes a scorer of nothing but features, and the features of all images in memory. From a model that is trained images
@@ -69,10 +69,10 @@ def leaves_out(model: Model, scorer: Scorer, settings: Settings, images: ImageSe
             "'held-out' here"
         )
     shared = settings.decision.calibration_share != "auto"
-    if asked == "cross" and shared and is_fixed(model):
+    if asked == "cross" and shared and not model.trains:
         raise ConfigError("decision.calibration = 'cross' holds no image back: leave decision.calibration_share out")
     count = len(images.samples)
-    many = np.unique(categories_of(images.samples), return_counts=True)[1].max(initial=0) > LEFT_OUT_MOST
+    many = np.unique(categories_of(images.samples), return_counts=True)[1].max(initial=0) > MOST_CROSS
     if not possible or asked == "held-out" or (asked == "auto" and (shared or count < 3 or many)):
         return False
     shape = model.shape
@@ -154,8 +154,3 @@ def count_images(images: ImageSet, split: Split) -> dict[str, int]:
     parts = {"train": len(split.train), "validation": len(split.validation), "calibration": len(split.calibration)}
     copies = len(images.samples) - len(np.unique(np.concatenate([split.train, split.validation, split.calibration])))
     return {**parts, "copies": copies, "unreadable": len(images.unreadable)}
-
-
-def is_fixed(model: Model) -> bool:
-    """Whether it knows no image better than another: nothing of it was trained here."""
-    return not model.trains

@@ -205,9 +205,8 @@ def _rebuild(
     model = MODELS[settings.model_name].build(without_pretrained(settings.model), shape_of(settings, spec), networks)
     model.load_state_dict(load_tensors(contents[WEIGHTS]))
     scorer = make_scorer(settings, model.eval().output_spec, known.get("per_category", []))
-    scorer.load_state_dict(
-        unpack_scorer(contents.pop(SCORER)), assign=True
-    )  # it may be large: no copy more than needed
+    # it may be large: no copy more than needed
+    scorer.load_state_dict(unpack_scorer(contents.pop(SCORER)), assign=True)
     arrays = unpack_arrays(contents[ARRAYS])
     return Fitted(
         Pipeline(model, scorer, settings.map, settings.data.tiling(spec)).eval(),

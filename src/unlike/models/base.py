@@ -25,9 +25,7 @@ class OutputSpec:
 
     model: str  # name of its class, for messages
     names: tuple[str, ...]  # among "features", "target", "reconstruction" and "marks"
-    feature_groups: tuple[
-        int, ...
-    ] = ()  # how the D numbers of a feature part into groups, in order; () where it is one
+    feature_groups: tuple[int, ...] = ()  # how many of the D numbers of a feature are in each group; () where it is one
     target_channels: int | None = None  # None where there is no target
     images: bool = True  # the target is the image itself; False where it is something else, such as features
     decode: Callable[[Tensor], Tensor] | None = None  # codes to what the model makes of them; None where it cannot

@@ -10,7 +10,7 @@ import numpy as np
 from unlike.artifacts import output_errors, write_file
 from unlike.calibration.overlay import overlay_range
 from unlike.data.input_spec import restore_map
-from unlike.data.source import Source
+from unlike.data.source import Source, read_original
 from unlike.evaluation.protocols import Fitted
 from unlike.records import Pixels, ScoredBatch
 from unlike.report.gallery import displayable, overlay, shades
@@ -26,7 +26,7 @@ def write_maps(folder: Path, fitted: Fitted, source: Source, batch: ScoredBatch)
         values = restore_map(map_, shape, fitted.spec)
         path = folder / safe_name(sample.id)
         _write_image(path.with_name(f"{path.name}.map.tiff"), ".tiff", values.astype(np.float32))
-        image = source.read(sample)
+        image = read_original(source, sample, fitted.spec.most_pixels)
         picture = overlay(displayable(image, *shades([image])[:2]), values, limit, start)
         _write_image(path.with_name(f"{path.name}.overlay.png"), ".png", picture[..., ::-1])
 

@@ -1,4 +1,4 @@
-"""Scoring: a model's view of an image to a map of strangeness, and a map to one number.
+"""Scoring: what a model makes of an image to a map of strangeness, and a map to one number.
 
 One line a kind; another package adds its own by an entry point of `unlike.scorers`.
 """

@@ -1,4 +1,17 @@
-"""The promise of a scorer: learn what normal features or reconstructions look like, then say where an image is strange."""
+"""The promise of a scorer: learn what normal features or reconstructions look like, then say where an image is strange.
+
+A scorer of your own is a class of this kind, in a file of its own. It needs a `Config`, `inputs` and `forward`, and `fit` if it
+learns anything; what else there is has a meaning already. `unlike.testing.check_scorer` says whether it keeps the promise, and
+docs/how-to-extend.md has an example. A fit calls, in this order:
+
+1. `Kind(config, spec)`, before any image is read: it raises ConfigError where the model does not give what it needs.
+2. `fit`. Or, where no normal image can be spared to calibrate, `fit` on all of them, and `leave_one_out`, or
+   `component_maps` by scorers that learned from other images, for the maps that each would have as a new image.
+3. `fit_normalisation`, after that second way alone: it learns from those maps what held-out images would have taught `fit`.
+4. `fit_score_scale`, from the scores of those that calibrate.
+
+From then on there is `forward`, and what it depends on stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +30,32 @@ from unlike.scoring.batches import Batches
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a scorer, by its kind and settings, can and cannot do beyond `fit` and `forward`."""
+    """What whoever calls a scorer must know of it, by its kind and settings, beyond `fit` and `forward`."""
 
     passes: int = 1  # how often it goes through the images that it learns from
     # images that a trained model has not seen: unused, useful (for a scale that `fit_normalisation` can learn too), or needed
     held_out: Literal["unused", "useful", "needed"] = "unused"
-    position_dependent: str = ""  # the setting by which each position of an image is learned by itself; empty: none is
+    # the setting by which each position of an image is learned by itself, "positions = 'each'"; empty: none is
+    position_dependent: str = ""
     per_category: bool = False  # whether several categories are better learned each by itself
-    leave_one_out: int | None = (
-        None  # fewest images of which each can be left out in closed form; None: it learns again
-    )
+    # fewest images of which each can be left out in closed form; None: it must learn again without each
+    leave_one_out: int | None = None
 
 
 class Scorer(nn.Module):
     """A distance from normal, in what a model makes of an image.
 
-    It is built as `Kind(config, spec)`, for what a model gives (`Model.output_spec`), and raises ConfigError where that is not
-    what it needs. What it learns are buffers: `state_dict` is what goes to disk, and `.to(device)` moves it. It never sees a
-    model or an image: `inputs` names what `forward`, and each batch that `fit` learns from, consists of.
+    It never sees a model or an image. `inputs` names the outputs of a model (`Model.outputs`) that it is given instead, in
+    `forward` and in each batch that `fit` learns from: `("features",)` for most.
 
-    `forward(*inputs)` of B images gives maps (B, h, w), each value >= 0 and the higher the stranger.
+    `forward(*inputs)` of B images gives maps (B, h, w), each value >= 0 and the higher the stranger; each image by itself.
+    What it learns are buffers, on the device of its inputs: `state_dict` is what goes to disk, and `.to(device)` moves it.
     """
 
     Config: ClassVar[type[Any]]
-    inputs: tuple[str, ...]  # outputs of a model, in the order in which `forward` takes them
-    categories: Sequence[tuple[str, ...]] = ()  # of each part that it learns by itself; none: it learns all as one
+    inputs: tuple[str, ...]  # among "features" (B, D, h, w), "target", "reconstruction" and "marks"
+    # the names in each part of the categories that it learns by itself; none: it learns all as one
+    categories: Sequence[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, spec: OutputSpec) -> None:
         super().__init__()
@@ -57,24 +71,27 @@ class Scorer(nn.Module):
         """Learn from batches of inputs of normal images, and give back itself; some learn nothing.
 
         `train` are the images that the model was trained on, `held_out` others, for what must not be learned from images
-        that a model knows by heart, such as a scale; there are none where no model was trained. Both may be gone through
-        more than once. `seed` is of every random choice.
+        that a model knows by heart, such as a scale; they are empty where nobody needs them. Both may be gone through as
+        often as `capabilities.passes` says. `seed` is of every random choice.
         """
         return self
 
     def component_maps(self, *inputs: Tensor) -> Tensor:
-        """Inputs of B images -> (B, M, h, w), the maps of which `forward` makes one, where there are several."""
+        """Inputs of B images -> (B, M, h, w): the several maps of which `forward` makes one, before any scale of them is known."""
         return self(*inputs)[:, None]  # type: ignore[no-any-return]
 
     def fit_normalisation(self, component_maps: Tensor, categories: Rows) -> Tensor:  # noqa: ARG002
-        """Learn a scale from component maps (N, M, h, w) of normal images by scorers that had not seen them; their maps (N, h, w).
+        """Learn how component maps become one, from those (N, M, h, w) of normal images by scorers that had not seen them.
 
-        `categories` (N,) numbers the category of each.
+        `categories` (N,) numbers the category of each. It gives the maps (N, h, w) that they become.
         """
         return component_maps[:, 0]
 
     def fit_score_scale(self, scores: Floats, categories: Rows) -> Floats:  # noqa: ARG002
-        """Learn what to divide maps by, from scores (N,) of held-out normal images: for each of them its divisor (N,)."""
+        """Learn what `forward` divides maps by, from scores (N,) of held-out normal images: for each of them its divisor (N,).
+
+        It is 1 unless parts of the categories, each with a scale of its own, are to be compared.
+        """
         return np.ones(len(scores))
 
     @torch.no_grad()

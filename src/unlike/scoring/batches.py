@@ -51,9 +51,11 @@ class Batches:
         """The images of some categories."""
         return self.take(np.flatnonzero(np.isin(self.categories, numbers)))
 
-    def select(self, places: tuple[int, ...]) -> Batches:
+    def select(self, positions: tuple[int, ...]) -> Batches:
         """The same images with some of their inputs."""
-        return replace(self, read=lambda rows: (tuple(inputs[place] for place in places) for inputs in self.read(rows)))
+        return replace(
+            self, read=lambda rows: (tuple(map(inputs.__getitem__, positions)) for inputs in self.read(rows))
+        )
 
     def noting(self, describe: Callable[[Inputs], Tensor], notes: list[Tensor]) -> Batches:
         """The same, with a note of what `describe` says of each batch that passes."""
@@ -86,16 +88,16 @@ class PrecomputedFeatures:
 
     def __call__(self, rows: Rows) -> Iterator[Inputs]:
         known, wanted = self.known, rows.tolist()
-        first_new = next((place for place, row in enumerate(wanted) if row not in known), len(wanted))
+        first_new = next((start for start, row in enumerate(wanted) if row not in known), len(wanted))
         for start in range(0, first_new, self.size):
             yield (torch.stack([known[row] for row in wanted[start : min(start + self.size, first_new)]]),)
-        place = first_new
+        start = first_new
         for (batch,) in self.compute(rows[first_new:]) if first_new < len(wanted) else ():
-            for row, features in zip(wanted[place : place + len(batch)], batch, strict=True):
+            for row, features in zip(wanted[start : start + len(batch)], batch, strict=True):
                 if (len(known) + 1) * (features.nbytes + OVERHEAD) > self.most_bytes:
                     break
                 known[row] = features.clone()  # not a view that keeps a whole batch
-            place += len(batch)
+            start += len(batch)
             yield (batch,)
 
 

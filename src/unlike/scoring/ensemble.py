@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -81,12 +81,9 @@ class EnsembleScorer(Scorer):
     middle: Tensor  # (M,) of each member's scores: becomes 1
     spread: Tensor  # (M,) from there to what becomes 2
 
-    def __init__(
-        self, config: EnsembleConfig, spec: OutputSpec, kinds: Mapping[str, type[Scorer]] | None = None
-    ) -> None:
+    def __init__(self, config: EnsembleConfig, spec: OutputSpec) -> None:
         super().__init__(config, spec)
-        known = _registered() if kinds is None else kinds
-        self.members = nn.ModuleList([_make_member(name, config, spec, known) for name in config.scorers])
+        self.members = nn.ModuleList([_make_member(name, config, spec) for name in config.scorers])
         self.inputs = tuple(dict.fromkeys(name for member in self.scorers for name in member.inputs))
         self.register_buffer("middle", torch.ones(len(self.members)))
         self.register_buffer("spread", torch.ones(len(self.members)))
@@ -112,9 +109,10 @@ class EnsembleScorer(Scorer):
 
     def fit(self, train: Batches, held_out: Batches, seed: int) -> EnsembleScorer:
         for member in self.scorers:
-            places = tuple(self.inputs.index(name) for name in member.inputs)
-            member.fit(train.select(places), held_out.select(places), seed)
+            positions = tuple(self.inputs.index(name) for name in member.inputs)
+            member.fit(train.select(positions), held_out.select(positions), seed)
         self.middle, self.spread = torch.ones_like(self.middle), torch.ones_like(self.spread)
+        self.to(next((learned.device for learned in self.members.buffers()), self.middle.device))
         if len(held_out):
             self._learn_levels(torch.cat([self.component_maps(*inputs).mean(dim=(2, 3)) for inputs in held_out]))
         elif self.capabilities.held_out == "needed":
@@ -158,11 +156,12 @@ class EnsembleScorer(Scorer):
         return (maps * shares).sum(dim=1)
 
 
-def _make_member(name: str, config: EnsembleConfig, spec: OutputSpec, known: Mapping[str, type[Scorer]]) -> Scorer:
+def _make_member(name: str, config: EnsembleConfig, spec: OutputSpec) -> Scorer:
     """One of the scorers, built for what the model gives; errors speak of its own settings."""
-    if _kind(name, known) not in known:
+    known = _registered()
+    if _kind(name) not in known:
         raise unknown("scorer.scorers", _kind(name), [kind for kind in known if kind != "ensemble"])
-    kind = known[_kind(name, known)]
+    kind = known[_kind(name)]
     chosen = from_mapping(kind.Config, config.settings.get(name, {}), f"scorer.settings.{name}")
     try:
         return kind(chosen, spec)
@@ -179,13 +178,13 @@ def stretch(values: Tensor, middle: Tensor, spread: Tensor) -> Tensor:
     return torch.where(values < middle, values / middle, 1 + (values - middle) / spread)
 
 
-def _kind(name: str, known: Iterable[str] = ()) -> str:
-    """Of `neighbours` and of `neighbours_fine` it is neighbours; a name that is known is meant as it stands."""
-    return name if name in known else name.partition("_")[0]
+def _kind(name: str) -> str:
+    """Of `neighbours` and of `neighbours_fine` it is neighbours; a name that is known, of a plug-in say, is meant as it stands."""
+    return name if name in _registered() else name.partition("_")[0]
 
 
 def _levels(means: Tensor) -> npt.NDArray[np.float64]:
-    """Scores (N, M) -> (M, 2) the two levels of each, apart from each other and from 0 even where all are the same."""
+    """Scores (N, M) -> (M, 2) the two levels of each, neither equal nor 0 even where all are the same."""
     middle, high = np.quantile(means.cpu().double().numpy(), LEVELS, axis=0)
     middle = np.maximum(middle, 1e-12)
     return np.stack([middle, np.maximum(high, middle * LEAST_SPREAD)], axis=1)
@@ -200,9 +199,8 @@ def _stack(maps: list[Tensor]) -> Tensor:
 def _resize(maps: Tensor, height: int, width: int) -> Tensor:
     if maps.shape[1:] == (height, width):
         return maps
-    return functional.interpolate(maps[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0].clamp_min(
-        0
-    )
+    finer = functional.interpolate(maps[:, None], (height, width), mode="bilinear", align_corners=False)
+    return finer[:, 0].clamp_min(0)
 
 
 def _registered() -> Mapping[str, type[Scorer]]:

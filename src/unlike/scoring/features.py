@@ -34,19 +34,17 @@ SAMPLE_BYTES = 400_000_000  # of rows that are kept at most, whatever was asked 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureConfig:
-    """Which view of a code is measured, and how it is made comparable first."""
+    """What of a code is measured, and how it is made comparable first."""
 
     # what is one row of numbers: each position of the grid by itself, the whole grid as one vector, or its mean
     code: Literal["grid", "vector", "mean"] = "grid"
-    feature_group: int | None = (
-        None  # which, from 0, of a model that gives several (features with model.fine); none: all
-    )
+    # which, from 0, of a model that gives several (features with model.fine); none: all
+    feature_group: int | None = None
     # how the numbers of a row are made comparable, by what normal images show
     scale: Literal["none", "standardise", "whiten"] = "none"
     reduce: int | None = None  # principal components to keep, before anything else is learned
-    per_category: bool = (
-        True  # several categories are learned each by itself; an image is held against the one it is like
-    )
+    # several categories are learned each by itself; an image is held against the one it is like
+    per_category: bool = True
     unit: bool = False  # only where a row points to counts, not how far: contrast and complexity go
 
     def __post_init__(self) -> None:
@@ -110,9 +108,8 @@ class FeatureScorer(Scorer):
             raise DataError(NOT_FINITE)
         check_varied(moments)
         basis = make_basis(moments, self.config.scale, self.config.reduce)
-        around = (
-            np.zeros(moments.width) if self.config.unit and basis is None else moments.mean
-        )  # plain cosines: from 0
+        plain_cosines = self.config.unit and basis is None
+        around = np.zeros(moments.width) if plain_cosines else moments.mean
         device = rows.device
         self.mean = torch.from_numpy(around.astype(np.float32))
         self.basis = None if basis is None else torch.from_numpy(basis.astype(np.float32))
@@ -312,12 +309,12 @@ class _RowSample:
         return np.sort(self._numbers[: self._count])
 
     def _replace(self, values: Floats, keys: Floats, numbers: npt.NDArray[np.intp]) -> None:
-        """Of those that are there and these, as many as there are places for stay."""
-        places = len(self._rows)
-        stays = np.zeros(places + len(keys), np.bool_)
-        stays[np.argpartition(np.concatenate([self._keys, keys]), places - 1)[:places]] = True
-        new = stays[places:]
-        self._put(np.flatnonzero(~stays[:places]), values[new], keys[new], numbers[new])
+        """Of those that are there and these, as many stay as there is room for."""
+        room = len(self._rows)
+        stays = np.zeros(room + len(keys), np.bool_)
+        stays[np.argpartition(np.concatenate([self._keys, keys]), room - 1)[:room]] = True
+        new = stays[room:]
+        self._put(np.flatnonzero(~stays[:room]), values[new], keys[new], numbers[new])
 
     def _put(
         self, where: slice | npt.NDArray[np.intp], values: Floats, keys: Floats, numbers: npt.NDArray[np.intp]

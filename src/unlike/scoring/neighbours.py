@@ -67,9 +67,8 @@ class NeighboursScorer(FeatureScorer):
         super().__init__(config, spec)
         self.register_buffer("bank", torch.empty(0, 0))
         self.register_buffer("whitening", None)
-        self.owners = torch.empty(
-            0, dtype=torch.long
-        )  # (M,) the image that each code of the bank is of, once it has learned
+        # (M,) the image that each code of the bank is of, once it has learned
+        self.owners = torch.empty(0, dtype=torch.long)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -189,13 +189,11 @@ class PCAScorer(FeatureScorer):
             along[part] = rows @ kept  # (n, M) what of them is in each direction that is kept
             left[part] = torch.addmm(rows, along[part], kept.T, alpha=-1).view_as(group)
         wide, seen = along.cpu().double(), along[learned].cpu().double()
-        sizes = (
-            seen.square().sum(dim=0) / kept.square().sum(dim=0).cpu().double()
-        )  # of all images, along each direction
+        # of all images, along each direction
+        sizes = seen.square().sum(dim=0) / kept.square().sum(dim=0).cpu().double()
         influence = torch.eye(len(features), dtype=torch.double) - 1 / len(features)
-        influence[:, learned.cpu()] -= (
-            wide / sizes
-        ) @ seen.T  # of more than MOST_WHOLE, the others are in the mean alone
+        # of more than MOST_WHOLE images, the others are in the mean alone
+        influence[:, learned.cpu()] -= (wide / sizes) @ seen.T
         return left, influence.float().to(features.device)
 
     @property

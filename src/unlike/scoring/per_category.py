@@ -46,8 +46,8 @@ class PerCategoryScorer(Scorer):
         members = [make() for _ in categories]
         super().__init__(members[0].config, members[0].spec)
         self.make = make
-        self.categories = [tuple(names) for names in categories]  # of each part
-        self.told = self.categories  # as they were given, before some were joined
+        self.told = [tuple(names) for names in categories]  # of each part as they were given, before some were joined
+        self.categories = self.told
         self.members = nn.ModuleList(members)
         self.part_of: Rows = np.arange(len(members))  # of each category as it was told: which part has learned it
         for name in ("descriptors", "whitening"):
@@ -68,6 +68,10 @@ class PerCategoryScorer(Scorer):
         return PerCategoryScorer(self.make, self.told)
 
     def fit(self, train: Batches, held_out: Batches, seed: int) -> PerCategoryScorer:
+        if self.categories != self.told:  # by an earlier fit
+            self.categories = self.told
+            self.members = nn.ModuleList([self.make().to(self.device) for _ in self.told])
+            self.scales = torch.ones(len(self.told))
         found = []
         for part in range(len(self.members)):
             found.append(self._learn_one(part, train.of_categories([part]), held_out.of_categories([part]), seed))
@@ -100,8 +104,8 @@ class PerCategoryScorer(Scorer):
                 continue
             if own:
                 learned = torch.nonzero(owners == part)[:, 0]
-                places = torch.searchsorted(learned, chosen[rows])
-                found = member.leave_one_out(features[learned], places, categories[learned.cpu().numpy()])
+                positions = torch.searchsorted(learned, chosen[rows])
+                found = member.leave_one_out(features[learned], positions, categories[learned.cpu().numpy()])
             else:
                 found = member.component_maps(features[chosen[rows]])
             maps = found.new_empty(len(chosen), *found.shape[1:]) if maps is None else maps
@@ -174,15 +178,15 @@ class PerCategoryScorer(Scorer):
 
     def _learn_joined(self, train: Batches, held_out: Batches, seed: int) -> None:
         """Learn again what is learned together after all."""
-        old = self.scorers
-        joined = [np.flatnonzero(self.part_of == place).tolist() for place in range(int(self.part_of.max()) + 1)]
+        old, device = self.scorers, self.device
+        joined = [np.flatnonzero(self.part_of == new).tolist() for new in range(int(self.part_of.max()) + 1)]
         self.categories = [tuple(name for part in parts for name in self.told[part]) for parts in joined]
-        self.members = nn.ModuleList([old[parts[0]] if len(parts) == 1 else self.make() for parts in joined])
+        self.members = nn.ModuleList([old[parts[0]] if len(parts) == 1 else self.make().to(device) for parts in joined])
         self.owners = torch.from_numpy(self.part_of)[self.owners]
         self.scales = torch.ones(len(joined))
-        for place, parts in enumerate(joined):
+        for new, parts in enumerate(joined):
             if len(parts) > 1:
-                self._learn_one(place, train.of_categories(parts), held_out.of_categories(parts), seed)
+                self._learn_one(new, train.of_categories(parts), held_out.of_categories(parts), seed)
 
     def _check_size(self) -> None:
         """Raise ConfigError where what all members learn will be more than a detector can hold, once one has learned."""

@@ -18,7 +18,7 @@ from unlike.scoring.batches import Batches
 from unlike.scoring.features import WIDEST
 from unlike.scoring.statistics.moments import Moments
 
-SCALABLE = ("squared", "absolute", "charbonnier")  # measures that a difference alone decides
+SCALABLE = ("squared", "absolute", "charbonnier")  # losses that a difference alone decides
 STILL = 1e-6  # of the largest deviation: a channel that varies less does not vary
 SHRINKAGE = 0.1  # of the correlations of channels to none: few images show only so much
 NOT_FINITE = "what the model rebuilds of a normal image is not finite: fit it with a smaller training.learning_rate"
@@ -48,8 +48,8 @@ class ResidualScorer(ReconstructionScorer):
     """The textbook score of an autoencoder: what it has not seen, it rebuilds badly.
 
     Some channels are hard to rebuild in any image. `scale = "channel"` divides the difference in each, less its mean, by
-    its standard deviation over all places of held-out normal images; `whitened` also takes apart what channels do
-    together, which with the squared difference is a Mahalanobis distance, its correlations shrunk by a tenth. A busy
+    its standard deviation over all positions of held-out normal images; `whitened` also removes what channels
+    have in common, which with the squared difference is a Mahalanobis distance, its correlations shrunk by a tenth. A busy
     texture then no longer drowns a faint defect; but a defect in the busy channels counts less too.
 
     `positions = "each"` divides the residual at each position by its mean there over held-out normal images (and a tenth of

@@ -1,4 +1,4 @@
-"""Pretrain, then fine-tune: a model's encoder, which learned to rebuild, learns to name classes with a small head (D1, D2)."""
+"""Pretrain, then fine-tune: a model's encoder, which learned to rebuild, learns to name classes with a small head."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class FinetuneConfig:
 
 
 class LabelModel(Model):
-    """A model with a head on its code that names the class: linear, ReLU, dropout, linear (D1).
+    """A model with a head on its code that names the class: linear, ReLU, dropout, linear.
 
     Its loss is a * the model's own + b * the cross-entropy of the labels; with a = 0 nothing is rebuilt.
     """
