@@ -53,9 +53,12 @@ def test_bursts_count_once(rng):
     largest, *others = [rows.tolist() for rows in found.look.series.larger]
     assert others == [[0, 24, 25, 26, 27], [1, 28]]
     assert set(largest) <= {2, *range(29, 38)}
-    assert len(largest) >= 8  # a shot far from the others may stay alone
+    assert len(largest) >= 9  # a shot far from the others may stay alone
     assert found.distinct == 38
-    assert 24 <= found.groups <= 26
+    alone = inspect(images[:24], settings=CLEAR)
+    assert alone.distinct == 24
+    assert 22 <= alone.groups <= 24  # independent pictures are hardly ever joined,
+    assert abs(found.groups - alone.groups) <= 2  # and fourteen shots more of three of them add no groups
     assert found.promise == pytest.approx(1 / 39)
     assert found.promise_of_groups == pytest.approx(1 / (found.groups + 1))
 

@@ -275,7 +275,11 @@ def test_hardly_anything_still_makes_a_page(evaluation, shown):
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "note"),
-    [((200, 60, 1), np.uint8, ""), ((40, 300, 3), np.uint16, "as black"), ((64, 64, 5), np.float32, "the first three")],
+    [
+        ((200, 60, 1), np.uint8, ""),
+        ((40, 300, 3), np.uint16, "as black"),
+        ((64, 64, 5), np.float32, "5, 3 and 1 are shown"),
+    ],
 )
 def test_images_of_any_kind_are_shown(shape, dtype, note):
     page = page_of(evaluate_fake(9, 9), FakeDetector(shape, dtype))

@@ -135,24 +135,24 @@ def shades(images: Sequence[Pixels]) -> tuple[float, float, str]:
     """
     if not images:
         return 0.0, 1.0, ""
-    note = _channel_note(images[0].shape[2])
+    note = channel_note(images[0].shape[2])
     if images[0].dtype == np.uint8:
         return 0.0, 255.0, note
-    values = np.concatenate([_finite(image)[..., :3].ravel() for image in images])
+    values = np.concatenate([_finite(_three_of(image)).ravel() for image in images])
     low, high = (float(value) for value in np.quantile(values, (0.001, 0.999)))
     text = f"Pictures show values of {number(low)} or less as black and of {number(high)} or more as white."
     return low, high, f"{text} {note}".strip()
 
 
 def displayable(image: Pixels, low: float, high: float) -> Pixels:
-    """Any (H, W, C) as (H, W, 3) uint8 for the eye: grey, colours, or the first three channels of many.
+    """Any (H, W, C) as (H, W, 3) uint8 for the eye: grey, colours, or three channels of many.
 
     >>> displayable(np.ones((4, 6, 5), np.float32), low=0.0, high=2.0)[0, 0]
     array([128, 128, 128], dtype=uint8)
     """
     if image.shape[2] < 3:
         image = image.mean(axis=2, keepdims=True)
-    shown = to_uint8(_finite(image)[..., :3], low, high)
+    shown = to_uint8(_finite(_three_of(image)), low, high)
     return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown
 
 
@@ -233,10 +233,28 @@ def _finite(image: Pixels) -> Pixels:
     return np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0) if image.dtype.kind == "f" else image
 
 
-def _channel_note(channels: int) -> str:
+def channel_note(channels: int) -> str:
+    """Which channels pictures show of an image that has others than grey or colour; nothing of one that has those."""
     if channels == 2:
         return "Of 2 channels, the mean is shown."
-    return f"Of {channels} channels, the first three are shown as red, green and blue." if channels > 4 else ""
+    if channels <= 4:
+        return ""
+    red, green, blue = (channel + 1 for channel in _shown_of(channels))
+    return f"Of {channels} channels, {red}, {green} and {blue} are shown as red, green and blue."
+
+
+def _shown_of(channels: int) -> tuple[int, int, int]:
+    """The channels of many that are shown as red, green and blue, from all over: bands mostly go from short waves to long.
+
+    >>> _shown_of(205), _shown_of(5)
+    ((170, 102, 34), (4, 2, 0))
+    """
+    return 5 * channels // 6, channels // 2, channels // 6
+
+
+def _three_of(image: Pixels) -> Pixels:
+    channels = image.shape[2]
+    return image[..., list(_shown_of(channels))] if channels > 4 else image[..., :3]
 
 
 def flat(selections: Sequence[Selection]) -> Iterator[int]:

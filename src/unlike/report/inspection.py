@@ -16,12 +16,12 @@ import numpy as np
 from unlike.artifacts import printable, write_file
 from unlike.calibration.thresholds import AUTO_FALSE_ALARMS, normals_needed
 from unlike.data.facts import Defect
-from unlike.data.input_spec import conform
+from unlike.data.input_spec import InputSpec, conform
 from unlike.data.pixels import to_uint8
 from unlike.data.readers import decode_mask
 from unlike.detector.inspection import THIN, Inspection, advise_size
 from unlike.errors import ImageError
-from unlike.records import Bools, Floats, Pixels, Sample
+from unlike.records import Bools, Floats, Pixels, Rows, Sample
 from unlike.report import gallery
 from unlike.report.page import environment, signature
 from unlike.report.wording import count, exact_percent, number, percent
@@ -107,6 +107,7 @@ def render_inspection(inspection: Inspection) -> str:
             sizes=_size_rows(inspection),
             brightness=_bars(inspection.facts.means[inspection.taken]),
             typical=_typical(inspection),
+            shades=_shades_note(inspection),
             series=list(_series(inspection)),
             strangest=list(_cards(inspection)),
             defects=list(_defect_cards(inspection)),
@@ -123,6 +124,8 @@ def _verdict(inspection: Inspection) -> str:
     return (
         f"fit would take {taken:,} of {count(of, 'image')}, and could promise at most "
         f"{exact_percent(inspection.promise)} false alarms{_if_in_series(inspection)}."
+        + " Nothing says that they are normal."
+        * all(inspection.sample(row).anomalous is None for row in inspection.taken)
     )
 
 
@@ -300,10 +303,11 @@ def _copies(inspection: Inspection) -> Finding:
         lines.append(
             f"{more:,} more {'is' if more == 1 else 'are'} the same picture as another, but for light or compression."
         )
-    names = [
-        ", ".join(inspection.sample(row).id for row in part[:3]) + (f" and {len(part) - 3:,} more" * (len(part) > 3))
-        for part in copies.larger
-    ]
+    own = set(taken.tolist())
+    names = [_list_ids(inspection, part, 3) for part in copies.larger if own & set(part.tolist())]
+    aside = [_list_ids(inspection, part, 3) for part in copies.larger if not own & set(part.tolist())]
+    if aside:
+        lines.append(f"Exact copies among the other images: {count(len(aside), 'group')}, such as {aside[0]}.")
     if inspection.look is None:
         why = f": {inspection.not_looked}" if inspection.not_looked else ""
         lines.append(f"Series of one part or scene were not looked for{why}.")
@@ -318,14 +322,15 @@ def _copies(inspection: Inspection) -> Finding:
             f"{found}, of images that show one part or scene, or nearly; the largest: {count(len(first), 'image')} "
             f"({', '.join(ids[:3])}{', ...' * (len(ids) > 3)}); {count(sum(map(len, larger)), 'image')} in groups of two or more."
         )
-        names = [
-            ", ".join(inspection.sample(int(rows[row])).id for row in part[:4])
-            + (f" and {len(part) - 4:,} more" * (len(part) > 4))
-            for part in larger
-        ]
+        names = [_list_ids(inspection, rows[part], 4) for part in larger]
     else:
         lines.append(f"{found}: no series of one part or scene was found.")
     return Finding("Copies and series", tuple(lines), tuple(names))
+
+
+def _list_ids(inspection: Inspection, rows: Rows, most: int) -> str:
+    more = f" and {len(rows) - most:,} more" * (len(rows) > most)
+    return ", ".join(inspection.sample(int(row)).id for row in rows[:most]) + more
 
 
 def _promise(inspection: Inspection) -> Finding | None:
@@ -346,7 +351,7 @@ def _promise(inspection: Inspection) -> Finding | None:
     rest = f"If new images come in series as these do, the promise rests on {about}{groups:,} groups, not {distinct:,} images"
     if inspection.promise_of_groups > share:
         lines.append(
-            f"{rest}: take it for {exact_percent(inspection.promise_of_groups)}. fit does not heed groups yet; more parts "
+            f"{rest}: count on {exact_percent(inspection.promise_of_groups)}. fit does not heed groups yet; more parts "
             "help, more shots of the same do not."
         )
     elif groups < FEWER * distinct:
@@ -364,7 +369,7 @@ def _defects(inspection: Inspection) -> Finding | None:
     sample, shape = inspection.sample(smallest.row), inspection.facts.shapes[smallest.row].tolist()
     lines = [
         (
-            f"The thinnest labelled defect, {number(smallest.original, 2)} pixels across in {shape[0]} x {shape[1]}, is "
+            f"The thinnest labelled defect, {_pixels(smallest.original)} across in {shape[0]} x {shape[1]}, is "
             f"{_pixels(smallest.width)} across at {spec.height} x {spec.width} ({sample.id}); the median one is "
             f"{_pixels(float(np.median(widths)))}."
         )
@@ -455,6 +460,12 @@ def _typical(inspection: Inspection) -> list[Shown]:
     return list(_show(inspection, [inspection.sample(row) for row in some]))
 
 
+def _shades_note(inspection: Inspection) -> str:
+    """What the pictures do not show of images of many channels."""
+    channels = inspection.facts.shapes[inspection.taken, 2]
+    return gallery.channel_note(int(channels[0])) if len(channels) else ""
+
+
 def _series(inspection: Inspection) -> Iterator[tuple[int, list[Shown]]]:
     """Of the largest groups, how many images each has, and some of them."""
     if inspection.look is None:
@@ -483,6 +494,15 @@ def _range_of(image: Pixels, low: float, high: float) -> tuple[float, float]:
     return (0.0, 255.0) if image.dtype == np.uint8 else (low, high)
 
 
+def _as_seen(image: Pixels, spec: InputSpec) -> Pixels:
+    """An original image with the values that the detector sees: of few bits in uint16, spread over all."""
+    if image.dtype != np.uint16 or spec.bits == 16:
+        return image
+    return conform(
+        image, replace(spec, height=image.shape[0], width=image.shape[1], convert=False, channels=image.shape[2])
+    )
+
+
 def _cards(inspection: Inspection) -> Iterator[Shown]:
     """The strangest normals, with the map of what is strange, all on one scale."""
     items = () if inspection.look is None else inspection.look.strangest
@@ -491,7 +511,7 @@ def _cards(inspection: Inspection) -> Iterator[Shown]:
     low, high, _ = gallery.shades([item.image for item in items])
     for item in items:
         try:
-            original = inspection.source.read(item.sample)
+            original = _as_seen(inspection.source.read(item.sample), inspection.spec)
         except ImageError:
             original = item.image
         image = gallery.thumbnail(gallery.displayable(original, *_range_of(original, low, high)))
@@ -517,13 +537,14 @@ def _defect_cards(inspection: Inspection) -> Iterator[Shown]:
 
 
 def _defect_card(inspection: Inspection, defect: Defect, sample: Sample) -> Shown:
-    image, spec = inspection.source.read(sample), inspection.spec
+    spec = inspection.spec
+    image = _as_seen(inspection.source.read(sample), spec)
     assert sample.mask is not None
     mask = decode_mask(sample.mask) if isinstance(sample.mask, Path) else sample.mask
     box = _crop_box(mask, (spec.height / image.shape[0], spec.width / image.shape[1]))
     low, high, _ = gallery.shades([image])
     crop = gallery.displayable(image[box], low, high)
-    seen = conform(image, spec)
+    seen = conform(image, replace(spec, bits=16))
     rows, columns = (
         slice(int(part.start * f), max(int(part.start * f) + 1, math.ceil(part.stop * f)))
         for part, f in zip(box, (spec.height / image.shape[0], spec.width / image.shape[1]), strict=True)

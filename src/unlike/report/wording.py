@@ -76,8 +76,10 @@ def number(value: float, digits: int = 4) -> str:
 
     >>> number(0.0123456), number(1234567.0), number(0.0123456, 2), number(float("nan"))
     ('0.01235', '1,234,567', '0.012', '—')
+    >>> number(1030.4, 3)
+    '1,030'
     """
-    if 1e4 <= abs(value) < 1e9:
+    if 10 ** min(digits, 4) <= abs(value) < 1e9:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}" if math.isfinite(value) else "—"
 
