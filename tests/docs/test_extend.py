@@ -66,6 +66,7 @@ def package(tmp_path_factory):
 def installed(package, monkeypatch):
     """Work in the package's folder, with it on the path; afterwards nobody knows it."""
     monkeypatch.chdir(package)
+    monkeypatch.delenv("COLUMNS", raising=False)  # which workers of pytest set
     monkeypatch.syspath_prepend(package)
     registry._find_plug_ins.cache_clear()
     yield package
