@@ -113,11 +113,9 @@ class ArraySource:
         shape = self.array.array.shape
         if len(shape) > 3 or shape[0] != shape[1] or shape[1] == shape[2]:
             return ()
-        came = " x ".join(map(str, shape))
-        return (
-            f"{came} values are taken as {shape[0]:,} grey images of {shape[1]} x {shape[2]}; one image of {shape[2]:,} channels is "
-            "array[None], saved.",
-        )
+        came, channels = " x ".join(map(str, shape)), f"{shape[2]:,} channels"
+        said = f"{came} values are taken as {shape[0]:,} grey images of {shape[1]} x {shape[2]}"
+        return (f"{said}; one image of {channels} is array[None], saved.",)
 
     @property
     def natural_size(self) -> tuple[int, int]:
