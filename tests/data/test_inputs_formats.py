@@ -804,11 +804,10 @@ def test_a_fit_counts_what_lies_beyond_the_bits_that_were_asked_for(tmp_path):
     save_all(tmp_path, {"x.npy": numbers(dark[0])[:-9]})
     for source in (open_source(dark), open_source(tmp_path)):
         notes = choose_form(source, None, None, "stretch", (16, 16), bits=10)[1]
-        assert notes == (
-            (
-                f"Of {len(source)} images 2 have values beyond 1,023, white for data.bits=10: cut off there, or refused where "
-                "there are many; --set data.bits=16 keeps them."
-            ),
+        assert len(notes) == 1
+        assert notes[0] == (
+            f"Of {len(source)} images 2 have values beyond 1,023, white for data.bits=10: cut off there, or refused where there "
+            "are many; --set data.bits=16 keeps them."
         )
 
 
@@ -854,3 +853,61 @@ def test_synthetic_defects_leave_missing_values_and_bits_as_they_are():
     found, _ = make_synthetic(open_source(dark), deep)
     assert all(batch.unreadable == () for batch in found.stream(deep))
     np.testing.assert_array_equal(found.read(found.samples[0])[..., 0], dark[0])
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint32", "uint64", ">i2", "bool"])
+def test_arrays_of_any_numbers_are_read_as_files_of_one_image_are(tmp_path, kind):
+    images = np.random.default_rng(0).integers(0, 2 if kind == "bool" else 100, (6, 12, 10)).astype(kind)
+    rows = open_source(images)
+    save_all(tmp_path, {f"{number}.npy": numbers(image) for number, image in enumerate(images)})
+    files = open_source(tmp_path)
+    spec = choose_form(rows, None, None, "stretch", (12, 10))[0]
+    assert spec == choose_form(files, None, None, "stretch", (12, 10))[0]
+    for one, other in zip(rows.stream(spec), files.stream(spec), strict=True):
+        assert one.pixels.dtype == other.pixels.dtype
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+    loaded = rows.load(spec, None)
+    np.testing.assert_array_equal(loaded.take(np.arange(6)), next(rows.stream(spec)).pixels)
+
+
+def test_a_list_of_arrays_is_an_image_each_and_it_is_said(tmp_path):
+    save_all(tmp_path, {f"{number}.npy": numbers(COLOUR) for number in range(3)})
+    source = open_source([tmp_path / f"{number}.npy" for number in range(3)])
+    assert [sample.id for sample in source.samples] == ["0.npy", "1.npy", "2.npy"]
+    assert source.notes == ("3 arrays, each taken as one image.",)
+    assert source.read(source.samples[1]).shape == COLOUR.shape
+
+
+def test_an_array_file_of_one_image_is_one_and_a_doubtful_one_is_said(tmp_path):
+    save_all(
+        tmp_path,
+        {"one.npy": numbers(COLOUR), "grey.npy": numbers(GREY[..., 0]), "cube.npy": numbers(np.zeros((16, 16, 9)))},
+    )
+    for name in ("one", "grey"):
+        source = open_source(tmp_path / f"{name}.npy")
+        assert len(source) == 1
+        assert source.notes == (f"{name}.npy is taken as one image; several in a file are N x H x W or N x H x W x C.",)
+    cube = open_source(tmp_path / "cube.npy")
+    assert len(cube) == 16
+    assert cube.notes == (
+        "16 x 16 x 9 values are taken as 16 grey images of 16 x 9; one image of 9 channels is array[None], saved.",
+    )
+    np.save(tmp_path / "cube.npy", np.zeros((16, 16, 9))[None])
+    assert open_source(tmp_path / "cube.npy").read(open_source(tmp_path / "cube.npy").samples[0]).shape == (16, 16, 9)
+
+
+def test_how_pages_are_taken_is_said_once(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for number in range(8):
+        pages = random.integers(90, 120, (3, 16, 16), np.uint8)
+        save_all(tmp_path / "in", {f"{number}.tif": tiff(pages, photometric="minisblack")})
+    fit = ["fit", str(tmp_path / "in"), "-o", str(tmp_path / "d"), "--model", "conv", "--epochs", "1", "--size", "16"]
+    assert run([*fit, "--no-cache", "--false-alarms", "0.3"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("8 files of several pages: 24 images, one a page; --pages first takes the first of each") == 1
+    assert (
+        open_source(tmp_path / "in", pages="stack")
+        .notes[-1]
+        .startswith("8 files of several pages: all pages of each are")
+    )
+    assert "pages" not in "".join(open_source(tmp_path / "in", pages="first").notes)

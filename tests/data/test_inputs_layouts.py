@@ -601,7 +601,8 @@ DOUBTS = [
     Case("notumor beside what it has no word for", "notumor/1.png glioma/2.png", error="names of folders look like labels (notumor)"),
     Case("files with labels in their names", "good_1.png bad_2.png", error="names of 1 file look like labels (bad_2.png)"),
     Case("folders to train on, none called normal", "train/{lot1,lot2}/1.png test/good/2.png", normal="test/good/2.png", error="the training folder has the subfolders lot1, lot2, none of them called normal"),
-    Case("each image twice, as with a mask", "a/1.jpg a/1.png=mask b/2.jpg b/2.png=mask", error="2 names are there twice with different endings (1, 2), as image and mask are"),
+    Case("each image twice, as with a mask", "a/1.jpg a/1.png b/2.jpg b/2.png", error="2 names are there twice with different endings (1, 2), as image and mask are"),
+    Case("each image and its mask", "a/1.jpg a/1.png=mask b/2.jpg b/2.png=black", train="b/2.jpg", normal="b/2.jpg", odd=bad("a/1.jpg", "defect", "a/1.png"), notes=("Images with masks: 1 normal and 1 anomalous images",)),
     Case("labels in a table beside", "1.png 2.png", texts={"train.csv": "id,label\n1,0\n2,1\n"}, error="train.csv has a column label, which the folder alone does not use"),
     Case("masks and nothing else", "masks/{1,2}.png=mask", error="names of folders look like labels (masks)"),
 ]  # fmt: skip
@@ -828,3 +829,52 @@ def test_real_sets_are_what_they_are_said_to_be(name):
     odd = [sample for sample in found if sample.anomalous]
     masks = sum(sample.mask is not None for sample in odd)
     assert (len(training(source)), len(found) - len(odd), len(odd), masks) == COUNTS[name]
+
+
+def test_several_masks_of_one_image_by_number_are_one(root):
+    for number in range(4):
+        image = np.full((6, 6), 100 + number, np.uint8)
+        (root / "good").mkdir(parents=True, exist_ok=True)
+        (root / "bad[1]").mkdir(exist_ok=True)
+        cv2.imwrite(str(root / f"good/{number}.png"), image)
+    cv2.imwrite(str(root / "bad[1]/x.png"), np.full((6, 6), 50, np.uint8))
+    for number, place in enumerate((1, 4), start=1):
+        mask = np.zeros((6, 6), np.uint8)
+        mask[place] = 255
+        cv2.imwrite(str(root / f"bad[1]/x_mask_{number}.png"), mask)
+    source = open_source(root)
+    assert not any("fit no image" in note for note in source.notes)
+    (odd,) = [sample for sample in source.samples if sample.anomalous]
+    assert odd.id == "bad[1]/x.png"
+    assert np.flatnonzero(decode_mask(odd.mask).any(axis=1)).tolist() == [1, 4]
+
+
+def pairs(root, last=None):
+    """Two folders of a.jpg and a.png, as the magnetic tiles came first."""
+    for name in ("MT_Free/Imgs", "MT_Other/Imgs"):
+        (root / name).mkdir(parents=True)
+        for number in range(3):
+            mask = np.zeros((8, 8), np.uint8)
+            mask[2, 2:5] = 255 * (name != "MT_Free/Imgs")
+            stem = f"{root / name}/exp1_{number}"
+            cv2.imwrite(f"{stem}.jpg", np.full((8, 8), 90 + number, np.uint8))
+            cv2.imwrite(f"{stem}.png", mask if last is None or number < 2 else last)
+
+
+def test_pairs_of_image_and_mask_in_one_folder(root):
+    pairs(root)
+    source = open_source(root)
+    assert len(source) == 6
+    assert {sample.id.split("/")[0]: sample.anomalous for sample in source.samples} == {
+        "MT_Free": False,
+        "MT_Other": True,
+    }
+    assert source.notes[0].startswith("Images with masks: 3 normal and 3 anomalous images")
+    assert all(sample.mask is not None for sample in source.samples if sample.anomalous)
+
+
+@pytest.mark.parametrize("last", [np.arange(64, dtype=np.uint8).reshape(8, 8), np.zeros((5, 8), np.uint8)])
+def test_pairs_that_are_no_images_and_masks_are_in_doubt(root, last):
+    pairs(root, last)
+    with pytest.raises(DataError, match="are there twice with different endings"):
+        training(open_source(root))

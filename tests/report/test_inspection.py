@@ -51,7 +51,7 @@ def test_groups_and_what_they_mean_for_the_promise(found):
     assert "40 images in 11 groups" in text
     assert "the largest: 30 images (train/good/000.png, train/good/001.png, train/good/002.png, ...)" in text
     promise = said(looked_at(found, many), "The promise")
-    assert "rests on 11 groups, not 40 images: take it for 8.33 %. fit does not heed groups yet" in promise
+    assert "rests on 11 groups, not 40 images: count on 8.33 %. fit does not heed groups yet" in promise
     assert "groups" not in said(looked_at(found, np.empty((0, 2), np.intp)), "The promise")
 
 

@@ -18,7 +18,7 @@ from unlike.cache import Cache
 from unlike.data.batches import Batch, Notify, block_rows, collect, find_insides, read_one, stack_missing, survey
 from unlike.data.input_spec import InputSpec, conform, find_missing, fits
 from unlike.data.numpy_files import DAMAGE, ZIP, holds_objects
-from unlike.data.pixels import as_float32
+from unlike.data.pixels import as_pixels
 from unlike.data.samples import RowSamples, find_positions, rows_of, take_samples
 from unlike.errors import DataError
 from unlike.records import Bools, Pixels, Rows, Sample
@@ -52,7 +52,8 @@ class ImageArray:
 
     @property
     def floating(self) -> bool:
-        return bool(np.issubdtype(self.array.dtype, np.floating))
+        """Whether rows come out as floats: whole numbers of other types than images have do too."""
+        return self.array.dtype.newbyteorder("=") not in (np.uint8, np.uint16, np.bool_)
 
     def block(self, start: int, stop: int) -> Pixels:
         """Rows start to stop, (B, H, W, C), of uint8, uint16 or float32."""
@@ -74,7 +75,7 @@ class ImageArray:
         rows = np.asarray(rows)
         if rows.ndim == 3:
             rows = rows[..., None]
-        return as_float32(rows) if self.floating else np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
+        return as_pixels(rows)
 
 
 def _is_whole_map(array: np.memmap[Any, Any]) -> bool:
@@ -104,8 +105,13 @@ class ArraySource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Rows of an array are all there is."""
-        return ()
+        """Rows of an array are all there is; where they may as well be one image of many channels, that is said."""
+        shape = self.array.array.shape
+        if len(shape) > 3 or shape[0] != shape[1] or shape[1] == shape[2]:
+            return ()
+        came, channels = " x ".join(map(str, shape)), f"{shape[2]:,} channels"
+        said = f"{came} values are taken as {shape[0]:,} grey images of {shape[1]} x {shape[2]}"
+        return (f"{said}; one image of {channels} is array[None], saved.",)
 
     @property
     def natural_size(self) -> tuple[int, int]:
@@ -177,9 +183,11 @@ def open_rows(images: Any, labels: Any, list_samples: Callable[[Any, int, str], 
     """
     if isinstance(images, str | os.PathLike):
         path = Path(images)
-        if path.suffix.lower() not in (".npy", ".npz") or not path.is_file():
+        if not is_array_file(path):
             return None
         array, own_labels = read_array_file(path)
+        if _is_single(array) and labels is None and own_labels is None and not array.dtype.hasobject:
+            return None  # a file of one image, as others are
         name, labels = str(path), own_labels if labels is None else labels
     elif hasattr(images, "__array__"):
         name, array = "the array", np.asanyarray(images)
@@ -191,16 +199,16 @@ def open_rows(images: Any, labels: Any, list_samples: Callable[[Any, int, str], 
 
 def check_images(array: npt.NDArray[Any], source: str) -> ImageArray:
     """Make sure that `array` holds images, and say what else it looks like if not."""
-    expected = f"{source}: expected N x H x W or N x H x W x C of uint8, uint16 or float, came "
+    expected = f"{source}: expected N x H x W or N x H x W x C of whole numbers, floats or yes and no, came "
     shape = " x ".join(map(str, array.shape)) or "a single value"
     if array.dtype.hasobject:
         raise DataError(
             f"{source}: holds Python objects, which can run code when they are loaded; save the images as uint8 or float"
         )
-    if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) and array.dtype.kind != "f":
-        raise DataError(f"{expected}{array.dtype}; convert with array.astype(numpy.uint8) if the values are 0 to 255")
-    single = array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2])
-    if array.ndim == 2 or single:
+    if array.dtype.kind not in "iufb":
+        size = "; give numpy.abs(array)" if array.dtype.kind == "c" else ""
+        raise DataError(f"{expected}{array.dtype}{size}")
+    if _is_single(array):
         raise DataError(f"{expected}{shape}, which looks like one image; for one image give array[None]")
     if array.ndim not in (3, 4) or 0 in array.shape[1:]:
         raise DataError(f"{expected}{shape}")
@@ -209,6 +217,16 @@ def check_images(array: npt.NDArray[Any], source: str) -> ImageArray:
     if len(array) == 0:
         raise DataError(f"{source}: holds no image")
     return ImageArray(array)
+
+
+def is_array_file(path: Path) -> bool:
+    """Whether a path is that of a `.npy` or `.npz` file."""
+    return path.suffix.lower() in (".npy", ".npz") and path.is_file()
+
+
+def _is_single(array: npt.NDArray[Any]) -> bool:
+    """Whether an array looks like one image: grey, or with its few channels last."""
+    return array.ndim == 2 or (array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2]))
 
 
 def read_array_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:

@@ -90,6 +90,12 @@ def find_files(path: Path, good: Sequence[str] = ()) -> FileSource:
     return FileSource(str(path), layout.samples, layout.notes, layout.doubt)
 
 
+def find_array(path: Path, good: Sequence[str] = ()) -> FileSource:
+    """One array in a file as one image."""
+    source = find_files(path, good)
+    return replace(source, notes=())
+
+
 def join_files(sources: Sequence[FileSource]) -> FileSource:
     """Several sources of files as one, in the order given; an id is the whole path where ids would clash."""
     more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
@@ -106,7 +112,8 @@ def join_files(sources: Sequence[FileSource]) -> FileSource:
 def _read_file(path: Path, wanted: Callable[[str], bool] | None) -> Layout:
     """A manifest, or one image, which the user names and so means."""
     if path.suffix.lower() not in MANIFESTS:
-        return Layout([Sample(path.name, path)])
+        notes = (f"{path.name} is taken as one image; several in a file are N x H x W or N x H x W x C.",)
+        return Layout([Sample(path.name, path)], notes if extension_of(path) in ARRAYS else ())
     samples = read_manifest(path)
     if wanted is None:
         return Layout(samples, (f"Manifest: {contents(samples)}.",), doubt_list(path, samples))

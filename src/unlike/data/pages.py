@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
+from unlike.data.layouts.wording import plural
 from unlike.data.readers import tiff
 from unlike.data.readers.addresses import ALL_PAGES, Address, name_page, split_page
 from unlike.errors import ImageError
@@ -38,6 +39,20 @@ def turn_pages(source: Kind, pages: Pages) -> Kind:
         return source
     samples = [turned for sample in source.samples for turned in _turn(sample, pages)]
     return source.with_samples(samples) if len(samples) > len(source.samples) or pages == "stack" else source  # type: ignore[return-value]
+
+
+def tell_pages(before: Sequence[Sample], after: Sequence[Sample], pages: Pages) -> str:
+    """How files of several pages were taken, in a sentence; nothing where there are none."""
+    known, found = {sample.path for sample in before}, {sample.path for sample in after}
+    files, images = len(known - found), len(found - known)
+    if not files:
+        return ""
+    said = f"{plural(files, 'file')} of several pages"
+    if pages == "stack":
+        return f"{said}: all pages of each are the channels of one image; --pages all takes each as an image."
+    return (
+        f"{said}: {plural(images, 'image')}, one a page; --pages first takes the first of each, stack all as channels."
+    )
 
 
 def count_pages(path: Path) -> int:

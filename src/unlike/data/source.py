@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.cache import Cache
-from unlike.data.arrays import open_rows
+from unlike.data.arrays import is_array_file, open_rows
 from unlike.data.batches import Batch, ImageSet, Notify
-from unlike.data.files import FileSource, find_files, join_files
+from unlike.data.files import FileSource, find_array, find_files, join_files
 from unlike.data.input_spec import InputSpec, Missing
 from unlike.data.layouts.labels import read_labels
 from unlike.data.layouts.wording import listed, plural
 from unlike.data.looks import count_beyond, find_depth, look
-from unlike.data.pages import Pages, turn_pages
+from unlike.data.pages import Pages, tell_pages, turn_pages
 from unlike.data.readers import MAX_PIXELS, decode
 from unlike.data.samples import RowSamples, column
 from unlike.errors import DataError
@@ -104,7 +104,12 @@ def open_source(
     >>> [(sample.id, sample.anomalous) for sample in source.samples]
     [('0', False), ('1', False), ('2', True)]
     """
-    return turn_pages(_find(images, labels, [good] if isinstance(good, str) else list(good or ())), pages)
+    source = _find(images, labels, [good] if isinstance(good, str) else list(good or ()))
+    turned = turn_pages(source, pages)
+    if turned is source or not isinstance(turned, Layered):
+        return turned
+    note = tell_pages(source.samples, turned.samples, pages)
+    return turned.with_note(note) if note else turned
 
 
 def _find(images: Images, labels: Any, patterns: Sequence[str]) -> Source:
@@ -125,7 +130,15 @@ def _find(images: Images, labels: Any, patterns: Sequence[str]) -> Source:
         return files
     if not isinstance(images, Iterable):
         raise DataError(f"expected a path, a list of paths or an array, came {type(images).__name__}")
-    return _join([_find(item, labels, patterns) for item in images])
+    items = list(images)
+    if len(items) > 1 and all(isinstance(item, str | os.PathLike) and is_array_file(Path(item)) for item in items):
+        several = _join([find_array(Path(item), patterns) for item in items])
+        return (
+            several.with_note(f"{plural(len(items), 'array')}, each taken as one image.")
+            if isinstance(several, Layered)
+            else several
+        )
+    return _join([_find(item, labels, patterns) for item in items])
 
 
 def training(source: Source) -> Source:
@@ -200,12 +213,8 @@ def choose_form(
     if bits is None and depth < 16:
         notes += (f"Images of 16 bits use {depth}: white is {2**depth - 1:,}; --set data.bits=16 decides otherwise.",)
     if bits is not None and bits < 16 and looked.deep and (beyond := count_beyond(_Limited(source, most_pixels), bits)):
-        notes += (
-            (
-                f"Of {plural(len(source), 'image')} {beyond:,} have values beyond {2**bits - 1:,}, white for data.bits={bits}: cut "
-                "off there, or refused where there are many; --set data.bits=16 keeps them."
-            ),
-        )
+        said = f"Of {plural(len(source), 'image')} {beyond:,} have values beyond {2**bits - 1:,}, white for data.bits={bits}"
+        notes += (f"{said}: cut off there, or refused where there are many; --set data.bits=16 keeps them.",)
     spec = InputSpec(
         height,
         width,

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from unlike.data.layouts.names import read_name, strip_ending
+from unlike.data.layouts.names import read_name, strip_ending, strip_number
 from unlike.data.layouts.tree import File, Parts, Tree
-from unlike.data.readers import decode_mask
+from unlike.data.readers import decode_mask, name_masks
 from unlike.errors import ImageError
 
 Key = tuple[Parts, str]  # the folders that tell images apart, and the name without its ending, in lower case
@@ -21,8 +21,9 @@ def pair_masks(tree: Tree) -> tuple[dict[File, Path], list[File]]:
     for image in tree.images:
         key, split = _key(image, image.stem), tree.place(image).split
         if chosen := _choose(index.get(key, []), image, split):
-            pairs[image] = chosen.path
-            used.add(chosen)
+            parts = _parts_of(chosen, index[key])
+            pairs[image] = chosen.path if len(parts) == 1 else name_masks(chosen.path, strip_number(chosen.stem))
+            used.update(parts)
         elif several := [mask for mask in folders.get(key, []) if _split(mask) in ("", split)]:
             pairs[image] = several[0].path.parent
             used.update(several)
@@ -61,6 +62,18 @@ def _choose(candidates: list[File], image: File, split: str) -> File | None:
     """The best of several masks with the name of an image: of its split, with its capitals, an ending, and as a PNG."""
     fitting = [mask for mask in candidates if _split(mask) in ("", split)]
     return min(fitting, key=lambda mask: _rank(mask, image), default=None)
+
+
+def _parts_of(mask: File, candidates: list[File]) -> list[File]:
+    """A mask, or all that are numbered as it is, such as x_mask_1 and x_mask_2."""
+    name = strip_number(mask.stem)
+    if not name:
+        return [mask]
+    return [
+        other
+        for other in candidates
+        if (other.folders, other.path.suffix, strip_number(other.stem)) == (mask.folders, mask.path.suffix, name)
+    ]
 
 
 def _rank(mask: File, image: File) -> tuple[bool, bool, bool, str]:

@@ -48,7 +48,8 @@ SUSPICIOUS = _words(
 )  # may be a defect: no images of such a folder are learned unless somebody says so
 KNOWN = NORMAL | ANOMALOUS | set(WEAK) | NEGATIONS | set(SPLIT_OF) | MASKS | UNKNOWN | FILLERS | {"free"}
 ENDING = re.compile(
-    r"(?:[\W_]+|(?<=\d))(masks?|gt|labels?|seg(mentation)?|anno(tation)?|ground_?truth)$", re.IGNORECASE
+    r"(?:[\W_]+|(?<=\d))(masks?|gt|labels?|seg(mentation)?|anno(tation)?|ground_?truth)(?P<number>[\W_]*\d+)?$",
+    re.IGNORECASE,
 )
 WHOLE = re.compile(r"[\W_]")
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -156,8 +157,20 @@ def strip_ending(stem: str) -> str:
 
     >>> strip_ending("001_mask"), strip_ending("10301_GT"), strip_ending("a.mask"), strip_ending("b-label"), strip_ending("c")
     ('001', '10301', 'a', 'b', 'c')
+    >>> strip_ending("001_mask_2")  # of several
+    '001'
     """
     return ENDING.sub("", stem) or stem
+
+
+def strip_number(stem: str) -> str:
+    """The name that several masks of one image share; nothing where a mask has no number.
+
+    >>> strip_number("001_mask_2"), strip_number("001_mask")
+    ('001_mask_', '')
+    """
+    found = ENDING.search(stem)
+    return stem.rstrip("0123456789") if found and found["number"] else ""
 
 
 def tokens_of(name: str) -> list[str]:

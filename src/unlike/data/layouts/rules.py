@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unlike.data.layouts.manifests import read_manifest, read_rows
 from unlike.data.layouts.masks import marks_defect
-from unlike.data.layouts.names import read_name
+from unlike.data.layouts.names import read_name, strip_ending
 from unlike.data.layouts.tree import File, Parts, Tree
 from unlike.errors import DataError
 from unlike.records import Sample
@@ -97,7 +97,8 @@ def is_dagm(tree: Tree) -> bool:
 
 def _title_of_masks(tree: Tree) -> str:
     beside = all(not any(read_name(name).masks for name in mask.folders) for mask in tree.masks)
-    return "Kolektor layout" if beside else "Images with masks"
+    endings = all(strip_ending(mask.stem) != mask.stem for mask in tree.masks)
+    return "Kolektor layout" if beside and endings else "Images with masks"
 
 
 def _has_folder(*names: str) -> Callable[[Tree], bool]:

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from unlike.data.layouts.names import OTHER, STRICTEST, Word, read_name, read_siblings, strip_ending
 from unlike.data.layouts.walk import walk
+from unlike.data.readers import decode
+from unlike.errors import ImageError
 
 Parts = tuple[str, ...]
+PHOTOS = (".jpg", ".jpeg", ".bmp")  # beside which a PNG of the same name may be a mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,32 @@ def tell_masks(files: Sequence[File]) -> tuple[list[File], list[File]]:
         owner = strip_ending(file.stem).lower()
         beside = owner != file.stem.lower() and (file.folders, owner) in stems
         (masks if mask or beside else images).append(file)
-    return images, masks
+    twins = _twin_masks(images)
+    return [image for image in images if image not in twins], [*masks, *twins]
+
+
+def _twin_masks(images: Sequence[File]) -> dict[File, None]:
+    """The PNG files among pairs such as a.jpg and a.png, where every image has one and all are masks by their pixels."""
+    pngs = {(file.folders, file.stem): file for file in images if file.path.suffix.lower() == ".png"}
+    photos = {(file.folders, file.stem): file for file in images if file.path.suffix.lower() in PHOTOS}
+    if not pngs or pngs.keys() != photos.keys() or len(pngs) + len(photos) < len(images):
+        return {}
+    most = 1
+    for key, mask in pngs.items():
+        values = _count_values(mask, photos[key])
+        most = max(most, values)
+        if not 1 <= values <= 2:
+            return {}
+    return dict.fromkeys(pngs.values()) if most == 2 else {}
+
+
+def _count_values(mask: File, image: File) -> int:
+    """How many values a file has, where it is as large as an image; else 0."""
+    try:
+        pixels = decode(mask.path)
+        return len(np.unique(pixels)) if pixels.shape[:2] == decode(image.path).shape[:2] else 0
+    except ImageError:
+        return 0
 
 
 def masks_beside(root: Path) -> list[File]:

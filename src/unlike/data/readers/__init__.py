@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob as globbing
 import os
 from pathlib import Path
 
@@ -14,12 +15,24 @@ from unlike.errors import ImageError
 from unlike.records import Bools, Pixels
 from unlike.registry import Registry
 
-__all__ = ["MAX_PIXELS", "READERS", "Reader", "Reading", "decode", "decode_bytes", "decode_mask", "is_image", "peek"]
+__all__ = [
+    "MAX_PIXELS",
+    "READERS",
+    "Reader",
+    "Reading",
+    "decode",
+    "decode_bytes",
+    "decode_mask",
+    "is_image",
+    "name_masks",
+    "peek",
+]
 
 COMMON = (
     *("avif", "bmp", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff"),
     *("webp", "heic", "heif", "jxl"),
 )
+NUMBERS = "[0-9]*"
 LOSSY = ("jfif", "jpe", "jpeg", "jpg", "webp")  # of masks: a webp may be lossless, and then loses nothing by it
 READERS: Registry[Reader] = Registry(  # by extension, without its dot
     "image reader",
@@ -66,13 +79,26 @@ def peek(path: Path) -> tuple[int, str] | None:
 
 
 def decode_mask(path: Path) -> Bools:
-    """A defect mask, (H, W), as `mark_defects` reads its values; of a folder of several masks, all of them together."""
+    """A defect mask, (H, W), as `mark_defects` reads its values; of a folder of several masks, or of files that
+    `name_masks` names, all of them together.
+    """
     if path.is_dir():
         return _join_masks(path, [decode_mask(file) for file in sorted(path.iterdir()) if is_image(file)])
+    if NUMBERS in path.name and not path.exists():
+        return _join_masks(path, [decode_mask(file) for file in sorted(path.parent.glob(path.name))])
     try:
         return mark_defects(decode(path), lossy=extension_of(path) in LOSSY)
     except ImageError as error:
         raise ImageError(f"mask {path.name} {error}") from None
+
+
+def name_masks(mask: Path, shared: str) -> Path:
+    """The path that stands for all masks with a number after a `shared` name, beside one of them.
+
+    >>> name_masks(Path("x_mask_1.png"), "x_mask_").name
+    'x_mask_[0-9]*.png'
+    """
+    return mask.with_name(f"{globbing.escape(shared)}{NUMBERS}{mask.suffix}")
 
 
 def mark_defects(mask: Pixels, *, lossy: bool = False) -> Bools:
