@@ -122,9 +122,7 @@ def test_images_that_are_not_finite_or_flat_are_shown_without_a_warning():
     assert gallery.displayable(image, low, high).shape == (4, 4, 3)
 
 
-@pytest.mark.parametrize(
-    ("channels", "words"), [(1, ""), (2, "the mean"), (3, ""), (4, ""), (5, "5, 3 and 1 are shown")]
-)
+@pytest.mark.parametrize(("channels", "words"), [(1, ""), (2, "the mean"), (3, ""), (4, ""), (5, "the mean is shown")])
 def test_a_note_says_which_channels_are_shown(channels, words):
     note = gallery.shades([np.zeros((2, 2, channels), np.uint8)])[2]
     assert words in note

@@ -138,21 +138,19 @@ def shades(images: Sequence[Pixels]) -> tuple[float, float, str]:
     note = channel_note(images[0].shape[2])
     if images[0].dtype == np.uint8:
         return 0.0, 255.0, note
-    values = np.concatenate([_finite(_three_of(image)).ravel() for image in images])
+    values = np.concatenate([_finite(_shown(image)).ravel() for image in images])
     low, high = (float(value) for value in np.quantile(values, (0.001, 0.999)))
     text = f"Pictures show values of {number(low)} or less as black and of {number(high)} or more as white."
     return low, high, f"{text} {note}".strip()
 
 
 def displayable(image: Pixels, low: float, high: float) -> Pixels:
-    """Any (H, W, C) as (H, W, 3) uint8 for the eye: grey, colours, or three channels of many.
+    """Any (H, W, C) as (H, W, 3) uint8 for the eye: grey, colours, or the mean of many channels.
 
     >>> displayable(np.ones((4, 6, 5), np.float32), low=0.0, high=2.0)[0, 0]
     array([128, 128, 128], dtype=uint8)
     """
-    if image.shape[2] < 3:
-        image = image.mean(axis=2, keepdims=True)
-    shown = to_uint8(_finite(_three_of(image)), low, high)
+    shown = to_uint8(_finite(_shown(image)), low, high)
     return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown
 
 
@@ -235,26 +233,12 @@ def _finite(image: Pixels) -> Pixels:
 
 def channel_note(channels: int) -> str:
     """Which channels pictures show of an image that has others than grey or colour; nothing of one that has those."""
-    if channels == 2:
-        return "Of 2 channels, the mean is shown."
-    if channels <= 4:
-        return ""
-    red, green, blue = (channel + 1 for channel in _shown_of(channels))
-    return f"Of {channels} channels, {red}, {green} and {blue} are shown as red, green and blue."
+    return "" if channels in (1, 3, 4) else f"Of {channels} channels, the mean is shown."
 
 
-def _shown_of(channels: int) -> tuple[int, int, int]:
-    """The channels of many that are shown as red, green and blue, from all over: bands mostly go from short waves to long.
-
-    >>> _shown_of(205), _shown_of(5)
-    ((170, 102, 34), (4, 2, 0))
-    """
-    return 5 * channels // 6, channels // 2, channels // 6
-
-
-def _three_of(image: Pixels) -> Pixels:
-    channels = image.shape[2]
-    return image[..., list(_shown_of(channels))] if channels > 4 else image[..., :3]
+def _shown(image: Pixels) -> Pixels:
+    """Grey and colours as they are; of many channels the mean, for colours made of some of them say little."""
+    return image[..., :3] if image.shape[2] in (1, 3, 4) else image.mean(axis=2, keepdims=True)
 
 
 def flat(selections: Sequence[Selection]) -> Iterator[int]:
