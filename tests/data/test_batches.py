@@ -205,10 +205,7 @@ def test_no_readable_image_at_all(tmp_path):
         sample.path.write_bytes(b"")
     with pytest.raises(DataError) as caught:
         choose_spec(source, None, None, "stretch", (8, 8))
-    assert str(caught.value) == (
-        f"{tmp_path}: no image of 5 can be read: 0000.png is empty (0 bytes); 0001.png is empty (0 bytes); "
-        "0002.png is empty (0 bytes)"
-    )
+    assert str(caught.value) == (f"{tmp_path}: no image of 5 can be read: 0000.png is empty (0 bytes)")
 
 
 def test_identical_images_share_a_digest_and_others_do_not():

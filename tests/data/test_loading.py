@@ -240,10 +240,7 @@ def test_when_nothing_can_be_read_the_reasons_are_given_and_nothing_is_kept(sour
     for where in (store, None):
         with pytest.raises(DataError) as caught:
             source.load(SPEC, where)
-        assert str(caught.value) == (
-            f"{source.name}: no image of 12 can be used: 000.png is empty (0 bytes); "
-            "001.png is empty (0 bytes); 002.png is empty (0 bytes)"
-        )
+        assert str(caught.value) == (f"{source.name}: no image of 12 can be used: 000.png is empty (0 bytes)")
     assert entries(store) == []
 
 
