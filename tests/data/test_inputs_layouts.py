@@ -17,7 +17,7 @@ from unlike.data.source import labelled, open_source, training
 from unlike.detector.detector import Detector
 from unlike.errors import DataError, ImageError
 
-DATA = Path(os.environ.get("UNLIKE_DATA", "/work/shared/data"))
+DATA = Path(os.environ.get("UNLIKE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 GREY = np.full((6, 6), 90, np.uint8)
 BLACK = np.zeros((6, 6), np.uint8)
 MARKED = np.pad(np.full((2, 2), 255, np.uint8), 2)
