@@ -110,3 +110,11 @@ def test_blocks_change_nothing(rng, monkeypatch):
     monkeypatch.setattr("unlike.calibration.groups.BLOCK_VALUES", 100)
     assert find_same_pictures(scenes).tolist() == whole
     assert np.array_equal(owned_shares(features), shares)
+
+
+def test_distances_of_whole_images_do_not_know_where_things_lie(rng):
+    features = rng.normal(size=(6, 16, 5))
+    moved = features[:, rng.permutation(16)]
+    np.testing.assert_allclose(global_distances(moved), global_distances(features), rtol=1e-4, atol=1e-4)
+    pairs = np.triu_indices(6, 1)
+    assert np.median(global_distances(features)[pairs]) == pytest.approx(1)

@@ -15,6 +15,7 @@ from unlike.data.split import (
     categories_of,
     distinct_rows,
     split_categories,
+    split_classes,
     split_normals,
 )
 from unlike.errors import DataError
@@ -129,3 +130,13 @@ def test_how_many_of_each_category_calibrate(counts, share, false_alarms, expect
 def test_rows_of_an_array_have_no_category():
     assert categories_of(RowSamples(range(3))).tolist() == ["", "", ""]
     assert categories_of([]).tolist() == []
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=4), st.floats(0.01, 0.99), st.integers(0, 99))
+def test_every_class_has_an_image_on_either_side(counts, share, seed):
+    codes = np.repeat(np.arange(len(counts)), counts)
+    found = split_classes(np.arange(len(codes)), codes, share, seed)
+    for code in range(len(counts)):
+        assert (codes[found.train] == code).any()
+        assert (codes[found.validation] == code).any()
+    assert sorted([*found.train, *found.validation]) == list(range(len(codes)))
