@@ -24,7 +24,7 @@ from detection import SETS, TARGETS
 
 from unlike import Detector, evaluate
 from unlike.data.defects import DefectConfig
-from unlike.data.source import Source, choose_spec, labelled, training
+from unlike.data.source import Source, choose_form, labelled, training
 from unlike.detector.presets import PRESETS
 from unlike.detector.settings import Sections
 from unlike.evaluation.synthetic import make_synthetic
@@ -75,7 +75,7 @@ def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Source, Sou
     learn, _ = SETS[name](folder)
     order = np.random.default_rng(3).permutation(len(learn))
     kept, quarter = np.sort(order[len(learn) // 4 :]), np.sort(order[: len(learn) // 4])
-    spec = choose_spec(learn, (256, 256), None, "stretch", (256, 256))
+    spec = choose_form(learn, (256, 256), None, "stretch", (256, 256))[0]
     found, _ = make_synthetic(learn.take(quarter), spec, 4, defects)
     return training(learn.take(kept)), labelled(found)
 

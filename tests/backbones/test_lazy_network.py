@@ -29,7 +29,7 @@ from unlike.backbones.lazy_network import LazyNetwork, materialise
 from unlike.backbones.network_cache import CachedNetwork, NetworkCache, layers_digest
 from unlike.backbones.runtimes import Frozen
 from unlike.cache import Cache
-from unlike.data.source import choose_spec, open_source
+from unlike.data.source import choose_form, open_source
 from unlike.data.split import Split
 from unlike.detector.storage import pack_weights
 from unlike.errors import ArtifactError, ConfigError
@@ -450,7 +450,7 @@ def test_compiled_training_makes_the_layers_of_what_was_cached(cache, monkeypatc
     seen = []
     monkeypatch.setattr(torch, "compile", lambda loss: (seen.append(type(model.extractor.module)), loss)[1])
     source = open_source(stripes(6, 64))
-    images = source.load(choose_spec(source, (64, 64), 3, "stretch", fallback=(64, 64)), None)
+    images = source.load(choose_form(source, (64, 64), 3, "stretch", fallback=(64, 64))[0], None)
     train(
         model,
         images,

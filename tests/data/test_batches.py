@@ -14,7 +14,7 @@ from unlike.data import loading
 from unlike.data.batches import block_rows, digest, value_range
 from unlike.data.files import FileSource
 from unlike.data.input_spec import InputSpec, conform
-from unlike.data.source import choose_spec, open_source
+from unlike.data.source import choose_form, open_source
 from unlike.errors import DataError
 from unlike.records import Sample
 
@@ -189,14 +189,14 @@ def test_memory_does_not_grow_with_an_array_on_disk(tmp_path):
 )
 def test_the_spec_of_an_array_is_its_own_unless_asked(images, asked, expected):
     asked = {"size": None, "channels": None, "aspect": "stretch", "fallback": (256, 256)} | asked
-    assert choose_spec(open_source(images), **asked) == expected
+    assert choose_form(open_source(images), **asked)[0] == expected
 
 
 def test_the_spec_of_files_is_the_fallback_and_what_the_first_readable_is(tmp_path):
     source = save_all(tmp_path, stripes(3, 20, channels=1))
     source.samples[0].path.write_bytes(b"")
-    assert choose_spec(source, None, None, "stretch", (64, 32)) == InputSpec(64, 32, 1)
-    assert choose_spec(source, (5, 6), 3, "pad", (64, 32)) == InputSpec(5, 6, 3, aspect="pad", convert=True)
+    assert choose_form(source, None, None, "stretch", (64, 32))[0] == InputSpec(64, 32, 1)
+    assert choose_form(source, (5, 6), 3, "pad", (64, 32))[0] == InputSpec(5, 6, 3, aspect="pad", convert=True)
 
 
 def test_no_readable_image_at_all(tmp_path):
@@ -204,7 +204,7 @@ def test_no_readable_image_at_all(tmp_path):
     for sample in source.samples:
         sample.path.write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        choose_spec(source, None, None, "stretch", (8, 8))
+        choose_form(source, None, None, "stretch", (8, 8))
     assert str(caught.value) == (f"{tmp_path}: no image of 5 can be read: 0000.png is empty (0 bytes)")
 
 

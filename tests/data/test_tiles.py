@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from unlike.data.input_spec import InputSpec
-from unlike.data.source import choose_spec, open_source
+from unlike.data.source import choose_form, open_source
 from unlike.data.split import split_normals
 from unlike.data.tiles import TiledImages, Tiling, cut_split
 from unlike.errors import ConfigError
@@ -149,7 +149,7 @@ def test_tiles_larger_than_the_image_are_refused(make, message):
 def images(rng):
     array = rng.integers(0, 256, (6, 50, 70, 3), np.uint8)
     source = open_source(array)
-    return array, source.load(choose_spec(source, None, None, "stretch", (8, 8)), None)
+    return array, source.load(choose_form(source, None, None, "stretch", (8, 8))[0], None)
 
 
 def test_tiles_of_a_set_of_images_can_be_taken_in_any_order(images, rng):

@@ -175,21 +175,6 @@ def labelled(source: Source) -> Source:
     return _take_part(source, chosen, "To evaluate on")
 
 
-def choose_spec(
-    source: Source,
-    size: tuple[int, int] | None,
-    channels: int | None,
-    aspect: str,
-    fallback: tuple[int, int],
-    *,
-    bits: int | None = None,
-    missing: Missing = None,
-    most_pixels: int = MAX_PIXELS,
-) -> InputSpec:
-    """The input spec to fit in: what was asked for, and for the rest what most images are."""
-    return choose_form(source, size, channels, aspect, fallback, bits=bits, missing=missing, most_pixels=most_pixels)[0]
-
-
 def choose_form(
     source: Source,
     size: tuple[int, int] | None,
