@@ -623,3 +623,17 @@ def test_bank_of_wide_codes_covers_nearly_as_well_as_if_all_numbers_were_looked_
     radius, best = (cdist(rows - mean, points).min(axis=1).max() for points in (bank, exact - mean))
     assert bank.shape == (40, 300)
     assert radius < 1.1 * best
+
+
+def test_bank_of_all_codes_in_all_directions_is_the_exact_coreset():
+    rows = np.random.default_rng(0).normal(size=(400, 300)) * np.linspace(0, 3, 300)
+    config = NeighboursConfig(least=40, candidates="all", coreset_directions="all")
+    bank = learn(NeighboursScorer(config, SPEC), torch.tensor(rows[:, :, None, None], dtype=torch.float32)).bank.numpy()
+    centred = torch.tensor(rows - rows.mean(axis=0), dtype=torch.float32)
+    np.testing.assert_allclose(bank, centred[choose_coreset(centred, 40, seed=0)], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["candidates", "coreset_directions"])
+def test_short_cuts_of_a_coreset_are_counts_or_all(name):
+    with pytest.raises(ConfigError, match=rf"scorer\.{name}: expected 1 or more, came 0"):
+        NeighboursConfig(**{name: 0})

@@ -42,11 +42,13 @@ PRESETS: dict[str, Preset] = {
             "data": {"size": 256},
         },
     ),
+    # as published (Roth et al., 2022) and as others have it: stages of 1/8 and 1/16, the grid of the finer one, and 1 % of all
+    # codes as they are
     "patchcore": Preset(
         "PatchCore: frozen features against the nearest normal ones, of any position; for all other things.",
         {
-            "model": {"name": "features", "stages": [2, 3, 4], "cell": 16},
-            "scorer": {"name": "neighbours"},
+            "model": {"name": "features", "stages": [2, 3]},
+            "scorer": {"name": "neighbours", "candidates": "all", "coreset_directions": "all"},
             "map": {"reduction": "max"},
             "data": {"size": 256},
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,9 +22,9 @@ BATCH = 16  # images at once, where all are gone through
 FAR = 1024  # rows among which picks are made before all are looked at again
 BLOCK = 1_000_000  # distances computed at once: 4 MB, which stay near the processor
 PAIRS = 12_000  # of a code and its nearest, by which gaps are measured
+MAY_BE_ALL = ("candidates", "coreset_directions")  # settings that are a number, or "all"
 FEWEST_LEFT = 2  # images of which each can be left out
 LARGE = 100  # codes in a bank for each neighbour that is asked for
-NARROW = 32  # numbers a code, while it is chosen or not: 128 choose no better, and cost four times as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,10 @@ class NeighboursConfig(FeatureConfig):
     share: float = 0.01  # of the codes that are remembered, within least and most
     least: int = 2000  # codes that are remembered at least, if there are so many
     most: int = 10_000  # codes that are remembered at most
-    candidates: int = 60_000  # codes drawn at random, among which those are chosen
+    # codes drawn at random, among which those are chosen; all: every one, or as many as 400 MB hold (features.SAMPLE_BYTES)
+    candidates: int | Literal["all"] = 60_000
+    # random ones, along which codes are told apart while some are chosen; all: as they are
+    coreset_directions: int | Literal["all"] = 32
     # mahalanobis: under the covariance of the gaps between normal codes and their nearest: what usually differs counts less
     metric: Literal["euclidean", "mahalanobis"] = "euclidean"
     shrinkage: float | Literal["auto"] = 0.1  # of that covariance to a sphere; euclidean has no use for it
@@ -43,7 +47,8 @@ class NeighboursConfig(FeatureConfig):
         FeatureConfig.__post_init__(self)
         check_shrinkage(self.shrinkage)
         check_range("scorer.share", self.share, 1e-9, 1)
-        check_counts(neighbours=self.neighbours, least=self.least, most=self.most, candidates=self.candidates)
+        counts = {name: getattr(self, name) for name in ("neighbours", "least", "most", *MAY_BE_ALL)}
+        check_counts(**{name: value for name, value in counts.items() if name not in MAY_BE_ALL or value != "all"})
         if self.least > self.most:
             raise ConfigError(f"scorer.least: expected no more than scorer.most, {self.most}, came {self.least}")
 
@@ -51,8 +56,9 @@ class NeighboursConfig(FeatureConfig):
 class NeighboursScorer(FeatureScorer):
     """The distance to the nearest normal codes, out of a coreset that covers them all.
 
-    The coreset is PatchCore's (Roth et al., 2022): greedily, the code farthest from those chosen, as seen in 32 random
-    directions, which keep distances well enough for that.
+    The coreset is PatchCore's (Roth et al., 2022): greedily, the code farthest from those chosen. `coreset_directions` and
+    `candidates` are short cuts: 32 random directions keep distances well enough for features of length 1, and some of the
+    codes stand for all. Preset `patchcore` takes neither.
 
     Between a normal code and its nearest there is always a gap, and it is wide in some directions and narrow in others.
     `metric = "mahalanobis"` measures under the shrunk covariance of such gaps: what is unusual is a gap where there
@@ -80,14 +86,14 @@ class NeighboursScorer(FeatureScorer):
 
     @property
     def most_rows(self) -> int:
-        return int(self.config.candidates)
+        return sys.maxsize if self.config.candidates == "all" else self.config.candidates
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:
         config = self.config
         check_enough(len(rows), config.neighbours, "neighbours", "scorer.neighbours")
         size = min(max(round(config.share * moments.count), config.least, config.neighbours), config.most, len(rows))
         codes = torch.from_numpy(rows)
-        chosen = choose_coreset(_narrow(codes, seed), size, seed)
+        chosen = choose_coreset(_narrow(codes, config.coreset_directions, seed), size, seed)
         if config.metric == "euclidean":
             self.owners = torch.from_numpy(self.origins[chosen])
             return {"bank": rows[chosen]}
@@ -96,7 +102,7 @@ class NeighboursScorer(FeatureScorer):
         share = gaps.shrinkage() if config.shrinkage == "auto" else np.array(config.shrinkage)
         whitening = whitening_of(gaps, share).astype(np.float32)
         whitened = codes @ torch.from_numpy(whitening)
-        chosen = choose_coreset(_narrow(whitened, seed), size, seed)
+        chosen = choose_coreset(_narrow(whitened, config.coreset_directions, seed), size, seed)
         return {"bank": whitened[chosen].numpy(), "whitening": whitening}
 
     def distances(self, rows: Tensor) -> Tensor:
@@ -141,11 +147,11 @@ def gaps_to_nearest(rows: Tensor, chosen: np.ndarray[tuple[int], np.dtype[np.int
     return found
 
 
-def _narrow(rows: Tensor, seed: int) -> Tensor:
-    """Rows (N, D) along at most NARROW random orthogonal directions."""
-    if rows.shape[1] <= NARROW:
+def _narrow(rows: Tensor, count: int | Literal["all"], seed: int) -> Tensor:
+    """Rows (N, D) along at most that many random orthogonal directions."""
+    if count == "all" or rows.shape[1] <= count:
         return rows
-    directions, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(rows.shape[1], NARROW)))
+    directions, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(rows.shape[1], count)))
     return rows @ torch.from_numpy(directions.astype(np.float32))
 
 
