@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from common import RESULTS, cpu_seconds, write
-from detection import SETS, TARGETS
+from sets import TARGETS, open_set
 
 from unlike import Detector, evaluate
 from unlike.data.defects import DefectConfig
@@ -30,6 +30,7 @@ from unlike.detector.settings import Sections
 from unlike.evaluation.synthetic import make_synthetic
 
 FILE = RESULTS / "choice.json"
+REAL = ("turned transistors", "polycrystalline cells", "faces", "vehicles")
 MEMBERS = PRESETS["ensemble"].sections["scorer"]["settings"]
 KNOWN = MEMBERS | {
     "gaussian": {"feature_group": 0, "positions": "each", "shrinkage": 0.1}
@@ -72,7 +73,7 @@ CANDIDATES: dict[str, Callable[[], Detector]] = {
 
 
 def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Source, Source]:
-    learn, _ = SETS[name](folder)
+    learn, _ = open_set(name, folder)
     order = np.random.default_rng(3).permutation(len(learn))
     kept, quarter = np.sort(order[len(learn) // 4 :]), np.sort(order[: len(learn) // 4])
     spec = choose_form(learn, (256, 256), None, "stretch", (256, 256))[0]
@@ -81,7 +82,7 @@ def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Source, Sou
 
 
 DEVELOPMENT: dict[str, Callable[[Path], tuple[Source, Source]]] = {
-    name: SETS[name] for name in SETS if name not in TARGETS
+    name: lambda folder, name=name: open_set(name, folder) for name in REAL
 } | {
     f"{name}, {size} synthetic defects": lambda folder, name=name, defects=defects: damaged(name, defects, folder)
     for size, defects in DEFECTS.items()

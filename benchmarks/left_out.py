@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 from common import cpu_seconds, spread, write
-from detection import SETS
+from sets import SETS, open_set
 
 from unlike import Detector
 from unlike.scoring import SCORERS
@@ -25,7 +25,7 @@ PROMISES = (0.01, 0.05)
 
 
 def measure(preset: str, data: str, seeds: int, folder: Path, *, again: bool) -> dict:
-    learn, test = SETS[data](folder)
+    learn, test = open_set(data, folder)
     anomalous = np.array([bool(sample.anomalous) for sample in test.samples])
     runs = []
     for seed in range(seeds):

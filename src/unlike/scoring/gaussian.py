@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlike.config import check_range
 from unlike.errors import ConfigError, DataError
 from unlike.models.base import OutputSpec
 from unlike.records import Floats, Rows
@@ -25,10 +26,18 @@ class GaussianConfig(FeatureConfig):
 
     positions: Literal["pooled", "each"] = "pooled"  # each by itself: for things that always lie the same way
     shrinkage: float | Literal["auto"] = "auto"  # of the covariance to a sphere; auto: Ledoit & Wolf's rule
+    # added to each variance, in the units of the features squared: PaDiM's .01; where it is too little to invert, as much as that takes
+    regularisation: float = 0.0
 
     def __post_init__(self) -> None:
         FeatureConfig.__post_init__(self)
         check_shrinkage(self.shrinkage)
+        check_range("scorer.regularisation", self.regularisation, 0, 1e9)
+        if self.regularisation and self.positions != "each":
+            raise ConfigError(
+                "scorer.regularisation is for scorer.positions = 'each', where images are few for a covariance: expected 0, came "
+                f"{self.regularisation:g}; or take scorer.shrinkage"
+            )
         if self.positions == "each" and (
             self.code != "grid" or self.unit or self.scale != "none" or self.reduce is not None
         ):
@@ -68,7 +77,7 @@ class GaussianScorer(FeatureScorer):
             raise DataError(NOT_FINITE)
         check_varied(moments)
         self.mean = torch.from_numpy(moments.mean.astype(np.float32))
-        self.whitening = torch.from_numpy(whiten_each(moments, self.config.shrinkage))
+        self.whitening = torch.from_numpy(whiten_each(moments, self.config.shrinkage, self.config.regularisation))
         return self.to(device)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, D, h, w)
@@ -81,7 +90,10 @@ class GaussianScorer(FeatureScorer):
             return super().leave_one_out(features, chosen, categories)
         left = self._centred(features)
         influence = torch.eye(len(features), device=features.device) - 1 / len(features)  # that of the mean
-        maps = lengths_leave_one_out(left, self.whitening, influence, chosen, float(self.config.shrinkage))
+        config = self.config
+        maps = lengths_leave_one_out(
+            left, self.whitening, influence, chosen, float(config.shrinkage), config.regularisation
+        )
         return maps[:, None]
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
