@@ -43,6 +43,9 @@ class Sample:
     category: str = ""  # the product or subject, where a set holds several
     kind: str = ""  # "good", or the kind of defect; where classes are told apart, the class
     split: str = ""  # "train" or "test", where the source says
+    group: str = (
+        ""  # what it belongs to with others, such as one part of which there are several shots; empty: to itself
+    )
     mask: Path | Bools | None = None  # image of the defect: non-zero is defective; (H, W) where images are in memory
 
 
