@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unlike.calibration.decision import ALL
-from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule
+from unlike.calibration.thresholds import ThresholdRule
 from unlike.data.batches import ImageSet
 from unlike.data.input_spec import InputSpec
 from unlike.data.split import (
@@ -109,7 +109,7 @@ def split_images(
         categories = categories_of(images.samples)[rows]
         sizes = calibration_sizes(categories, share, asked)
         count = sum(sizes.values()) or count
-    rule = THRESHOLDS[decision.threshold](decision.false_alarms)
+    rule = rule_for_normals(decision)
     try:
         rule.fit(np.arange(count, dtype=np.float64))
     except DataError as error:
@@ -119,6 +119,17 @@ def split_images(
     if any(sizes.values()):
         return split_categories(rows, categories, sizes, seed), rule
     return split_normals(rows, count, seed), rule
+
+
+def rule_for_normals(decision: DecisionConfig) -> ThresholdRule:
+    """The rule that draws the threshold by normal images alone; a ConfigError where it needs others."""
+    rule = decision.make_rule()
+    if rule.needs_labels:
+        raise ConfigError(
+            f"decision.threshold = {decision.threshold!r} chooses by images with labels, and a fit has normal ones alone: fit with "
+            f"'conformal', then `unlike calibrate DETECTOR LABELLED --threshold {decision.threshold} -o NEW`"
+        )
+    return rule
 
 
 def categories_by_themselves(images: ImageSet, decision: DecisionConfig) -> list[str]:
