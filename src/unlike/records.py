@@ -176,6 +176,8 @@ class Verdict:
     p_value: float  # share of normal images at least this unusual; never 0
     anomalous: bool
     regions: tuple[Region, ...] = ()
+    # of a batch that was judged together: the lowest false-discovery rate at which this one is named anomalous
+    q_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class TailThreshold(FittedThreshold):
 
     >>> rule = TailThreshold(0.02).fit(np.random.default_rng(0).exponential(size=150))
     >>> round(rule.threshold_, 1), [round(end, 1) for end in rule.interval_]  # the truth is 3.9
-    (3.7, [3.1, 4.6])
+    (4.4, [3.6, 5.6])
     """
 
     Config = TailConfig
