@@ -14,7 +14,7 @@ from unlike.calibration.conformal import p_values
 from unlike.calibration.regions import find_regions
 from unlike.calibration.thresholds import Promise, ThresholdRule
 from unlike.errors import DataError
-from unlike.records import Bools, Floats, Verdict
+from unlike.records import Bools, Floats, Rows, Verdict
 
 ALL = ""  # what stands in the place of a category for images whose own has no threshold, or who have none
 WORST_OF_CATEGORY = 0.1  # false alarms: a threshold of a category that could promise no less is worth nothing
@@ -47,8 +47,14 @@ class Decision:
     categories: Names  # (n,) theirs; empty where nobody said
     thresholds: Mapping[str, Threshold]  # by category; under ALL the one of all others
     too_few: Mapping[str, int] = field(default_factory=dict)  # categories that wanted a threshold -> images held out
+    ids: Names = field(default_factory=lambda: np.empty(0, np.str_))  # (n,) what they are called; none: their numbers
+    groups: Rows = field(default_factory=lambda: np.empty(0, np.intp))  # (n,) what counts as one; none: each by itself
 
     def __post_init__(self) -> None:
+        if not len(self.ids):
+            object.__setattr__(self, "ids", np.arange(len(self.scores)).astype(str))
+        if not len(self.groups):
+            object.__setattr__(self, "groups", np.arange(len(self.scores)))
         if not len(self.scores) == len(self.peaks) == len(self.categories):
             raise ValueError("held-out scores, peaks and categories are not of the same images")
         if ALL not in self.thresholds:
@@ -127,6 +133,9 @@ def calibrate(
     rule: ThresholdRule,
     by_itself: Sequence[str] = (),
     worst: float = WORST_OF_CATEGORY,
+    *,
+    ids: Sequence[str] | Names = (),
+    groups: Rows | None = None,
 ) -> Decision:
     """A threshold for all by the scores and peaks (n,) of held-out normal images, and one for each category `by_itself`.
 
@@ -147,7 +156,8 @@ def calibrate(
             too_few[name] = int(own.sum())
         else:
             thresholds[name] = found
-    return Decision(scores, peaks, categories, thresholds, too_few)
+    groups = np.arange(len(scores)) if groups is None else groups
+    return Decision(scores, peaks, categories, thresholds, too_few, np.asarray(ids, np.str_), groups)
 
 
 def _fit_if_enough(scores: Floats, peaks: Floats, rule: ThresholdRule, worst: float) -> Threshold | None:

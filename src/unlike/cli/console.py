@@ -99,6 +99,16 @@ class Console:
                 "will be missed. Look at your normal images, or accept more false alarms with --false-alarms."
             )
 
+    def say_calibration(self, before: Detector, after: Detector, folder: Path) -> None:
+        """What decides now, by which images and which rule, and what did before."""
+        was, now = before.fitted_.decision, after.fitted_.decision
+        self.say(
+            f"Calibrated {after.fitted_.calibrated}, by rule {after.settings.decision.threshold}: threshold {now.threshold:.4g}; it was "
+            f"{was.threshold:.4g} by {before.settings.decision.threshold} ({_promise(was)})."
+        )
+        self._say_promise(after)
+        self.say(f"Detector: {folder}")
+
     def say_scores(
         self, detector: Detector, rows: int, anomalous: int, output: Path | None, fdr: float | None = None
     ) -> None:

@@ -163,9 +163,13 @@ class Detector:
         With `cache`, a frozen network is taken from the cache folder as it was compiled, and kept there.
         """
         settings, seed, fitted = load_detector(Path(folder), Cache.default() if cache else None)
-        detector = cls(seed=seed, device=device, cache=cache)
-        detector.settings, detector._fitted = settings, fitted
-        return detector
+        return cls(seed=seed, device=device, cache=cache).replaced(settings, fitted)
+
+    def replaced(self, settings: Settings, fitted: Fitted) -> Detector:
+        """A detector of these settings that has learned that, and is like this one otherwise."""
+        other = Detector(seed=self.seed, device=self.device, cache=self.cache)
+        other.settings, other._fitted = settings, fitted
+        return other
 
     @property
     def fitted_(self) -> Fitted:

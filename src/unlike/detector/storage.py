@@ -63,6 +63,7 @@ class Fitted:
     counts: Mapping[str, int]
     unreadable: tuple[Unreadable, ...] = ()  # images that could not be used, and why; not kept on disk
     notes: tuple[str, ...] = ()  # what was done to images that are unlike most, in sentences; not kept on disk
+    calibrated: str = ""  # on what else than by the fit, in words; nothing: by the fit
 
     @property
     def batch_size(self) -> int | None:
@@ -74,6 +75,8 @@ class Fitted:
         facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), **self.spec.describe()}
         thresholds = {name: _describe(threshold) for name, threshold in self.decision.thresholds.items()}
         facts |= thresholds.pop(ALL)
+        if self.calibrated:
+            facts["calibrated"] = self.calibrated
         if thresholds:
             facts["categories"] = thresholds
         if self.pipeline.scorer.categories:
@@ -216,6 +219,7 @@ def _rebuild(
         [dict(row) for row in facts.get("history", [])],
         str(known["source"]),
         dict(known["images"]),
+        calibrated=str(known.get("calibrated", "")),
     )
 
 
