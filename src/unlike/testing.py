@@ -185,9 +185,9 @@ def _check_leave_one_out(scorer: Scorer, features: Tensor, categories: Rows) -> 
     fitted = scorer.fresh()
     every = Batches.of_tensors(features, categories=categories)
     fitted.fit(every, every.take(np.empty(0, np.intp)), 0)
-    chosen = torch.arange(0, len(features), 2)
-    found = fitted.leave_one_out(features, chosen, categories)
-    again = Scorer.leave_one_out(fitted, features, chosen, categories)
+    chosen, alone = torch.arange(0, len(features), 2), np.arange(len(features))
+    found = fitted.leave_one_out(features, chosen, categories, alone)
+    again = Scorer.leave_one_out(fitted, features, chosen, categories, alone)
     assert found.shape == again.shape, f"leave_one_out must be {tuple(again.shape)}, came {tuple(found.shape)}"
     ratio = float(found.mean() / again.mean())
     known = float(fitted.component_maps(features[chosen]).mean() / again.mean())

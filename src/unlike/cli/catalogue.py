@@ -122,7 +122,7 @@ def _entry_of(registry: Registry[Any], name: str, section: str) -> Entry:
     lines = inspect.cleandoc(kind.__doc__ or "").splitlines() or ["-"]
     config = getattr(kind, "Config", None)
     settings = () if config is None else tuple(list_settings(config, section))
-    if registry is THRESHOLDS:  # theirs are in a table of the section that all detectors share
+    if config is not None and registry is THRESHOLDS:  # theirs are in a table of the section that all detectors share
         values = to_mapping(config())
         settings = tuple(
             Setting("decision.settings", _written({key: values[key]}), one.words)

@@ -52,11 +52,11 @@ class Table:
 
 @contextlib.contextmanager
 def open_table(
-    path: Path | None, form: str, submission: Submission | None = None, *, together: bool = False
+    path: Path | None, form: str, submission: Submission | None = None, more: tuple[str, ...] = ()
 ) -> Iterator[Table]:
-    """A table that writes to a file, or to the terminal where there is none; with a column more where a batch is judged `together`."""
+    """A table that writes to a file, or to the terminal where there is none; with `more` columns, of `rows`, than are usual."""
     with open_output(path) as file:
-        yield _make_table(file, form, submission or Submission(), (Q_VALUE,) * together)
+        yield _make_table(file, form, submission or Submission(), more)
 
 
 @contextlib.contextmanager
@@ -119,13 +119,14 @@ def _make_table(file: TextIO, form: str, submission: Submission, more: tuple[str
             lambda: writer.writerow(head),
             lambda sample, verdict: writer.writerow((_submission_id(sample, submission), f"{verdict.score:.9g}")),
         )
-    head_line = f"{'score':>12}  {'p-value':>8}  {'q-value  ' * bool(more)}{'':9}  id"  # of form "table"
+    head_line = f"{'score':>12}  {'p-value':>8}  {'q-value  ' * (Q_VALUE in more)}{'':9}  id"  # of form "table"
     return Table(file, lambda: _print(file, head_line), lambda _, verdict: _print(file, _line(verdict)))
 
 
 def _line(verdict: Verdict) -> str:
     together = "" if verdict.q_value is None else f"{verdict.q_value:7.4f}  "
-    return f"{verdict.score:12.6g}  {verdict.p_value:8.4f}  {together}{'anomalous' if verdict.anomalous else '':9}  {printable(verdict.id)}"
+    why = f"\n              {printable(verdict.explanation)}" if verdict.explanation else ""
+    return f"{verdict.score:12.6g}  {verdict.p_value:8.4f}  {together}{'anomalous' if verdict.anomalous else '':9}  {printable(verdict.id)}{why}"
 
 
 def _submission_id(sample: Sample, submission: Submission) -> str | int:

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from unlike.artifacts import printable
 from unlike.calibration.decision import ALL, WORST_OF_CATEGORY, Decision, Names, Threshold, calibrate
+from unlike.calibration.groups import connect, pairs_of
 from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule
+from unlike.data.groups import group_samples
 from unlike.data.source import Images, Source, labelled, open_source, training
 from unlike.detector.detector import Detector
 from unlike.detector.settings import DecisionConfig
@@ -100,6 +102,7 @@ def recalibrate(
         digests=np.union1d(detector.fitted_.digests, normal.digests),
         counts={**detector.fitted_.counts, "calibration": len(normal.ids)},
         calibrated=words,
+        strangest=tuple(one for one in detector.fitted_.strangest if good is None and one.id in normal.ids),
         unreadable=unreadable,
     )
     return detector.replaced(replace(detector.settings, decision=decision), fitted)
@@ -138,7 +141,8 @@ def _normal_images(detector: Detector, good: Images | None) -> tuple[Judged, str
     decision = detector.fitted_.decision
     if good is not None:
         source = training(_fresh(open_source(good, pages=detector.settings.data.pages)))
-        judged = _look_at(detector, source)
+        told = detector.settings.decision.group_by
+        judged = _look_at(detector, group_samples(source, told) if told else source)
         judged = judged.take(np.sort(np.unique(judged.digests, return_index=True)[1]))
         return judged, f"fresh normal images of {source.name}"
     count = len(decision.scores)
@@ -178,7 +182,7 @@ def _look_at(detector: Detector, source: Source) -> Judged:
         np.concatenate(scores),
         np.concatenate(peaks),
         np.array([sample.category for sample in samples]),
-        np.arange(len(samples)),
+        _group(samples, detector.settings.decision),
         np.array([bool(sample.anomalous) for sample in samples]),
         np.concatenate(digests),
         tuple(unreadable),
@@ -191,6 +195,13 @@ def _look_at(detector: Detector, source: Source) -> Judged:
             "held out itself"
         )
     return found
+
+
+def _group(samples: Sequence[Sample], decision: DecisionConfig) -> Rows:
+    """(n,) which of fresh images count as one: those of a group that is given, unless groups are not to count."""
+    names = np.array([sample.group for sample in samples])
+    named = np.flatnonzero(names != "") if decision.groups in ("auto", "given") else np.empty(0, np.intp)
+    return connect(named[pairs_of(names[named])], len(names)).numbers
 
 
 def _check_agreement(normal: Judged, known: Judged) -> None:

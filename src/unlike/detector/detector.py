@@ -14,6 +14,7 @@ import numpy as np
 from unlike.cache import Cache
 from unlike.calibration.discoveries import check_fdr, judge_together
 from unlike.data.batches import digest
+from unlike.data.groups import group_samples
 from unlike.data.input_spec import restore_map
 from unlike.data.source import Images, open_source, training
 from unlike.detector.building import place
@@ -77,6 +78,7 @@ class Detector:
         images: Images,
         *,
         good: str | Sequence[str] | None = None,
+        group_by: str | Sequence[str] | None = None,
         model: Model | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -86,6 +88,8 @@ class Detector:
 
         `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used. Where
         names of folders do not say which images are normal, `good` does: a pattern of paths, or several, such as "ok/*".
+        `group_by` says which images belong together, such as shots of one part: "folder", a regular expression that finds
+        the group in what an image is called, or one name for each of the images that are fitted on (docs/decisions.md).
         Of several categories all train the one model, a scorer of features learns each by itself, and each has a threshold of
         its own. A `model` that another detector trained (its `fitted_.pipeline.model`) is taken as it is, to try other scorers
         on the same codes; with the same images, seed and choices about the decision, or images that it knows may calibrate.
@@ -95,9 +99,9 @@ class Detector:
         cache = Cache.default() if self.cache else None
         state = None if checkpoint is None else Path(checkpoint)
         task = Task(self.settings, self.seed, self.device, cache, state, resume, notify or say_nothing)
-        self._fitted = fit_detector(
-            task, training(open_source(images, good=good, pages=self.settings.data.pages)), model
-        )
+        source = training(open_source(images, good=good, pages=self.settings.data.pages))
+        told = group_by if group_by is not None else self.settings.decision.group_by
+        self._fitted = fit_detector(task, group_samples(source, told) if len(told) else source, model)
         return self
 
     def score(self, images: Images, *, maps: bool = False) -> Scores:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unlike.cache import Cache
-from unlike.calibration.groups import connect, find_same_pictures, find_series
+from unlike.calibration.groups import connect, find_same_pictures, find_series, pairs_of
 from unlike.calibration.leave_one_out import fit_leave_one_out
 from unlike.data.batches import ImageSet, iterate, value_range_of
 from unlike.data.facts import Facts, read_facts
@@ -70,8 +70,8 @@ def inspect(
     facts = read_facts(source, spec, lambda done, total: notify("read", done, total, {}))
     taken = np.empty(0, np.intp) if refusal else _rows_taken(source, normals, facts)
     digests = np.unique(facts.digests, return_inverse=True)[1]
-    copies = connect(_pairs_of(digests), len(facts))
-    same = connect(np.concatenate([_pairs_of(digests), _same_pictures(source, facts)]), len(facts))
+    copies = connect(pairs_of(digests), len(facts))
+    same = connect(np.concatenate([pairs_of(digests), _same_pictures(source, facts)]), len(facts))
     distinct = len(np.unique(digests[taken]))
     found = Inspection(
         name=source.name,
@@ -113,13 +113,6 @@ def _rows_taken(source: Source, normals: Source, facts: Facts) -> Rows:
         return np.arange(len(facts))
     wanted = {sample.id for sample in normals.samples}
     return np.array([row for row in range(len(facts)) if source.samples[int(facts.rows[row])].id in wanted], np.intp)
-
-
-def _pairs_of(numbers: Rows) -> Rows:
-    """(K, 2) each row with the one before it that has the same number."""
-    order = np.argsort(numbers, kind="stable")
-    again = np.flatnonzero(np.diff(numbers[order]) == 0)
-    return np.stack([order[again], order[again + 1]], axis=1)
 
 
 def _same_pictures(source: Source, facts: Facts) -> Rows:
@@ -168,7 +161,7 @@ def _look(task: Task, source: Source, found: Inspection, spec: InputSpec) -> Loo
     for name in np.unique(categories):
         own = np.flatnonzero(categories == name)
         pairs.append(own[find_series(flat[own], task.seed)])
-    pairs.append(_pairs_of(found.same.numbers[rows]))
+    pairs.append(pairs_of(found.same.numbers[rows]))
     series = connect(np.concatenate(pairs), len(rows))
     return Look(rows, series, _strangest(task, model, loaded, features))
 
@@ -209,7 +202,7 @@ def _strangest(task: Task, model: Model, loaded: ImageSet, features: Tensor) -> 
     numbers, categories = part_categories(loaded, Split(rows, rows[:0], rows), scorer, cross=True)
     make = partial(make_scorer, task.settings, model.output_spec, categories)
     pipeline = Pipeline(model, make().to(device_of(model)), task.settings.map).eval()
-    component_maps = fit_leave_one_out(pipeline.scorer, make, features, numbers, rows, task.seed)
+    component_maps = fit_leave_one_out(pipeline.scorer, make, features, numbers, rows, rows, task.seed)
     with torch.no_grad():
         maps, scores = pipeline.reduce(pipeline.scorer.fit_normalisation(component_maps, numbers))
     found = scores.cpu().double().numpy()

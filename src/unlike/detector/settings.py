@@ -90,6 +90,12 @@ class DecisionConfig:
     # scorers of codes, up to 500 images of a category
     calibration: Literal["auto", "held-out", "cross"] = "auto"
     per_category: bool = True  # of several categories each has a threshold of its own, where it has images enough
+    # what is left out together, and counts as one: none, each image by itself; given, by a column or group_by; found, shots of
+    # one part or scene by what they show; auto: given, or else found, where new images will have no such twins
+    groups: Literal["auto", "none", "given", "found"] = "auto"
+    group_by: str = (
+        ""  # folder, or a regular expression that finds an image's group in what it is called; empty: nothing
+    )
 
     def __post_init__(self) -> None:
         if self.threshold not in THRESHOLDS:
@@ -100,6 +106,11 @@ class DecisionConfig:
             )
         if self.calibration_share != "auto":
             check_range("decision.calibration_share", self.calibration_share, 0.01, 0.9)
+        if self.group_by and self.groups in ("none", "found"):
+            raise ConfigError(
+                f"decision.group_by = {self.group_by!r} gives the groups: expected decision.groups = 'auto' or 'given', came "
+                f"{self.groups!r}; leave one of them out"
+            )
         if self.settings:
             self.make_rule()
 
