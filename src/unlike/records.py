@@ -179,6 +179,11 @@ class Verdict:
     p_value: float  # share of normal images at least this unusual; never 0
     anomalous: bool
     regions: tuple[Region, ...] = ()
+    # of a batch that was judged together: the lowest false-discovery rate at which this one is named anomalous
+    q_value: float | None = None
+    explanation: str = (
+        ""  # all of that in a line for people, and the normal images it is most like, where that was asked for
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,3 +275,4 @@ class Explanation:
     image: Pixels  # (H, W, C)
     map: Floats  # (h, w)
     reconstruction: Pixels | None = None  # (H, W, C); None where the model has no decoder of images
+    nearest: tuple[str, ...] = ()  # ids of the normal images that it is most like, the most alike first

@@ -99,14 +99,38 @@ class Console:
                 "will be missed. Look at your normal images, or accept more false alarms with --false-alarms."
             )
 
-    def say_scores(self, detector: Detector, rows: int, anomalous: int, output: Path | None) -> None:
+    def say_calibration(self, before: Detector, after: Detector, folder: Path) -> None:
+        """What decides now, by which images and which rule, and what did before."""
+        was, now = before.fitted_.decision, after.fitted_.decision
+        self.say(
+            f"Calibrated {after.fitted_.calibrated}, by rule {after.settings.decision.threshold}: threshold {now.threshold:.4g}; it was "
+            f"{was.threshold:.4g} by {before.settings.decision.threshold} ({_promise(was)})."
+        )
+        self._say_promise(after)
+        self.say(f"Detector: {folder}")
+
+    def say_scores(
+        self, detector: Detector, rows: int, anomalous: int, output: Path | None, fdr: float | None = None
+    ) -> None:
         """How many images are anomalous, and by which rule."""
         where = f"; scores in {output}" if output else ""
         decision = detector.fitted_.decision
         several = len(decision.thresholds) > 1
         threshold = "the threshold of its category" if several else f"{decision.threshold:.4g}"
         rule = f"score above {threshold}, {_promise(decision)}"
+        if fdr is not None:
+            rule = f"of those named at most {100 * fdr:.3g} % normal, on average"
         self.say(f"{anomalous:,} of {plural(rows, 'image')} anomalous ({rule}){where}.")
+
+    def say_reach(self, detector: Detector, categories: Sequence[str], fdr: float) -> None:
+        """What a batch that is judged together must hold for anything to be named."""
+        import numpy as np
+
+        from unlike.calibration.discoveries import say_reach
+
+        names = sorted(set(categories))
+        smallest = detector.fitted_.decision.p_values(np.full(len(names), np.inf), names).max()
+        self.say(say_reach(float(smallest), len(categories), fdr))
 
     def say_clipped(self, clipped: Sequence[str], detector: Detector) -> None:
         """How many images have values that the images to fit on did not have, and that were cut off."""
@@ -190,15 +214,18 @@ def diagnose_detector(detector: Detector) -> Diagnosis:
 def _promise_sentence(decision: Decision, *, of_a_category: bool) -> str:
     if decision.false_alarms is None:
         return f"No promise: {_promise(decision)}"
-    share = f"{100 * decision.false_alarms:.3g} % of normal images{' of a category' * of_a_category}"
-    return f"Promise: at most {share} are called anomalous"
+    words, share = _promise(decision), f"{100 * decision.false_alarms:.3g} %"
+    if words != f"at most {share} false alarms":  # a rule that promises otherwise says how
+        return f"Promise: {words}"
+    return f"Promise: at most {share} of normal images{' of a category' * of_a_category} are called anomalous"
 
 
 def _promise(decision: Decision) -> str:
     """What the thresholds promise, or what their rule says in the place of a promise."""
     if decision.false_alarms is None:
         return str(decision.threshold_of("").promise)
-    return f"at most {100 * decision.false_alarms:.3g} % false alarms"
+    weakest = max(decision.thresholds.values(), key=lambda one: one.false_alarms or 0.0)
+    return str(weakest.promise)
 
 
 def _thresholds(own: Mapping[str, float], for_all: float) -> str:

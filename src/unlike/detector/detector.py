@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unlike.cache import Cache
+from unlike.calibration.discoveries import check_fdr, judge_together
 from unlike.data.batches import digest
 from unlike.data.groups import group_samples
 from unlike.data.input_spec import restore_map
@@ -133,14 +134,19 @@ class Detector:
             scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable, batch.clipped)
             yield scored if np.isfinite(scores).all() else _set_aside(scored)
 
-    def judge(self, images: Images, *, regions: bool = True) -> list[Verdict]:
+    def judge(self, images: Images, *, regions: bool = True, fdr: float | None = None) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.
 
         An image is anomalous when its score is above the threshold of its category, or else above the one for all. The
         p-value is the share of normal images, of that category or else of all, that are at least as unusual. Regions are
         the patches whose map is above what all but the promised share of those reach anywhere. Images that cannot be read
         have no verdict; `score` names them. A DataError says that none could be.
+
+        With `fdr` the images are judged together: of those called anomalous at most that share is normal, on average, whatever
+        their number (Benjamini-Hochberg). That can take many held-out normal images (docs/decisions.md#batches).
         """
+        if fdr is not None:
+            check_fdr(fdr)
         verdicts: list[Verdict] = []
         unreadable: list[Unreadable] = []
         for batch in self.stream(images):
@@ -148,7 +154,7 @@ class Detector:
             unreadable += batch.unreadable
         if not verdicts:
             raise none_usable("no image", "judged", unreadable)
-        return verdicts
+        return verdicts if fdr is None else judge_together(verdicts, fdr)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the detector as a folder, whole or not at all."""
@@ -161,9 +167,13 @@ class Detector:
         With `cache`, a frozen network is taken from the cache folder as it was compiled, and kept there.
         """
         settings, seed, fitted = load_detector(Path(folder), Cache.default() if cache else None)
-        detector = cls(seed=seed, device=device, cache=cache)
-        detector.settings, detector._fitted = settings, fitted
-        return detector
+        return cls(seed=seed, device=device, cache=cache).replaced(settings, fitted)
+
+    def replaced(self, settings: Settings, fitted: Fitted) -> Detector:
+        """A detector of these settings that has learned that, and is like this one otherwise."""
+        other = Detector(seed=self.seed, device=self.device, cache=self.cache)
+        other.settings, other._fitted = settings, fitted
+        return other
 
     @property
     def fitted_(self) -> Fitted:

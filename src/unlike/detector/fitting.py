@@ -23,7 +23,8 @@ from unlike.data.split import Split, categories_of
 from unlike.detector.building import build_model, check_suits, place, spec_for
 from unlike.detector.grouping import Grouping, each_alone, find_by_features, find_by_pictures, given_groups
 from unlike.detector.learning import HeldOut, calibrate_held_out, calibrate_leave_one_out, fit_scorer
-from unlike.detector.pipeline import Pipeline, device_of
+from unlike.detector.nearest import MOST_ENCODED, MOST_KNOWN, KnownNormals, summarise_pixels
+from unlike.detector.pipeline import BLOCK, Pipeline, device_of
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import Settings
 from unlike.detector.splitting import (
@@ -90,7 +91,27 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
     digests, counts = np.unique(loaded.digests), count_images(loaded, split)
     strangest = show_strangest(loaded, split.calibration, held_out, spec)
     notes += held_out.grouping.words
-    return Fitted(pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable, notes, strangest)
+    normals = know_normals(
+        pipeline,
+        loaded,
+        np.unique(np.concatenate([split.train, split.validation, split.calibration])),
+        held_out,
+        spec,
+        task.seed,
+    )
+    return Fitted(
+        pipeline,
+        spec,
+        decision,
+        digests,
+        history,
+        images.name,
+        counts,
+        loaded.unreadable,
+        notes,
+        strangest,
+        known=normals,
+    )
 
 
 def group_images(task: Task, images: ImageSet, *, by_features: bool) -> Grouping | None:
@@ -150,6 +171,22 @@ def show_strangest(images: ImageSet, rows: Rows, held_out: HeldOut, spec: InputS
         picture = make_small(images.take(np.array([row]))[0], low, high)
         found.append(Strangest(images.samples[row].id, float(held_out.scores[number]), picture, map_))
     return tuple(found)
+
+
+def know_normals(
+    pipeline: Pipeline, images: ImageSet, rows: Rows, held_out: HeldOut, spec: InputSpec, seed: int
+) -> KnownNormals | None:
+    """What normal images in `rows` (N,) look like in short, to name those that a new one is most like; None of tiles."""
+    if pipeline.tiling is not None:
+        return None
+    most = MOST_ENCODED if held_out.summaries is None else MOST_KNOWN
+    some = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
+    if held_out.summaries is None:
+        blocks = (images.take(rows[some[start : start + BLOCK]]) for start in range(0, len(some), BLOCK))
+        found = np.concatenate([summarise_pixels(pipeline, block, spec.value_range) for block in blocks])
+    else:
+        found = held_out.summaries[some]
+    return KnownNormals.of([images.samples[row].id for row in rows[some]], found)
 
 
 def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:

@@ -17,7 +17,8 @@ from unlike.data.input_spec import InputSpec
 from unlike.data.split import Split
 from unlike.data.tensors import to_tensor
 from unlike.detector.grouping import Grouping
-from unlike.detector.pipeline import Pipeline, device_of, mask_missing, score_pixels
+from unlike.detector.nearest import summarise
+from unlike.detector.pipeline import BLOCK, Pipeline, device_of, mask_missing, score_pixels
 from unlike.detector.splitting import CROSS_BYTES, FEATURES_ALONE, Pieces
 from unlike.models.base import Model
 from unlike.records import Bools, Floats, Rows
@@ -49,6 +50,7 @@ class HeldOut:
     otherwise: tuple[Floats, Floats] | None = (
         None  # scores and peaks, had what belongs together been counted the other way
     )
+    summaries: Floats | None = None  # (N, S) of all that was learned from, where their features were in memory
 
 
 def calibrate_held_out(
@@ -98,7 +100,13 @@ def calibrate_leave_one_out(
     divisors = scorer.fit_score_scale(scores, numbers[judged])
     shown = _Strangest()
     shown.add(scores / divisors, maps, 0)
-    found = HeldOut(scores / divisors, peaks / divisors, grouping.take(judged), *shown.over(divisors))
+    found = HeldOut(
+        scores / divisors,
+        peaks / divisors,
+        grouping.take(judged),
+        *shown.over(divisors),
+        summaries=np.concatenate([summarise(part) for part in torch.split(features, BLOCK)]),
+    )
     if others is None:
         return found
     _, scores, peaks = _reduce(pipeline, scorer.normalise(others, numbers[judged]), missing, divisors)

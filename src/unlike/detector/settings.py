@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unlike.calibration.thresholds import THRESHOLDS
+from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule, make_rule
 from unlike.config import check_range, check_renamed_name, from_mapping, to_mapping
 from unlike.data.augment import AugmentConfig
 from unlike.data.input_spec import InputSpec, Missing
@@ -82,6 +82,7 @@ class DecisionConfig:
     """What is promised, and on how many held-out images the promise rests."""
 
     threshold: str = "conformal"  # the rule by which the threshold is found
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of that rule, by name
     false_alarms: float | Literal["auto"] = "auto"  # share of normal images; auto: 1 %, or the least that can be held
     # of normal images, those that calibrate; auto: a third up to 99, or a quarter up to 2,000, whichever is more
     calibration_share: float | Literal["auto"] = "auto"
@@ -110,6 +111,13 @@ class DecisionConfig:
                 f"decision.group_by = {self.group_by!r} gives the groups: expected decision.groups = 'auto' or 'given', came "
                 f"{self.groups!r}; leave one of them out"
             )
+        if self.settings:
+            self.make_rule()
+
+    def make_rule(self) -> ThresholdRule:
+        """The rule, with its settings and what it is to promise."""
+        rule: ThresholdRule = make_rule(self.threshold, self.false_alarms, self.settings)
+        return rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unlike.calibration.decision import ALL
-from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule
+from unlike.calibration.thresholds import ThresholdRule
 from unlike.data.batches import ImageSet
 from unlike.data.input_spec import InputSpec
 from unlike.data.split import (
@@ -125,7 +125,7 @@ def split_images(
         categories = categories_of(images.samples)[rows]
         sizes = calibration_sizes(categories[first_of_each(groups, categories)], share, asked)
         count = sum(sizes.values()) or count
-    rule = THRESHOLDS[decision.threshold](decision.false_alarms)
+    rule = rule_for_normals(decision)
     try:
         rule.fit(np.arange(count, dtype=np.float64))
     except DataError as error:
@@ -148,6 +148,17 @@ def _check_groups(rows: Rows, groups: Rows) -> int:
             "image count with --set decision.groups=none"
         )
     return count
+
+
+def rule_for_normals(decision: DecisionConfig) -> ThresholdRule:
+    """The rule that draws the threshold by normal images alone; a ConfigError where it needs others."""
+    rule = decision.make_rule()
+    if rule.needs_labels:
+        raise ConfigError(
+            f"decision.threshold = {decision.threshold!r} chooses by images with labels, and a fit has normal ones alone: fit with "
+            f"'conformal', then `unlike calibrate DETECTOR LABELLED --threshold {decision.threshold} -o NEW`"
+        )
+    return rule
 
 
 def categories_by_themselves(images: ImageSet, decision: DecisionConfig) -> list[str]:

@@ -32,6 +32,7 @@ from unlike.cache import Cache
 from unlike.calibration.decision import ALL, Decision, Otherwise, Threshold
 from unlike.calibration.thresholds import Promise
 from unlike.data.input_spec import InputSpec
+from unlike.detector.nearest import KnownNormals
 from unlike.detector.pipeline import Pipeline
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import SECTIONS, Settings
@@ -74,6 +75,10 @@ class Fitted:
     unreadable: tuple[Unreadable, ...] = ()  # images that could not be used, and why; not kept on disk
     notes: tuple[str, ...] = ()  # what was done to images that are unlike most, in sentences; not kept on disk
     strangest: tuple[Strangest, ...] = ()  # held-out normal images, on which the threshold rests, the strangest first
+    known: KnownNormals | None = (
+        None  # normal images in short, to name those that a new one is most like; None of tiles
+    )
+    calibrated: str = ""  # on what else than by the fit, in words; nothing: by the fit
 
     @property
     def batch_size(self) -> int | None:
@@ -85,6 +90,8 @@ class Fitted:
         facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), **self.spec.describe()}
         thresholds = {name: _describe(threshold) for name, threshold in self.decision.thresholds.items()}
         facts |= thresholds.pop(ALL)
+        if self.calibrated:
+            facts["calibrated"] = self.calibrated
         if thresholds:
             facts["categories"] = thresholds
         if self.pipeline.scorer.categories:
@@ -122,6 +129,8 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
     }
     for number, one in enumerate(fitted.strangest):
         arrays |= {f"strangest{number}": one.picture, f"strangest{number}_map": one.map.astype(np.float16)}
+    if fitted.known is not None:
+        arrays |= {f"known_{name}": value for name, value in fitted.known.arrays().items()}
     if decision.categories.astype(bool).any():
         arrays["categories"] = decision.categories
     pipeline = fitted.pipeline
@@ -235,6 +244,8 @@ def _rebuild(
         [dict(row) for row in facts.get("history", [])],
         str(known["source"]),
         dict(known["images"]),
+        known=_rebuild_normals(arrays),
+        calibrated=str(known.get("calibrated", "")),
         strangest=tuple(
             Strangest(
                 one["id"], float(one["score"]), arrays[f"strangest{n}"], arrays[f"strangest{n}_map"].astype(np.float32)
@@ -242,6 +253,11 @@ def _rebuild(
             for n, one in enumerate(known.get("strangest", ()))
         ),
     )
+
+
+def _rebuild_normals(arrays: Mapping[str, npt.NDArray[Any]]) -> KnownNormals | None:
+    names = [field.name for field in dataclasses.fields(KnownNormals)]
+    return KnownNormals(*(arrays[f"known_{name}"] for name in names)) if "known_ids" in arrays else None
 
 
 def _rebuild_decision(known: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Decision:

@@ -12,16 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unlike.calibration.decision import is_anomalous
+from unlike.calibration.sweep import best_accuracy, best_f1, sweep
 from unlike.data.source import Images, Source, labelled, open_source
 from unlike.errors import none_usable
-from unlike.evaluation.metrics import (
-    REPLICATES,
-    best_accuracy,
-    best_f1,
-    measure_images,
-    replicates_for,
-    sweep,
-)
+from unlike.evaluation.metrics import REPLICATES, measure_images, replicates_for
 from unlike.evaluation.pixels import PixelFigures, PixelSpool
 from unlike.evaluation.protocols import FittedDetector
 from unlike.evaluation.synthetic import make_synthetic

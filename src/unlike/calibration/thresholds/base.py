@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
+from unlike.config import check_range
 from unlike.errors import DataError, NotFittedError
-from unlike.records import Floats
+from unlike.records import Bools, Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,19 @@ class Promise:
 class ThresholdRule(Protocol):
     """How a threshold is found; a class of your own with these members is as good as ours.
 
-    It is built as `Rule(false_alarms)`, a share or "auto", and may do with that what it likes.
+    It is built as `Rule(false_alarms, config)`, a share or "auto", and a `Config` or None for its defaults, and may do with
+    that what it likes.
     """
 
-    def fit(self, scores: Floats, weights: Floats | None = None) -> Self:
-        """Learn from scores (n,) of normal images that were not learned from; a DataError where they are too few.
+    Config: ClassVar[type[Any]]  # a frozen dataclass of its settings, `NoSettings` where it has none
+    needs_labels: ClassVar[bool]  # whether it chooses by images with labels; `fit` is then given some of either kind
 
-        `weights` (n,) say how much each counts: 1 where it is independent of all others, 1/m where it is one of m images
-        that belong together. They sum to the number of independent groups; None is 1 for each.
+    def fit(self, scores: Floats, weights: Floats | None = None, anomalous: Bools | None = None) -> Self:
+        """Learn from scores (n,) of images that were not learned from; a DataError where they are too few.
+
+        All are of normal images, or, where the rule needs labels, `anomalous` (n,) says which are not. `weights` (n,) say
+        how much each counts: 1 where it is independent of all others, 1/m where it is one of m images that belong together.
+        They sum to the number of independent groups; None is 1 for each.
         """
         ...
 
@@ -52,10 +58,21 @@ class ThresholdRule(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class NoSettings:
+    """There is nothing to choose."""
+
+
 class FittedThreshold:
     """A threshold with its promise, once a rule has found them."""
 
+    Config: ClassVar[type[Any]] = NoSettings
+    needs_labels: ClassVar[bool] = False
     _fitted: tuple[float, Promise] | None = None
+
+    def __init__(self, false_alarms: float | Literal["auto"] = "auto", config: Any = None) -> None:
+        self.false_alarms: float | Literal["auto"] = false_alarms
+        self.config = self.Config() if config is None else config
 
     @property
     def threshold_(self) -> float:
@@ -83,10 +100,31 @@ def check_held_out(scores: Floats) -> None:
         )
 
 
+def share_or(false_alarms: float | Literal["auto"], auto: float) -> float:
+    """The share of false alarms that was asked for, or what "auto" stands for; a ConfigError where it is none.
+
+    >>> share_or("auto", 0.01), share_or(0.05, 0.01)
+    (0.01, 0.05)
+    """
+    if false_alarms == "auto":
+        return auto
+    check_range("decision.false_alarms", false_alarms, 1e-9, 1 - 1e-9)
+    return false_alarms
+
+
+def say_share(share: float) -> str:
+    """A share in words.
+
+    >>> say_share(1 / 61)
+    '1.64 %'
+    """
+    return f"{100 * share:.3g} %"
+
+
 def say_false_alarms(share: float) -> str:
     """A promise in words.
 
     >>> say_false_alarms(1 / 61)
     'at most 1.64 % false alarms'
     """
-    return f"at most {100 * share:.3g} % false alarms"
+    return f"at most {say_share(share)} false alarms"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 
 from unlike.calibration.conformal import smallest_promise
-from unlike.calibration.thresholds.base import FittedThreshold, Promise, check_held_out, say_false_alarms
-from unlike.config import check_range
+from unlike.calibration.thresholds.base import FittedThreshold, Promise, check_held_out, say_false_alarms, share_or
 from unlike.errors import DataError
-from unlike.records import Floats
+from unlike.records import Bools, Floats
 
 AUTO_FALSE_ALARMS = 0.01
 SLACK = 1e-9  # so that 0.05 x 20 counts as 1
@@ -32,19 +30,13 @@ class ConformalThreshold(FittedThreshold):
     (4.0, 'at most 20 % false alarms')
     """
 
-    def __init__(self, false_alarms: float | Literal["auto"] = "auto") -> None:
-        self.false_alarms = false_alarms
-
-    def fit(self, scores: Floats, weights: Floats | None = None) -> ConformalThreshold:
+    def fit(self, scores: Floats, weights: Floats | None = None, anomalous: Bools | None = None) -> ConformalThreshold:
         """Learn from held-out normal scores (n,)."""
+        del anomalous  # all are normal
         check_held_out(scores)
         counted = np.ones(len(scores)) if weights is None else weights
         count = float(counted.sum())
-        if self.false_alarms == "auto":
-            promised = max(AUTO_FALSE_ALARMS, smallest_promise(count))
-        else:
-            check_range("decision.false_alarms", self.false_alarms, 1e-9, 1 - 1e-9)
-            promised = self.false_alarms
+        promised = share_or(self.false_alarms, max(AUTO_FALSE_ALARMS, smallest_promise(count)))
         allowed = promised * (count + 1) + SLACK - 1  # how much may be above the threshold
         if allowed < 0:
             raise DataError(_say_too_few(len(scores), count, promised))
