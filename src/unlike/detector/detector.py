@@ -192,6 +192,12 @@ def judge_batch(fitted: Fitted, batch: ScoredBatch, *, regions: bool = True) -> 
     return fitted.decision.judge(ids, batch.image, categories, maps)
 
 
+def known_images(fitted: Fitted, batch: ScoredBatch) -> list[str]:
+    """Of a batch of a detector's `stream`, the ids of images that it was fitted on, by their content."""
+    known = np.isin(batch.digests, fitted.digests)
+    return [sample.id for sample, seen in zip(batch.samples, known, strict=True) if seen]
+
+
 def _set_aside(batch: ScoredBatch) -> ScoredBatch:
     """The batch without images whose score is no number: their values are beyond what the model can compute with."""
     good = np.flatnonzero(np.isfinite(batch.image)).tolist()
