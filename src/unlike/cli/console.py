@@ -219,7 +219,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         ]
     for groups in (evaluation.categories, evaluation.kinds):
         if len(groups) > 1:
-            lines += ["", f"  {'':36} {'normal':>8} {'anomalous':>10}  AUROC"]
+            lines += ["", f"  {'':36} {'normal':>8} {'anomalous':>10}  {'AUROC':21}  found at 1, 2, 5 %"]
             lines += [_group_line(name, group) for name, group in groups.items()]
     return lines
 
@@ -250,7 +250,9 @@ def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _group_line(name: str, group: Metrics) -> str:
-    return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')}"
+    found = [group.image.get(f"detection_rate_at_{share}") for share in (1, 2, 5)]
+    at = ", ".join("-" if one is None else f"{one.value:.2f}" for one in found)
+    return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')!s:21}  {at}"
 
 
 def diagnose_detector(detector: Detector) -> Diagnosis:
