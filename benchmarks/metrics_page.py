@@ -22,19 +22,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from scipy.integrate import trapezoid
 
 from unlike import Detector, demo
+from unlike.calibration.sweep import Sweep, best_f1, sweep
 from unlike.data.input_spec import InputSpec
 from unlike.evaluation import evaluate
-from unlike.evaluation.metrics import (
-    Sweep,
-    auroc,
-    average_precision,
-    best_f1,
-    measure_images,
-    pr_curve,
-    roc_curve,
-    sweep,
-    wilson,
-)
+from unlike.evaluation.metrics import auroc, average_precision, measure_images, pr_curve, roc_curve, wilson
 from unlike.evaluation.pixels import PixelSpool
 from unlike.records import Sample
 from unlike.report.figures import INK, NORMAL, QUIET, styled

@@ -36,8 +36,9 @@ def measure_ours(preset: str, folder: Path, use: str) -> dict:
     from unlike import Detector
     from unlike.backbones.runtimes import import_openvino
     from unlike.cache import Cache
+    from unlike.calibration.sweep import sweep
     from unlike.data.source import labelled, open_source
-    from unlike.evaluation.metrics import auroc, sweep
+    from unlike.evaluation.metrics import auroc
 
     import_openvino()
     for entry in Cache.default().folder.glob("decoded-*"):

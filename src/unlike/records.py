@@ -43,6 +43,9 @@ class Sample:
     category: str = ""  # the product or subject, where a set holds several
     kind: str = ""  # "good", or the kind of defect; where classes are told apart, the class
     split: str = ""  # "train" or "test", where the source says
+    group: str = (
+        ""  # what it belongs to with others, such as one part of which there are several shots; empty: to itself
+    )
     mask: Path | Bools | None = None  # image of the defect: non-zero is defective; (H, W) where images are in memory
 
 
@@ -176,6 +179,11 @@ class Verdict:
     p_value: float  # share of normal images at least this unusual; never 0
     anomalous: bool
     regions: tuple[Region, ...] = ()
+    # of a batch that was judged together: the lowest false-discovery rate at which this one is named anomalous
+    q_value: float | None = None
+    explanation: str = (
+        ""  # all of that in a line for people, and the normal images it is most like, where that was asked for
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,3 +275,4 @@ class Explanation:
     image: Pixels  # (H, W, C)
     map: Floats  # (h, w)
     reconstruction: Pixels | None = None  # (H, W, C); None where the model has no decoder of images
+    nearest: tuple[str, ...] = ()  # ids of the normal images that it is most like, the most alike first

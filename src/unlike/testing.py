@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -184,9 +185,9 @@ def _check_leave_one_out(scorer: Scorer, features: Tensor, categories: Rows) -> 
     fitted = scorer.fresh()
     every = Batches.of_tensors(features, categories=categories)
     fitted.fit(every, every.take(np.empty(0, np.intp)), 0)
-    chosen = torch.arange(0, len(features), 2)
-    found = fitted.leave_one_out(features, chosen, categories)
-    again = Scorer.leave_one_out(fitted, features, chosen, categories)
+    chosen, alone = torch.arange(0, len(features), 2), np.arange(len(features))
+    found = fitted.leave_one_out(features, chosen, categories, alone)
+    again = Scorer.leave_one_out(fitted, features, chosen, categories, alone)
     assert found.shape == again.shape, f"leave_one_out must be {tuple(again.shape)}, came {tuple(found.shape)}"
     ratio = float(found.mean() / again.mean())
     known = float(fitted.component_maps(features[chosen]).mean() / again.mean())
@@ -196,15 +197,19 @@ def _check_leave_one_out(scorer: Scorer, features: Tensor, categories: Rows) -> 
     )
 
 
-def check_threshold(make: Callable[[float], ThresholdRule]) -> None:
+def check_threshold(make: Callable[[float | Literal["auto"]], ThresholdRule]) -> None:
     """Raise AssertionError unless `make(false_alarms)` gives a rule that a detector can use, and that holds its promise.
 
     The rule has `fit(normal scores)`, which returns it, `threshold_`, and `promise_`; where that has a share of false alarms,
-    no more of fresh normal scores are above the threshold. Higher scores are stranger.
+    no more of fresh normal scores are above the threshold. Higher scores are stranger. Counted in part, n scores are as few as
+    their weights say. A rule that needs labels is given some.
 
     >>> from unlike.calibration.thresholds import ConformalThreshold
     >>> check_threshold(ConformalThreshold)
     """
+    if make("auto").needs_labels:
+        _check_labelled_threshold(make("auto"))
+        return
     random = np.random.default_rng(0)
     for asked in (0.05, 0.2):
         shares, promised = [], None
@@ -224,6 +229,23 @@ def check_threshold(make: Callable[[float], ThresholdRule]) -> None:
         assert promised is None or np.mean(shares) <= promised + margin, (
             f"promised {promised}, gave {np.mean(shares):.3f} false alarms"
         )
+    _check_weights(make)
+
+
+def _check_weights(make: Callable[[float | Literal["auto"]], ThresholdRule]) -> None:
+    scores: Floats = np.random.default_rng(1).lognormal(size=400)
+    alone = make("auto").fit(scores).threshold_
+    paired = make("auto").fit(np.repeat(scores, 2), np.full(800, 0.5)).threshold_
+    bold = paired < alone - TOLERANCE * abs(alone)
+    assert not bold, "pairs of images that count by halves gave a lower threshold than one of each"
+
+
+def _check_labelled_threshold(rule: ThresholdRule) -> None:
+    scores, anomalous = np.array([1.0, 2.0, 3.0, 7.0, 8.0, 9.0]), np.repeat([False, True], 3)
+    assert rule.fit(scores, None, anomalous) is rule, "fit must return the rule"
+    assert isinstance(rule.promise_, Promise), f"promise_ must be a Promise, came {rule.promise_!r}"
+    found = is_anomalous(scores, rule.threshold_).tolist()
+    assert found == anomalous.tolist(), f"what labels tell apart, threshold {rule.threshold_} does not"
 
 
 def example_images(model: Model, count: int = 4, seed: int = 0) -> Tensor:

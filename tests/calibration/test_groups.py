@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from unlike.calibration.groups import (
+    closest_in_others,
     connect,
     find_same_pictures,
     find_series,
@@ -70,13 +71,13 @@ def test_several_bursts_are_told_apart(rng):
 
 def test_of_few_images_much_is_owned_by_chance(rng):
     few = parts(rng, 4)
-    assert owned_shares(few).max() > 0.3  # each owns a third
+    assert owned_shares(closest_in_others(few)).max() > 0.3  # each owns a third
     assert len(find_series(few)) == 0
     assert len(find_series(few[:2])) == 0
 
 
 def test_shares_sum_to_one_and_none_owns_itself(rng):
-    shares = owned_shares(parts(rng, 7), seed=3)
+    shares = owned_shares(closest_in_others(parts(rng, 7), seed=3))
     assert shares.shape == (7, 7)
     assert np.allclose(shares.sum(axis=1), 1)
     assert (shares.diagonal() == 0).all()
@@ -106,10 +107,10 @@ def test_blocks_change_nothing(rng, monkeypatch):
     scenes = thumbnails(rng, 30)
     scenes = np.concatenate([scenes, scenes[:9]])
     features = parts(rng, 12)
-    whole, shares = find_same_pictures(scenes).tolist(), owned_shares(features)
+    whole, shares = find_same_pictures(scenes).tolist(), owned_shares(closest_in_others(features))
     monkeypatch.setattr("unlike.calibration.groups.BLOCK_VALUES", 100)
     assert find_same_pictures(scenes).tolist() == whole
-    assert np.array_equal(owned_shares(features), shares)
+    assert np.array_equal(owned_shares(closest_in_others(features)), shares)
 
 
 def test_distances_of_whole_images_do_not_know_where_things_lie(rng):

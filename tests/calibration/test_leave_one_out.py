@@ -53,9 +53,10 @@ def draw(count: int, seed: int = 0, level: float = 0.0) -> torch.Tensor:
     return torch.tensor(level + 2 * wholes + random.normal(size=(count, 4, 2, 3)), dtype=torch.float32)
 
 
-def left_of(scorer: Scorer, codes: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Component maps of the chosen, each as if the scorer had not learned from it; all are of one category."""
-    return scorer.leave_one_out(codes, chosen, np.zeros(len(codes), int))
+def left_of(scorer: Scorer, codes: torch.Tensor, chosen: torch.Tensor, groups=None) -> torch.Tensor:
+    """Component maps of the chosen, each as if the scorer had not learned from its group; all are of one category."""
+    groups = np.arange(len(codes)) if groups is None else groups
+    return scorer.leave_one_out(codes, chosen, np.zeros(len(codes), int), groups)
 
 
 def whole(distance: str, **settings) -> PCAScorer:
@@ -100,6 +101,31 @@ def test_what_is_left_out_is_seen_as_by_a_scorer_of_the_others(kind, count, monk
         tight = tolerance if count == 40 else 3 * tolerance
         torch.testing.assert_close(left, expected, rtol=tight, atol=1e-3)
         assert not torch.allclose(left, scorer(codes[row : row + 1])[0], rtol=tight)
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+@pytest.mark.parametrize("size", [2, 9])
+def test_a_group_that_is_left_out_is_seen_as_by_a_scorer_of_the_others(kind, size, monkeypatch):
+    """Shots of one part, which lie wherever they lie; an image of a group of its own beside them is as before."""
+    make, tolerance = LEFT_OUT[kind]
+    count = 40
+    codes, groups = draw(count), np.arange(count)
+    members = np.sort(np.random.default_rng(5).permutation(np.arange(1, count))[:size])
+    groups[members] = members[0]
+    codes[members] = codes[members[0]] + 0.3 * draw(size, seed=6)
+    count_now = [count]  # of the variance of noise, so that it is as large beside fewer images
+    monkeypatch.setattr("unlike.scoring.pca.noise_for", lambda values, _: 40 / count_now[0])
+    scorer = learn(make(), codes, size=7)
+    chosen = torch.tensor([members[-1], 0, members[0]])
+    found = left_of(scorer, codes, chosen, groups)[:, 0]
+    torch.testing.assert_close(found[1], left_of(scorer, codes, torch.tensor([0]))[0, 0])
+    count_now[0] = count - size
+    others = learn(make(), codes[np.setdiff1d(np.arange(count), members)])
+    expected = others(codes[chosen[[0, 2]]])
+    torch.testing.assert_close(found[[0, 2]], expected, rtol=3 * tolerance, atol=2e-3)
+    assert (
+        found[[0, 2]].mean(dim=(1, 2)) > 1.003 * left_of(scorer, codes, chosen[[0, 2]])[:, 0].mean(dim=(1, 2))
+    ).all()
 
 
 @pytest.mark.parametrize("make", [lambda: each(0.1), lambda: each(0.3)])
@@ -203,7 +229,7 @@ class Watched(KMeansScorer):
     def capabilities(self):
         return replace(super().capabilities, leave_one_out=5)
 
-    def leave_one_out(self, features, chosen, categories):
+    def leave_one_out(self, features, chosen, categories, groups):
         Watched.asked += 1
         return self.component_maps(features[chosen])
 
@@ -214,7 +240,7 @@ def test_images_are_left_out_in_closed_form_where_each_category_has_enough(fewes
     make = lambda: Watched(Watched.Config(clusters=2), SPEC)  # noqa: E731
     numbers = np.repeat([0, 2], [20, fewest])  # of the second category there is none
     codes = draw(len(numbers))
-    maps = fit_leave_one_out(make(), make, codes, numbers, np.arange(3, len(codes)), seed=0)
+    maps = fit_leave_one_out(make(), make, codes, numbers, np.arange(3, len(codes)), np.arange(len(codes)), seed=0)
     assert maps.shape == (len(codes) - 3, 1, 2, 3)
     assert Watched.asked == asked
 
@@ -256,7 +282,7 @@ def test_of_several_categories_an_image_is_left_out_of_its_own():
     make = lambda: PerCategoryScorer(lambda: each(0.1), [("a",), ("b",)])  # noqa: E731
     scorer, chosen = make(), np.array([1, 4, 29, 30, 69])
     assert scorer.capabilities.leave_one_out == 3
-    maps = fit_leave_one_out(scorer, make, codes, numbers, chosen, seed=0)
+    maps = fit_leave_one_out(scorer, make, codes, numbers, chosen, np.arange(70), seed=0)
     first, second = scorer.members
     expected = [
         left_of(first, codes[:30], torch.tensor([1])),

@@ -12,7 +12,7 @@ import torch
 
 from conftest import scratched, stripes
 from unlike import Detector
-from unlike.calibration.thresholds import THRESHOLDS, Promise
+from unlike.calibration.thresholds import THRESHOLDS, NoSettings, Promise
 from unlike.data.randomness import isolated_randomness
 from unlike.errors import ConfigError
 from unlike.models import MODELS, Autoencoder, Model
@@ -453,15 +453,18 @@ def test_check_scorer_finds(fault):
 
 
 class Rule:
-    """A threshold rule with the three members of the promise, which can be broken one at a time."""
+    """A threshold rule with the members of the promise, which can be broken one at a time."""
 
     fault = ""
+    Config, needs_labels = NoSettings, False
 
-    def __init__(self, false_alarms):
-        self.asked = false_alarms
+    def __init__(self, false_alarms, config=None):
+        self.asked = 0.01 if false_alarms == "auto" else false_alarms
 
-    def fit(self, scores):
+    def fit(self, scores, weights=None, anomalous=None):
         share = 2 * self.asked if self.fault == "loose" else self.asked
+        if self.fault == "bold" and weights is not None and weights[0] < 1:
+            share *= 2
         self.threshold_ = float("nan") if self.fault == "nan" else float(np.quantile(scores, 1 - share / 1.2))
         self.promise_ = Promise(self.asked, "what was asked for")
         if self.fault == "none":
@@ -483,6 +486,7 @@ class Rule:
         ("nowhere", "threshold_ must be a finite number, came None"),
         ("none", "promise_ must be a Promise, came None"),
         ("share", r"promise_ must be a Promise, came 0\.05"),
+        ("bold", "pairs of images that count by halves gave a lower threshold than one of each"),
         ("random", "the same scores gave another threshold"),
         ("loose", r"promised 0\.05, gave 0\.0[789]\d false alarms"),
     ],
@@ -499,10 +503,12 @@ def test_a_rule_that_holds_its_promise_is_as_good_as_ours():
 class Sigmas:
     """A user's rule, with no more than it needs: three deviations above the mean, which promises nothing."""
 
-    def __init__(self, false_alarms):
+    Config, needs_labels = NoSettings, False
+
+    def __init__(self, false_alarms, config=None):
         self.false_alarms = false_alarms
 
-    def fit(self, scores):
+    def fit(self, scores, weights=None, anomalous=None):
         self.threshold_ = float(np.mean(scores) + 3 * np.std(scores))
         return self
 
@@ -539,3 +545,30 @@ def test_examples_are_images_of_the_models_shape():
     images = example_images(build("conv", 3, 16, 24))
     assert images.shape == (4, 3, 16, 24)
     assert images.abs().max() <= 1
+
+
+class Backwards:
+    """A rule that needs labels, and takes them the wrong way round."""
+
+    Config, needs_labels = NoSettings, True
+    fault = ""
+
+    def __init__(self, false_alarms, config=None):
+        self.promise_ = "nothing" if self.fault == "words" else Promise(None, "nothing")
+
+    def fit(self, scores, weights=None, anomalous=None):
+        self.threshold_ = float(scores[~anomalous].min())
+        return None if self.fault == "nothing" else self
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("", r"what labels tell apart, threshold 1\.0 does not"),
+        ("nothing", "fit must return the rule"),
+        ("words", "promise_ must be a Promise, came 'nothing'"),
+    ],
+)
+def test_check_threshold_finds_what_is_wrong_with_a_rule_of_labels(fault, message):
+    with pytest.raises(AssertionError, match=message):
+        check_threshold(type("Broken", (Backwards,), {"fault": fault}))

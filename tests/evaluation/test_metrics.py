@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
+from unlike.calibration.sweep import best_accuracy, best_f1, sweep
 from unlike.errors import DataError
 from unlike.evaluation import metrics
 from unlike.evaluation.metrics import (
@@ -18,8 +19,6 @@ from unlike.evaluation.metrics import (
     accuracy_all_anomalous,
     auroc,
     average_precision,
-    best_accuracy,
-    best_f1,
     bootstrap,
     detection_rate,
     false_alarm_rate,
@@ -28,7 +27,6 @@ from unlike.evaluation.metrics import (
     newcombe,
     pr_curve,
     roc_curve,
-    sweep,
     wilson,
     with_bounds,
 )

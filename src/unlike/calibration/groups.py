@@ -6,7 +6,10 @@ one of it. No torch here: whoever asks gives thumbnails, or features by position
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +27,11 @@ TIMES_CHANCE = 4.0  # as much as each other image would own by chance, at least
 POSITIONS = 64  # of an image that look for the most similar elsewhere
 NARROW = 32  # directions, along which they do
 BLOCK_VALUES = 16_000_000  # distances that are in memory at once
+MOST_KEPT = 64_000_000  # of them that are kept: 256 MB
+WINDOW = 0.1  # of all images, on either side of one in order, among which shots of the same part are
+DRAWS = 20  # random orders, to compare with
+LOST = 1.03  # times as far without those beside them: series follow each other, and a new image is of none of them,
+SURE = 4.0  # where that is so many standard deviations beyond what random orders give
 TINY = 1e-9
 
 
@@ -48,6 +56,27 @@ class Groups:
         order = np.argsort(self.numbers, kind="stable")
         parts = np.split(order, np.flatnonzero(np.diff(self.numbers[order])) + 1)
         return sorted((part for part in parts if len(part) > 1), key=lambda part: (-len(part), int(part[0])))
+
+
+def pairs_of(numbers: npt.NDArray[Any]) -> Pairs:
+    """(K, 2) each row with the one before it that has the same number, or name.
+
+    >>> pairs_of(np.array([7, 3, 7, 7])).tolist()
+    [[0, 2], [2, 3]]
+    """
+    order = np.argsort(numbers, kind="stable")
+    again = np.flatnonzero(numbers[order][1:] == numbers[order][:-1])
+    return np.stack([order[again], order[again + 1]], axis=1)
+
+
+def group_weights(groups: Rows) -> Floats:
+    """(n,) what each image counts for: 1 alone, 1/m in a group of m. Together as many as there are groups.
+
+    >>> group_weights(np.array([0, 1, 1, 2])).tolist()
+    [1.0, 0.5, 0.5, 1.0]
+    """
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.asarray(1 / sizes[inverse])
 
 
 def connect(pairs: Pairs, count: int) -> Groups:
@@ -78,14 +107,14 @@ def find_same_pictures(thumbnails: Floats) -> Pairs:
     if count < 2:
         return np.empty((0, 2), np.intp)
     some = thumbnails[np.linspace(0, count - 1, min(count, 1000)).astype(np.intp)]
-    usual = float(np.median(_distances(some, some)[np.triu_indices(len(some), 1)]))
+    usual = float(np.median(pair_distances(some, some)[np.triu_indices(len(some), 1)]))
     least = min(SAME * usual, CORRELATED)
     found = []
     size = max(1, BLOCK_VALUES // count)
     flat = np.square(thumbnails).sum(axis=1) == 0
     for start in range(1, count, size):
         rows = np.arange(start, min(start + size, count))
-        distances = _distances(thumbnails[rows], thumbnails[: rows[-1]])
+        distances = pair_distances(thumbnails[rows], thumbnails[: rows[-1]])
         distances[np.arange(rows[-1]) >= rows[:, None]] = np.inf
         distances[flat[rows]] = np.inf
         nearest = distances.argmin(axis=1)
@@ -111,7 +140,13 @@ def find_series(features: Floats, seed: int = 0) -> Pairs:
     count = len(features)
     if count < 3:
         return np.empty((0, 2), np.intp)
-    shares = owned_shares(features, seed)
+    shares = owned_shares(closest_in_others(features, seed))
+    return link_series(features, shares)
+
+
+def link_series(features: Floats, shares: Floats) -> Pairs:
+    """The same, where it is known what share of an image's positions each other owns (N, N)."""
+    count = len(features)
     both = (shares + shares.T) / 2
     chance = TIMES_CHANCE / (count - 1)
     near = global_distances(features) < NEAR
@@ -119,38 +154,104 @@ def find_series(features: Floats, seed: int = 0) -> Pairs:
     return np.argwhere(np.triu(linked, 1))
 
 
-def owned_shares(features: Floats, seed: int = 0) -> Floats:
-    """(N, N) what share of the positions of image i, of features (N, P, D), is most like a position of image j."""
+def closest_in_others(features: Floats, seed: int = 0) -> Floats:
+    """(N, A, N) how far A positions of image i are from the most similar position of image j, of features (N, P, D).
+
+    An image is infinitely far from itself. At most POSITIONS are asked, fewer of very many images.
+    """
     count, positions, width = features.shape
     random = np.random.default_rng(seed)
     rows = np.asarray(features, np.float32)
     if width > NARROW:
         directions, _ = np.linalg.qr(random.normal(size=(width, NARROW)))
         rows = rows @ directions.astype(np.float32)
-    asked = np.sort(random.permutation(positions)[:POSITIONS])
+    most = int(np.clip(MOST_KEPT // count**2, 1, POSITIONS))
+    asked = np.sort(random.permutation(positions)[:most])
     bank = np.ascontiguousarray(rows.reshape(count * positions, -1))
     lengths = np.square(bank).sum(axis=1)
-    shares = np.zeros((count, count))
+    closest = np.empty((count, len(asked), count), np.float32)
     size = max(1, BLOCK_VALUES // len(bank))
     for image in range(count):
-        own = slice(image * positions, (image + 1) * positions)
         for start in range(0, len(asked), size):
-            distances = lengths - 2 * rows[image, asked[start : start + size]] @ bank.T
-            distances[:, own] = np.inf
-            shares[image] += np.bincount(distances.argmin(axis=1) // positions, minlength=count)
-    return shares / len(asked)
+            own = rows[image, asked[start : start + size]]
+            squares = (lengths - 2 * own @ bank.T).reshape(len(own), count, positions).min(axis=2)
+            closest[image, start : start + size] = squares + np.square(own).sum(axis=1)[:, None]
+        closest[image, :, image] = np.inf
+    found: Floats = np.sqrt(np.maximum(closest, 0, out=closest), out=closest)
+    return found
+
+
+def owned_shares(closest: Floats) -> Floats:
+    """(N, N) what share of the positions of image i is most like a position of image j, by what is closest (N, A, N)."""
+    count, asked, _ = closest.shape
+    shares: Floats = np.stack([np.bincount(owners, minlength=count) for owners in closest.argmin(axis=2)]) / asked
+    return shares
+
+
+@dataclass(frozen=True, slots=True)
+class TwinTest:
+    """Whether a new image will have twins among the others, as some of these images have.
+
+    Where series follow each other in the order of their files, a new one will come of none of them.
+    """
+
+    farther: float  # an image from its nearest, without those beside it in order; 1 is as without as many at random
+    deviations: float  # how many standard deviations that is beyond what random orders give
+
+    @property
+    def lost(self) -> bool:
+        """Whether new images will lack the twins that these have."""
+        return self.farther >= LOST and self.deviations >= SURE
+
+
+def ask_for_twins(closest: Floats, images: Rows, order: Rows, seed: int = 0) -> TwinTest:
+    """Hold out what lies beside an image in order, and ask how much farther its nearest is: farther than without as many others?
+
+    `closest` (n, A, N) is that of some `images` (n,), the ones that have twins, among N; `order` (N,) the place of each. Held
+    out are WINDOW of all images on either side; DRAWS random orders show what that does by chance.
+
+    >>> level = np.arange(60) // 4 * 1.0  # bursts of four
+    >>> gaps = np.abs(level[:, None, None] - level) + np.where(np.eye(60) > 0, np.inf, 0.1)[:, None]
+    >>> ask_for_twins(gaps, np.arange(60), np.arange(60)).lost
+    True
+    >>> ask_for_twins(gaps, np.arange(60), np.random.default_rng(1).permutation(60)).lost
+    False
+    """
+    random = np.random.default_rng(seed)
+    orders = [order, *(random.permutation(order) for _ in range(DRAWS))]
+    reach = max(1, round(WINDOW * len(order)))
+    kept = np.stack([np.abs(places[images][:, None] - places) > reach for places in orders])  # (1 + DRAWS, n, N)
+    found = np.zeros(len(orders))
+    for row, own in enumerate(closest):
+        for number in range(len(orders)):
+            found[number] += own[:, kept[number, row]].min(axis=1).mean()
+    usual, spread = float(found[1:].mean()), float(found[1:].std(ddof=1))
+    return TwinTest(float(found[0]) / max(usual, TINY), (float(found[0]) - usual) / max(spread, TINY * usual, TINY))
+
+
+def natural_order(names: Sequence[str]) -> Rows:
+    """(N,) at which place each name comes where numbers in names count as such: shot2 before shot10.
+
+    >>> natural_order(["b/shot10.png", "b/shot2.png", "a.png"]).tolist()
+    [2, 1, 0]
+    """
+    keys = [[(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)] for name in names]
+    order = sorted(range(len(names)), key=keys.__getitem__)
+    places = np.empty(len(names), np.intp)
+    places[order] = np.arange(len(names))
+    return places
 
 
 def global_distances(features: Floats) -> Floats:
     """(N, N) how far images are from each other as a whole, by features (N, P, D); the median distance of a pair is 1."""
     described = np.concatenate([features.mean(axis=1), features.std(axis=1)], axis=1)
     described = (described - described.mean(axis=0)) / (described.std(axis=0) + TINY)
-    distances = _distances(described, described)
+    distances = pair_distances(described, described)
     usual = float(np.median(distances[np.triu_indices(len(distances), 1)]))
     return distances / max(usual, TINY)
 
 
-def _distances(one: Floats, other: Floats) -> Floats:
+def pair_distances(one: Floats, other: Floats) -> Floats:
     """Euclidean, (n, d) and (m, d) -> (n, m)."""
     squares = np.square(one).sum(axis=1)[:, None] + np.square(other).sum(axis=1) - 2 * one @ other.T
     return np.asarray(np.sqrt(np.maximum(squares, 0)))

@@ -24,20 +24,25 @@ MOST = 5000  # images that are left out one by one: what is known of each pair o
 
 @torch.no_grad()
 def fit_leave_one_out(
-    scorer: Scorer, make: Callable[[], Scorer], features: Tensor, categories: Rows, judged: Rows, seed: int
+    scorer: Scorer,
+    make: Callable[[], Scorer],
+    features: Tensor,
+    categories: Rows,
+    judged: Rows,
+    groups: Rows,
+    seed: int,
 ) -> Tensor:
     """Let a scorer learn from all features (N, D, h, w); component maps (n, M, h, w) of the `judged`, each as if it were new.
 
-    `make` gives a fresh scorer of the same kind, `categories` (N,) numbers those of the images.
+    `make` gives a fresh scorer of the same kind, `categories` (N,) numbers those of the images, and `groups` (N,) the groups
+    that are left out as wholes.
     """
     every = Batches.of_tensors(features, categories=categories)
     none = every.take(np.empty(0, np.intp))
-    fewest = int(np.bincount(categories)[np.unique(categories)].min())
-    least = scorer.capabilities.leave_one_out
-    if least is not None and len(features) <= MOST and fewest >= least:
+    if leaves_out(scorer, categories, groups):
         scorer.fit(every, none, seed)
-        return scorer.leave_one_out(features, torch.from_numpy(judged).to(features.device), categories)
-    folds = np.array_split(np.random.default_rng(seed).permutation(judged), min(FOLDS, len(judged)))
+        return scorer.leave_one_out(features, torch.from_numpy(judged).to(features.device), categories, groups)
+    folds = make_folds(judged, groups, seed)
     try:
         maps = maps_out_of_fold(make, every, folds, seed)
     except DataError as error:
@@ -46,6 +51,30 @@ def fit_leave_one_out(
         raise DataError(f"{error} ({fifths})") from None
     scorer.fit(every, none, seed)  # now that the scorers of the folds, which may be large, are gone
     return maps
+
+
+def leaves_out(scorer: Scorer, categories: Rows, groups: Rows) -> bool:
+    """Whether a scorer that has learned from all images can leave each group (N,) out in closed form."""
+    least = scorer.capabilities.leave_one_out
+    if least is None or len(groups) > MOST:
+        return False
+    own = (groups[categories == name] for name in np.unique(categories))
+    largest = ((len(some), int(np.unique(some, return_counts=True)[1].max())) for some in own)
+    return all(count - most + 1 >= least for count, most in largest)
+
+
+def make_folds(judged: Rows, groups: Rows, seed: int) -> list[Rows]:
+    """FOLDS parts of the rows `judged` (n,), drawn at random, each of whole groups (N,).
+
+    >>> folds = make_folds(np.arange(6), np.array([0, 1, 1, 2, 3, 4]), seed=0)
+    >>> sorted(sorted(fold.tolist()) for fold in folds)
+    [[0], [1, 2], [3], [4], [5]]
+    """
+    numbers = np.unique(groups[judged], return_index=True)[1]
+    first = np.sort(numbers)  # in the order of the rows
+    order = np.random.default_rng(seed).permutation(first)
+    parts = np.array_split(order, min(FOLDS, len(order)))
+    return [np.concatenate([judged[groups[judged] == groups[judged[one]]] for one in part]) for part in parts]
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ from unlike.records import Sample, Verdict
 SCORED = ("id", "score", "threshold", "p_value", "anomalous")  # the columns of images that were scored
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # how text begins that gets an apostrophe in a CSV file
 JUDGED = (*SCORED, "regions")  # the same where a cell can hold a list
+Q_VALUE = "q_value"  # one more column, of a batch that was judged together,
+EXPLANATION = "explanation"  # and one of images whose verdicts are explained
 EVALUATED = ("id", "category", "kind", "label", "score", "p_value", "anomalous")  # of images with labels
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from unlike.cli.arguments import DONE, INTERRUPTED, WRONG_USE
+from unlike.cli.calibrate import calibrate
 from unlike.cli.classes import classify, finetune
 from unlike.cli.console import fail
 from unlike.cli.demo import demo
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names
     "fit": fit,
     "score": score,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "demo": demo,
     "list": list_names,
     "finetune": finetune,

@@ -122,6 +122,13 @@ def _entry_of(registry: Registry[Any], name: str, section: str) -> Entry:
     lines = inspect.cleandoc(kind.__doc__ or "").splitlines() or ["-"]
     config = getattr(kind, "Config", None)
     settings = () if config is None else tuple(list_settings(config, section))
+    if config is not None and registry is THRESHOLDS:  # theirs are in a table of the section that all detectors share
+        values = to_mapping(config())
+        settings = tuple(
+            Setting("decision.settings", _written({key: values[key]}), one.words)
+            for one in settings
+            for key in (one.name.partition(".")[2],)
+        )
     return Entry(name, lines[0] + (f" (of package {package})" if package != OURS else ""), settings)
 
 

@@ -14,7 +14,7 @@ from unlike.cli.console import Console
 from unlike.errors import none_usable
 
 if TYPE_CHECKING:
-    from unlike.records import Unreadable
+    from unlike.records import Sample, Unreadable, Verdict
 
 
 class Format(StrEnum):
@@ -41,38 +41,75 @@ def score(
         str, typer.Option(help="For --format submission: what that of scores is called.")
     ] = "score",
     first_id: Annotated[int, typer.Option(help="For --format submission: the number of an array's first row.")] = 0,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="Q", help="Judge all images together: at most this share of those named is normal; 0.1 for 10 %."
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Say why, in a line for each image: also the normal images it is most like."),
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Say how unusual each image is: its score, its p-value, and whether it is anomalous.
 
     Example: unlike score bottle.unlike new/ -o scores.csv --maps maps/
     """
+    from unlike.calibration.discoveries import check_fdr, judge_together
+    from unlike.calibration.rows import EXPLANATION, Q_VALUE
     from unlike.cli.tables import Submission, open_table
     from unlike.data.source import open_source
-    from unlike.detector.detector import Detector, judge_batch
+    from unlike.detector.detector import Detector, judge_batch, known_images
+    from unlike.detector.explain import explain_verdicts as why
 
+    if fdr is not None:
+        check_fdr(fdr)
     loaded = Detector.load(detector, device)
+    if explain and loaded.fitted_.known is None:
+        Console().say(
+            "Which normal images are most like one is not known: the detector sees tiles, or is of an earlier version; fit again."
+        )
     source = open_source(images, pages=loaded.settings.data.pages)
     console = Console()
     form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
     unreadable: list[Unreadable] = []
     clipped: list[str] = []
+    known: list[str] = []
+    waiting: list[tuple[Sample, Verdict]] = []  # until all are known, where they are judged together
     with (
-        open_table(output, form.value, Submission(id_column, score_column, first_id)) as table,
+        open_table(
+            output,
+            form.value,
+            Submission(id_column, score_column, first_id),
+            (Q_VALUE,) * (fdr is not None) + (EXPLANATION,) * explain,
+        ) as table,
         console.progress() as notify,
     ):
         for batch in loaded.stream(source):
-            verdicts = judge_batch(loaded.fitted_, batch, regions=form is Format.JSONL)
-            table.write(batch.samples, verdicts)
+            verdicts = judge_batch(loaded.fitted_, batch, regions=explain or form is Format.JSONL)
+            if fdr is None:
+                table.write(batch.samples, why(loaded, source, verdicts) if explain else verdicts)
+            else:
+                waiting += zip(batch.samples, verdicts, strict=True)
             if maps is not None:
                 from unlike.report.maps import write_maps  # which loads what draws, for seconds
 
                 write_maps(maps, loaded.fitted_, source, batch)
             unreadable += batch.unreadable
             clipped += batch.clipped
-            notify("score", table.rows + len(unreadable), len(source), {})
+            known += known_images(loaded.fitted_, batch)
+            notify("score", table.rows + len(waiting) + len(unreadable), len(source), {})
+        if fdr is not None and waiting:
+            samples = [sample for sample, _ in waiting]
+            verdicts = judge_together([verdict for _, verdict in waiting], fdr)
+            table.write(samples, why(loaded, source, verdicts) if explain else verdicts)
     if not table.rows:
         raise none_usable(f"{source.name}: no image", "scored", unreadable)
-    console.say_scores(loaded, table.rows, table.anomalous, output)
+    console.say_scores(loaded, table.rows, table.anomalous, output, fdr)
+    if fdr is not None:
+        console.say_reach(loaded, [sample.category for sample, _ in waiting], fdr)
     console.say_clipped(clipped, loaded)
+    console.say_known(known)
     finish(console, unreadable)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from unlike.artifacts import output_errors, printable
-from unlike.calibration.rows import JUDGED, SCORED, cells, verdict_row
+from unlike.calibration.rows import JUDGED, Q_VALUE, SCORED, cells, verdict_row
 from unlike.errors import OutputError
 from unlike.records import Sample, Verdict
 
@@ -51,10 +51,12 @@ class Table:
 
 
 @contextlib.contextmanager
-def open_table(path: Path | None, form: str, submission: Submission | None = None) -> Iterator[Table]:
-    """A table that writes to a file, or to the terminal where there is none."""
+def open_table(
+    path: Path | None, form: str, submission: Submission | None = None, more: tuple[str, ...] = ()
+) -> Iterator[Table]:
+    """A table that writes to a file, or to the terminal where there is none; with `more` columns, of `rows`, than are usual."""
     with open_output(path) as file:
-        yield _make_table(file, form, submission or Submission())
+        yield _make_table(file, form, submission or Submission(), more)
 
 
 @contextlib.contextmanager
@@ -97,17 +99,18 @@ def _pipe_errors_pass() -> Iterator[None]:
         raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
 
 
-def _make_table(file: TextIO, form: str, submission: Submission) -> Table:
+def _make_table(file: TextIO, form: str, submission: Submission, more: tuple[str, ...]) -> Table:
     writer = csv.writer(file, lineterminator="\n")
+    scored, judged = (*SCORED, *more), (*JUDGED, *more)
     if form == "csv":
         return Table(
             file,
-            lambda: writer.writerow(SCORED),
-            lambda sample, verdict: writer.writerow(cells(verdict_row(verdict, sample, SCORED))),
+            lambda: writer.writerow(scored),
+            lambda sample, verdict: writer.writerow(cells(verdict_row(verdict, sample, scored))),
         )
     if form == "jsonl":
         return Table(
-            file, lambda: None, lambda sample, verdict: _print(file, json.dumps(verdict_row(verdict, sample, JUDGED)))
+            file, lambda: None, lambda sample, verdict: _print(file, json.dumps(verdict_row(verdict, sample, judged)))
         )
     if form == "submission":
         head = (submission.id_column, submission.score_column)
@@ -116,12 +119,14 @@ def _make_table(file: TextIO, form: str, submission: Submission) -> Table:
             lambda: writer.writerow(head),
             lambda sample, verdict: writer.writerow((_submission_id(sample, submission), f"{verdict.score:.9g}")),
         )
-    head_line = f"{'score':>12}  {'p-value':>8}  {'':9}  id"  # of form "table"
+    head_line = f"{'score':>12}  {'p-value':>8}  {'q-value  ' * (Q_VALUE in more)}{'':9}  id"  # of form "table"
     return Table(file, lambda: _print(file, head_line), lambda _, verdict: _print(file, _line(verdict)))
 
 
 def _line(verdict: Verdict) -> str:
-    return f"{verdict.score:12.6g}  {verdict.p_value:8.4f}  {'anomalous' if verdict.anomalous else '':9}  {printable(verdict.id)}"
+    together = "" if verdict.q_value is None else f"{verdict.q_value:7.4f}  "
+    why = f"\n              {printable(verdict.explanation)}" if verdict.explanation else ""
+    return f"{verdict.score:12.6g}  {verdict.p_value:8.4f}  {together}{'anomalous' if verdict.anomalous else '':9}  {printable(verdict.id)}{why}"
 
 
 def _submission_id(sample: Sample, submission: Submission) -> str | int:

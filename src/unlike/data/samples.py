@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from unlike.records import Bools, Rows, Sample
 
-NAMES = ("id", "category", "kind", "split")  # facts that are words; others may be unknown, which is None
+NAMES = ("id", "category", "kind", "split", "group")  # facts that are words; others may be unknown, which is None
 
 
 @runtime_checkable
@@ -57,7 +57,7 @@ class RowSamples(Sequence[Sample]):
 
     def column(self, fact: str) -> npt.NDArray[Any]:
         """(N,) that fact of each sample; of a row most facts are not known."""
-        if fact in ("category", "split"):
+        if fact in ("category", "split", "group"):
             return np.full(len(self), "")
         if fact != "anomalous":
             return _gather(self, fact)

@@ -37,40 +37,66 @@ def distinct_rows(digests: npt.NDArray[np.uint64]) -> Rows:
     return np.sort(np.unique(digests, return_index=True)[1])
 
 
-def split_normals(rows: Rows, calibration: int, seed: int) -> Split:
+def split_normals(rows: Rows, calibration: int, seed: int, groups: Rows | None = None) -> Split:
     """Split rows of normal images at random into training, validation and calibration.
 
-    Validation takes a tenth of what is not calibration, beyond 100 images a twentieth, at most 500.
+    Validation takes a tenth of what is not calibration, beyond 100 images a twentieth, at most 500. Of `groups`, one number for
+    each row, as many calibrate, and none is in two parts.
 
     >>> split = split_normals(np.arange(100), calibration=20, seed=0)
     >>> len(split.train), len(split.validation), len(split.calibration)
     (72, 8, 20)
     """
-    order = np.random.default_rng(seed).permutation(rows)
+    order = _shuffled(rows, groups, np.random.default_rng(seed))
     return _deal_out(order[:calibration], order[calibration:])
 
 
-def split_categories(rows: Rows, categories: Names, calibration: Mapping[str, int], seed: int) -> Split:
+def split_categories(
+    rows: Rows, categories: Names, calibration: Mapping[str, int], seed: int, groups: Rows | None = None
+) -> Split:
     """Split rows of normal images of several categories: of each, as many calibrate as `calibration` says.
 
-    The rest is dealt out as by `split_normals`, all categories together.
+    The rest is dealt out as by `split_normals`, all categories together, `groups` as there.
 
     >>> split = split_categories(np.arange(9), np.repeat(["a", "b"], [3, 6]), {"a": 1, "b": 2}, seed=0)
     >>> len(split.train), len(split.validation), (split.calibration < 3).tolist()
     (5, 1, [True, False, False])
     """
     random = np.random.default_rng(seed)
-    orders = {name: random.permutation(rows[categories == name]) for name in calibration}
-    held_out = np.concatenate([order[: calibration[name]] for name, order in orders.items()])
-    rest = np.concatenate([order[calibration[name] :] for name, order in orders.items()])
-    return _deal_out(held_out, random.permutation(rest))
+    every = np.arange(len(rows)) if groups is None else groups
+    own = {name: categories == name for name in calibration}
+    orders = {name: _shuffled(rows[chosen], every[chosen], random) for name, chosen in own.items()}
+    held_out = [unit for name, order in orders.items() for unit in order[: calibration[name]]]
+    rest = [unit for name, order in orders.items() for unit in order[calibration[name] :]]
+    return _deal_out(held_out, [rest[number] for number in random.permutation(len(rest))])
 
 
-def _deal_out(calibration: Rows, rest: Rows) -> Split:
+def first_of_each(groups: Rows, categories: Names | None = None) -> Rows:
+    """Where the first image of each group, in each category, is: as many as can be dealt out.
+
+    >>> first_of_each(np.array([4, 4, 2, 4]), np.array(["a", "b", "b", "a"])).tolist()
+    [0, 1, 2]
+    """
+    kinds = np.zeros(len(groups), np.intp) if categories is None else np.unique(categories, return_inverse=True)[1]
+    return np.sort(np.unique(np.stack([groups, kinds]), axis=1, return_index=True)[1])
+
+
+def _shuffled(rows: Rows, groups: Rows | None, random: np.random.Generator) -> list[Rows]:
+    """The rows of each group, in random order of the groups; each row by itself where there are none."""
+    every = np.arange(len(rows)) if groups is None else groups
+    _, first, numbers = np.unique(every, return_index=True, return_inverse=True)
+    parts = np.split(rows[np.argsort(numbers, kind="stable")], np.cumsum(np.bincount(numbers))[:-1])
+    in_order = np.argsort(first)  # groups as they first appear
+    return [parts[in_order[number]] for number in random.permutation(len(parts))]
+
+
+def _deal_out(calibration: list[Rows], rest: list[Rows]) -> Split:
     """Those that calibrate, and of the others, which are shuffled, the first to validate."""
     count = len(rest)
     validation = min(max(1, min(round(count / 10), 100), round(count / 20)), VALIDATION_CAP)
-    return Split(np.sort(rest[validation:]), np.sort(rest[:validation]), np.sort(calibration))
+    parts = (rest[validation:], rest[:validation], calibration)
+    train, check, held_out = (np.sort(np.concatenate(part)) if part else np.empty(0, np.intp) for part in parts)
+    return Split(train, check, held_out)
 
 
 def categories_of(samples: Sequence[Sample]) -> Names:

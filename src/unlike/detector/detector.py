@@ -12,7 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from unlike.cache import Cache
+from unlike.calibration.discoveries import check_fdr, judge_together
 from unlike.data.batches import digest
+from unlike.data.groups import group_samples
 from unlike.data.input_spec import restore_map
 from unlike.data.source import Images, open_source, training
 from unlike.detector.building import place
@@ -76,6 +78,7 @@ class Detector:
         images: Images,
         *,
         good: str | Sequence[str] | None = None,
+        group_by: str | Sequence[str] | None = None,
         model: Model | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -85,6 +88,8 @@ class Detector:
 
         `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used. Where
         names of folders do not say which images are normal, `good` does: a pattern of paths, or several, such as "ok/*".
+        `group_by` says which images belong together, such as shots of one part: "folder", a regular expression that finds
+        the group in what an image is called, or one name for each of the images that are fitted on (docs/decisions.md).
         Of several categories all train the one model, a scorer of features learns each by itself, and each has a threshold of
         its own. A `model` that another detector trained (its `fitted_.pipeline.model`) is taken as it is, to try other scorers
         on the same codes; with the same images, seed and choices about the decision, or images that it knows may calibrate.
@@ -94,9 +99,9 @@ class Detector:
         cache = Cache.default() if self.cache else None
         state = None if checkpoint is None else Path(checkpoint)
         task = Task(self.settings, self.seed, self.device, cache, state, resume, notify or say_nothing)
-        self._fitted = fit_detector(
-            task, training(open_source(images, good=good, pages=self.settings.data.pages)), model
-        )
+        source = training(open_source(images, good=good, pages=self.settings.data.pages))
+        told = group_by if group_by is not None else self.settings.decision.group_by
+        self._fitted = fit_detector(task, group_samples(source, told) if len(told) else source, model)
         return self
 
     def score(self, images: Images, *, maps: bool = False) -> Scores:
@@ -129,14 +134,19 @@ class Detector:
             scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable, batch.clipped)
             yield scored if np.isfinite(scores).all() else _set_aside(scored)
 
-    def judge(self, images: Images, *, regions: bool = True) -> list[Verdict]:
+    def judge(self, images: Images, *, regions: bool = True, fdr: float | None = None) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.
 
         An image is anomalous when its score is above the threshold of its category, or else above the one for all. The
         p-value is the share of normal images, of that category or else of all, that are at least as unusual. Regions are
         the patches whose map is above what all but the promised share of those reach anywhere. Images that cannot be read
         have no verdict; `score` names them. A DataError says that none could be.
+
+        With `fdr` the images are judged together: of those called anomalous at most that share is normal, on average, whatever
+        their number (Benjamini-Hochberg). That can take many held-out normal images (docs/decisions.md#batches).
         """
+        if fdr is not None:
+            check_fdr(fdr)
         verdicts: list[Verdict] = []
         unreadable: list[Unreadable] = []
         for batch in self.stream(images):
@@ -144,7 +154,7 @@ class Detector:
             unreadable += batch.unreadable
         if not verdicts:
             raise none_usable("no image", "judged", unreadable)
-        return verdicts
+        return verdicts if fdr is None else judge_together(verdicts, fdr)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the detector as a folder, whole or not at all."""
@@ -157,9 +167,13 @@ class Detector:
         With `cache`, a frozen network is taken from the cache folder as it was compiled, and kept there.
         """
         settings, seed, fitted = load_detector(Path(folder), Cache.default() if cache else None)
-        detector = cls(seed=seed, device=device, cache=cache)
-        detector.settings, detector._fitted = settings, fitted
-        return detector
+        return cls(seed=seed, device=device, cache=cache).replaced(settings, fitted)
+
+    def replaced(self, settings: Settings, fitted: Fitted) -> Detector:
+        """A detector of these settings that has learned that, and is like this one otherwise."""
+        other = Detector(seed=self.seed, device=self.device, cache=self.cache)
+        other.settings, other._fitted = settings, fitted
+        return other
 
     @property
     def fitted_(self) -> Fitted:
@@ -176,6 +190,12 @@ def judge_batch(fitted: Fitted, batch: ScoredBatch, *, regions: bool = True) -> 
     maps = map(restore_map, batch.maps, batch.shapes, repeat(fitted.spec)) if regions else None
     ids, categories = ([sample.id for sample in batch.samples], [sample.category for sample in batch.samples])
     return fitted.decision.judge(ids, batch.image, categories, maps)
+
+
+def known_images(fitted: Fitted, batch: ScoredBatch) -> list[str]:
+    """Of a batch of a detector's `stream`, the ids of images that it was fitted on, by their content."""
+    known = np.isin(batch.digests, fitted.digests)
+    return [sample.id for sample, seen in zip(batch.samples, known, strict=True) if seen]
 
 
 def _set_aside(batch: ScoredBatch) -> ScoredBatch:

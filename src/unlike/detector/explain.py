@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from unlike.calibration.explaining import explain_verdict
+from unlike.calibration.thresholds import Promise
 from unlike.data.input_spec import restore_map
 from unlike.data.source import Images, open_source
 from unlike.data.tensors import to_pixels, to_tensor
 from unlike.detector.building import place
 from unlike.detector.detector import Detector
+from unlike.detector.nearest import summarise_pixels
 from unlike.detector.pipeline import BLOCK, Pipeline, score_pixels
 from unlike.detector.storage import Fitted, versions
 from unlike.errors import ConfigError, none_usable
-from unlike.records import Codes, Explanation, Floats, Pixels, Sample
+from unlike.records import Codes, Explanation, Floats, Pixels, Sample, Verdict
+
+NEAREST = 3  # normal images that are named
 
 
 def encode(detector: Detector, images: Images) -> Codes:
@@ -61,9 +67,45 @@ def explain(detector: Detector, images: Images, samples: Sequence[Sample]) -> li
         maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range, batch.missing)
         rebuilt = reconstruct(fitted.pipeline, batch.pixels, fitted.spec.value_range)
         images_back = [None] * len(scores) if rebuilt is None else list(rebuilt)
-        rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, strict=True)
+        alike = _nearest(fitted, batch.pixels)
+        rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, alike, strict=True)
         explanations += [Explanation(*row) for row in rows]
     return explanations
+
+
+def explain_verdicts(detector: Detector, images: Images, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Verdicts on some of the images of a source, each with a line that says why: what `Verdict.explanation` holds.
+
+    The images are looked at once more, to name the normal ones that each is most like: by the means of what the model makes of
+    each quarter. A detector that sees images in tiles, or is of an earlier version, knows none.
+
+    >>> images = np.random.default_rng(0).integers(100, 120, (40, 16, 16), dtype=np.uint8)
+    >>> detector = Detector("pixels", "gaussian", false_alarms=0.1).fit(images)
+    >>> print(explain_verdicts(detector, images[:1], detector.judge(images[:1]))[0].explanation)
+    normal: score ..., not above ... (at most 10 % false alarms); p = ...; most like normal 0, ...
+    """
+    fitted, source = _placed(detector), open_source(images, pages=detector.settings.data.pages)
+    wanted = {verdict.id for verdict in verdicts}
+    samples = {sample.id: sample for sample in source.samples if sample.id in wanted}
+    nearest: dict[str, tuple[str, ...]] = dict.fromkeys(samples, ())
+    if fitted.known is not None:
+        for batch in source.with_samples(list(samples.values())).stream(fitted.spec, fitted.batch_size):
+            nearest |= zip([sample.id for sample in batch.samples], _nearest(fitted, batch.pixels), strict=True)
+    return [
+        replace(one, explanation=explain_verdict(one, _promise_of(fitted, samples[one.id]), nearest[one.id]))
+        for one in verdicts
+    ]
+
+
+def _promise_of(fitted: Fitted, sample: Sample) -> Promise:
+    return fitted.decision.threshold_of(sample.category).promise
+
+
+def _nearest(fitted: Fitted, pixels: Pixels) -> list[tuple[str, ...]]:
+    """The normal images that each of some is most like; of tiles none are known."""
+    if fitted.known is None or not len(pixels):
+        return [()] * len(pixels)
+    return fitted.known.nearest(summarise_pixels(fitted.pipeline, pixels, fitted.spec.value_range), NEAREST)
 
 
 def original_maps(detector: Detector, images: Images) -> Iterator[tuple[str, Floats]]:

@@ -37,6 +37,8 @@ class Look:
     rows: Rows  # (n,) of the facts: the images that were looked at
     series: Groups  # (n,) those of one part or scene
     strangest: tuple[Strange, ...]  # the strangest first
+    given: bool = False  # whether series are as the user gave them
+    words: tuple[str, ...] = ()  # what fit would say of them, where it looks itself
 
 
 @dataclass(frozen=True, slots=True)

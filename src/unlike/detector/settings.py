@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unlike.calibration.thresholds import THRESHOLDS
+from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule, make_rule
 from unlike.config import check_range, check_renamed_name, from_mapping, to_mapping
 from unlike.data.augment import AugmentConfig
 from unlike.data.input_spec import InputSpec, Missing
@@ -82,6 +82,7 @@ class DecisionConfig:
     """What is promised, and on how many held-out images the promise rests."""
 
     threshold: str = "conformal"  # the rule by which the threshold is found
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of that rule, by name
     false_alarms: float | Literal["auto"] = "auto"  # share of normal images; auto: 1 %, or the least that can be held
     # of normal images, those that calibrate; auto: a third up to 99, or a quarter up to 2,000, whichever is more
     calibration_share: float | Literal["auto"] = "auto"
@@ -89,6 +90,12 @@ class DecisionConfig:
     # scorers of codes, up to 500 images of a category
     calibration: Literal["auto", "held-out", "cross"] = "auto"
     per_category: bool = True  # of several categories each has a threshold of its own, where it has images enough
+    # what is left out together, and counts as one: none, each image by itself; given, by a column or group_by; found, shots of
+    # one part or scene by what they show; auto: given, or else found, where new images will have no such twins
+    groups: Literal["auto", "none", "given", "found"] = "auto"
+    group_by: str = (
+        ""  # folder, or a regular expression that finds an image's group in what it is called; empty: nothing
+    )
 
     def __post_init__(self) -> None:
         if self.threshold not in THRESHOLDS:
@@ -99,6 +106,18 @@ class DecisionConfig:
             )
         if self.calibration_share != "auto":
             check_range("decision.calibration_share", self.calibration_share, 0.01, 0.9)
+        if self.group_by and self.groups in ("none", "found"):
+            raise ConfigError(
+                f"decision.group_by = {self.group_by!r} gives the groups: expected decision.groups = 'auto' or 'given', came "
+                f"{self.groups!r}; leave one of them out"
+            )
+        if self.settings:
+            self.make_rule()
+
+    def make_rule(self) -> ThresholdRule:
+        """The rule, with its settings and what it is to promise."""
+        rule: ThresholdRule = make_rule(self.threshold, self.false_alarms, self.settings)
+        return rule
 
 
 @dataclass(frozen=True, slots=True)

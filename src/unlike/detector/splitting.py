@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unlike.calibration.decision import ALL
-from unlike.calibration.thresholds import THRESHOLDS, ThresholdRule
+from unlike.calibration.thresholds import ThresholdRule
 from unlike.data.batches import ImageSet
 from unlike.data.input_spec import InputSpec
 from unlike.data.split import (
@@ -17,6 +17,7 @@ from unlike.data.split import (
     calibration_sizes,
     categories_of,
     distinct_rows,
+    first_of_each,
     split_categories,
     split_normals,
 )
@@ -89,36 +90,75 @@ def calibrates_cross(model: Model, scorer: Scorer, settings: Settings, images: I
     return size <= CROSS_BYTES
 
 
-def split_images(
-    images: ImageSet, decision: DecisionConfig, seed: int, *, none_held_back: bool = False
-) -> tuple[Split, ThresholdRule]:
-    """Who trains and who calibrates, of each category, and the promise, checked before anything is trained."""
-    asked = None if decision.false_alarms == "auto" else decision.false_alarms
-    share = None if decision.calibration_share == "auto" else decision.calibration_share
+def rows_to_learn(images: ImageSet) -> Rows:
+    """The rows of different images; a DataError where they are too few because of copies."""
     rows = distinct_rows(images.digests)
     if len(rows) < FEWEST <= len(images.digests):
         raise DataError(
             f"{len(images.digests):,} normal images are copies of {len(rows)}; at least {FEWEST} different ones are needed, some 100 for a "
             "useful detector"
         )
-    count = calibration_size(len(rows), share, asked)
+    return rows
+
+
+def split_images(
+    images: ImageSet,
+    decision: DecisionConfig,
+    seed: int,
+    groups: Rows | None = None,
+    *,
+    none_held_back: bool = False,
+) -> tuple[Split, ThresholdRule]:
+    """Who trains and who calibrates, of each category, and the promise, checked before anything is trained.
+
+    `groups` (n,) number what is in one part as a whole, of the images in `rows_to_learn`; None is each image by itself.
+    """
+    asked = None if decision.false_alarms == "auto" else decision.false_alarms
+    share = None if decision.calibration_share == "auto" else decision.calibration_share
+    rows = rows_to_learn(images)
+    groups = np.arange(len(rows)) if groups is None else groups
+    count = calibration_size(_check_groups(rows, groups), share, asked)
     sizes: dict[str, int] = {}
     if none_held_back:
-        count = len(rows)
+        count = len(np.unique(groups))
     elif categories_by_themselves(images, decision):
         categories = categories_of(images.samples)[rows]
-        sizes = calibration_sizes(categories, share, asked)
+        sizes = calibration_sizes(categories[first_of_each(groups, categories)], share, asked)
         count = sum(sizes.values()) or count
-    rule = THRESHOLDS[decision.threshold](decision.false_alarms)
+    rule = rule_for_normals(decision)
     try:
         rule.fit(np.arange(count, dtype=np.float64))
     except DataError as error:
-        raise DataError(f"of {len(rows)} different normal images {count} can be held out, and {error}") from None
+        units = "" if len(np.unique(groups)) == len(rows) else f" in {len(np.unique(groups))} groups"
+        what = f" {count}" if not units else f", {count} groups"
+        raise DataError(f"of {len(rows)} different normal images{units}{what} can be held out, and {error}") from None
     if none_held_back:
         return Split(rows, rows[:0], rows), rule
     if any(sizes.values()):
-        return split_categories(rows, categories, sizes, seed), rule
-    return split_normals(rows, count, seed), rule
+        return split_categories(rows, categories, sizes, seed, groups), rule
+    return split_normals(rows, count, seed, groups), rule
+
+
+def _check_groups(rows: Rows, groups: Rows) -> int:
+    """How many groups the images in those rows are of; a DataError where images are enough to be split, and groups are not."""
+    count = len(np.unique(groups))
+    if count < FEWEST <= len(rows):
+        raise DataError(
+            f"{len(rows):,} normal images of {count} groups cannot be split; at least {FEWEST} groups are needed: add some, or let each "
+            "image count with --set decision.groups=none"
+        )
+    return count
+
+
+def rule_for_normals(decision: DecisionConfig) -> ThresholdRule:
+    """The rule that draws the threshold by normal images alone; a ConfigError where it needs others."""
+    rule = decision.make_rule()
+    if rule.needs_labels:
+        raise ConfigError(
+            f"decision.threshold = {decision.threshold!r} chooses by images with labels, and a fit has normal ones alone: fit with "
+            f"'conformal', then `unlike calibrate DETECTOR LABELLED --threshold {decision.threshold} -o NEW`"
+        )
+    return rule
 
 
 def categories_by_themselves(images: ImageSet, decision: DecisionConfig) -> list[str]:

@@ -29,23 +29,34 @@ from unlike._version import __version__
 from unlike.artifacts import DETECTOR, Content, Kind, read_folder, write_folder
 from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
-from unlike.calibration.decision import ALL, Decision, Threshold
+from unlike.calibration.decision import ALL, Decision, Otherwise, Threshold
 from unlike.calibration.thresholds import Promise
 from unlike.data.input_spec import InputSpec
+from unlike.detector.nearest import KnownNormals
 from unlike.detector.pipeline import Pipeline
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import SECTIONS, Settings
 from unlike.errors import ArtifactError, ConfigError, OutputError
 from unlike.models import MODELS
-from unlike.records import ImageShape, Unreadable
+from unlike.records import Floats, ImageShape, Pixels, Unreadable
 from unlike.training import History
 
-FORMAT = 5  # of the folder; a higher one is newer, a lower one is of a version before the first release
+FORMAT = 6  # of the folder; a higher one is newer, a lower one is of a version before the first release
 WEIGHTS, SCORER, ARRAYS = "weights.safetensors", "scorer.safetensors", "calibration.npz"
 UPPER = ":upper"  # after the name of matrices of which the upper halves are kept: below there is nothing
 MAX_ARRAY_BYTES = 4_000_000_000
 LARGE_BYTES = 2_000_000_000  # what a zip archive holds without its extension for large files
 NPZ_DATE = (1980, 1, 1, 0, 0, 0)  # the same detector has the same bytes whenever it is written
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strangest:
+    """A held-out normal image of a high score: small, and where it is strange."""
+
+    id: str
+    score: float
+    picture: Pixels  # (H, W, 1 or 3) 8 bits
+    map: Floats  # (h, w)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +74,11 @@ class Fitted:
     counts: Mapping[str, int]
     unreadable: tuple[Unreadable, ...] = ()  # images that could not be used, and why; not kept on disk
     notes: tuple[str, ...] = ()  # what was done to images that are unlike most, in sentences; not kept on disk
+    strangest: tuple[Strangest, ...] = ()  # held-out normal images, on which the threshold rests, the strangest first
+    known: KnownNormals | None = (
+        None  # normal images in short, to name those that a new one is most like; None of tiles
+    )
+    calibrated: str = ""  # on what else than by the fit, in words; nothing: by the fit
 
     @property
     def batch_size(self) -> int | None:
@@ -74,12 +90,18 @@ class Fitted:
         facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), **self.spec.describe()}
         thresholds = {name: _describe(threshold) for name, threshold in self.decision.thresholds.items()}
         facts |= thresholds.pop(ALL)
+        if self.calibrated:
+            facts["calibrated"] = self.calibrated
         if thresholds:
             facts["categories"] = thresholds
         if self.pipeline.scorer.categories:
             facts["per_category"] = [list(names) for names in self.pipeline.scorer.categories]
         if self.decision.too_few:
             facts["too_few"] = dict(self.decision.too_few)
+        if (other := self.decision.otherwise) is not None:
+            facts["otherwise"] = {"by": other.by, "independent": other.independent, **_describe(other.threshold)}
+        if self.strangest:
+            facts["strangest"] = [{"id": one.id, "score": one.score} for one in self.strangest]
         return facts
 
 
@@ -102,7 +124,13 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
         "scores": decision.scores,
         "peaks": decision.peaks,
         "digests": fitted.digests,
+        "ids": decision.ids,
+        "groups": decision.groups,
     }
+    for number, one in enumerate(fitted.strangest):
+        arrays |= {f"strangest{number}": one.picture, f"strangest{number}_map": one.map.astype(np.float16)}
+    if fitted.known is not None:
+        arrays |= {f"known_{name}": value for name, value in fitted.known.arrays().items()}
     if decision.categories.astype(bool).any():
         arrays["categories"] = decision.categories
     pipeline = fitted.pipeline
@@ -216,13 +244,38 @@ def _rebuild(
         [dict(row) for row in facts.get("history", [])],
         str(known["source"]),
         dict(known["images"]),
+        known=_rebuild_normals(arrays),
+        calibrated=str(known.get("calibrated", "")),
+        strangest=tuple(
+            Strangest(
+                one["id"], float(one["score"]), arrays[f"strangest{n}"], arrays[f"strangest{n}_map"].astype(np.float32)
+            )
+            for n, one in enumerate(known.get("strangest", ()))
+        ),
     )
+
+
+def _rebuild_normals(arrays: Mapping[str, npt.NDArray[Any]]) -> KnownNormals | None:
+    names = [field.name for field in dataclasses.fields(KnownNormals)]
+    return KnownNormals(*(arrays[f"known_{name}"] for name in names)) if "known_ids" in arrays else None
 
 
 def _rebuild_decision(known: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Decision:
     thresholds = {name: _rebuild_threshold(one) for name, one in {ALL: known, **known.get("categories", {})}.items()}
     categories = arrays.get("categories", np.full(len(arrays["scores"]), ALL))
-    return Decision(arrays["scores"], arrays["peaks"], categories, thresholds, dict(known.get("too_few", {})))
+    other, otherwise = known.get("otherwise"), None
+    if other is not None:
+        otherwise = Otherwise(str(other["by"]), _rebuild_threshold(other), int(other["independent"]))
+    return Decision(
+        arrays["scores"],
+        arrays["peaks"],
+        categories,
+        thresholds,
+        dict(known.get("too_few", {})),
+        arrays["ids"],
+        arrays["groups"],
+        otherwise,
+    )
 
 
 def _rebuild_threshold(known: Mapping[str, Any]) -> Threshold:

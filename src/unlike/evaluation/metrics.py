@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from unlike.calibration.decision import is_anomalous
+from unlike.calibration.sweep import (
+    Counts,
+    Ranks,
+    Sweep,
+    accumulate,
+    accuracies,
+    best_accuracy,
+    best_f1,
+    f_beta,
+    need_both,
+    rank_scores,
+    sweep,
+)
+from unlike.calibration.thresholds import normals_needed
 from unlike.errors import DataError
 from unlike.records import Bools, Estimate, Floats, Metrics, Thresholds
 
-Ranks = npt.NDArray[np.intp]
-Counts = npt.NDArray[Any]  # integers, or floats where images have weights
 CONFIDENCE = 0.95
 REPLICATES = 1_000  # of a bootstrap
 MIN_REPLICATES = 200
@@ -28,49 +37,13 @@ SAME = 1e-12  # figures that differ by rounding alone
 BLOCK = 2**18  # images drawn at a time
 
 
-class Best(NamedTuple):
-    """The best that any threshold reaches, found with the labels at hand: an oracle's figure, not a promise."""
-
-    value: float
-    threshold: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sweep:
-    """What each possible threshold catches, from nothing to everything; only a change of the caught set is a step."""
-
-    thresholds: Floats  # (T + 1,) falling: every distinct score, and one below them all
-    detected: Floats  # (T + 1,) weight of the anomalous images above each threshold
-    false_alarms: Floats  # (T + 1,) weight of the normal images above each threshold
-    anomalous: float  # weight of all anomalous images
-    normal: float  # weight of all normal images
-
-
-def sweep(scores: Floats, anomalous: Bools, weights: Floats | None = None) -> Sweep:
-    """Count at every distinct score what a threshold there would catch; equal scores are caught together.
-
-    `scores`, `anomalous` and `weights` (one each by default) have the shape (N,).
-
-    >>> found = sweep(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
-    >>> found.thresholds[:3], found.detected, found.false_alarms
-    (array([3., 2., 1.]), array([0., 1., 2., 2.]), array([0., 0., 1., 2.]))
-    """
-    levels, ranks = _rank(scores)
-    weights = np.ones(len(ranks)) if weights is None else np.asarray(weights, np.float64)
-    caught = [
-        _accumulate(np.bincount(ranks[chosen], weights[chosen], len(levels))) for chosen in (anomalous, ~anomalous)
-    ]
-    thresholds = np.append(levels, np.nextafter(levels[-1:], -np.inf))
-    return Sweep(thresholds, caught[0], caught[1], float(caught[0][-1]), float(caught[1][-1]))
-
-
 def auroc(swept: Sweep) -> float:
     """Chance that an anomalous image scores higher than a normal one, a tie counting half: area under the ROC curve.
 
     >>> auroc(sweep(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True])))
     0.75
     """
-    _need_both(swept)
+    need_both(swept)
     return float(area_under_roc(swept.detected, swept.false_alarms))
 
 
@@ -80,28 +53,8 @@ def average_precision(swept: Sweep) -> float:
     >>> round(average_precision(sweep(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]))), 3)
     0.833
     """
-    _need_both(swept)
+    need_both(swept)
     return float(_average_precision(swept.detected, swept.false_alarms))
-
-
-def best_f1(swept: Sweep) -> Best:
-    """The largest F1 score (of the anomalous class) that any threshold reaches, and the highest such threshold.
-
-    >>> best_f1(sweep(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True])))
-    Best(value=0.8, threshold=1.0)
-    """
-    _need_both(swept)
-    return _best(_f1(swept.detected, swept.false_alarms), swept)
-
-
-def best_accuracy(swept: Sweep) -> Best:
-    """The largest accuracy that any threshold reaches, calling nothing anomalous included.
-
-    >>> best_accuracy(sweep(np.array([1.0, 3.0, 2.0]), np.array([False, False, True])))
-    Best(value=0.6666666666666666, threshold=3.0)
-    """
-    _need_both(swept)
-    return _best(_accuracy(swept.detected, swept.false_alarms), swept)
 
 
 def roc_curve(swept: Sweep) -> tuple[Floats, Floats]:
@@ -110,7 +63,7 @@ def roc_curve(swept: Sweep) -> tuple[Floats, Floats]:
     >>> roc_curve(sweep(np.array([1.0, 2.0]), np.array([False, True])))
     (array([0., 0., 1.]), array([0., 1., 1.]))
     """
-    _need_both(swept)
+    need_both(swept)
     return swept.false_alarms / swept.normal, swept.detected / swept.anomalous
 
 
@@ -120,7 +73,7 @@ def pr_curve(swept: Sweep) -> tuple[Floats, Floats]:
     >>> pr_curve(sweep(np.array([1.0, 2.0]), np.array([False, True])))
     (array([0., 1., 1.]), array([1. , 1. , 0.5]))
     """
-    _need_both(swept)
+    need_both(swept)
     caught = swept.detected + swept.false_alarms
     precision = np.divide(swept.detected, caught, out=np.ones_like(caught), where=caught > 0)
     return swept.detected / swept.anomalous, precision
@@ -207,6 +160,33 @@ def measure_images(scores: Floats, anomalous: Bools, threshold: Thresholds, seed
     return Metrics(int((~anomalous).sum()), int(anomalous.sum()), image, left_out=left_out)
 
 
+def measure_at(
+    scores: Floats, anomalous: Bools, thresholds: Floats, share: float
+) -> tuple[dict[str, Estimate], dict[str, str]]:
+    """The two rates at thresholds (N,) that promise a share of false alarms, and what cannot be had, with why.
+
+    >>> scores, anomalous = np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True])
+    >>> found, _ = measure_at(scores, anomalous, np.full(4, 2.5), share=0.05)
+    >>> [(name, rate.value) for name, rate in found.items()]
+    [('detection_rate_at_5', 0.5), ('false_alarm_rate_at_5', 0.5)]
+    """
+    image, left_out = {}, {}
+    for what, rate, chosen in (
+        ("detection_rate", detection_rate, anomalous),
+        ("false_alarm_rate", false_alarm_rate, ~anomalous),
+    ):
+        name = f"{what}_at_{100 * share:g}"
+        if np.isinf(thresholds).any():
+            left_out[name] = (
+                f"needs {normals_needed(share)} independent normal images that calibrate, for a promise of {100 * share:g} %"
+            )
+        elif chosen.any():
+            image[name] = wilson(rate(scores, anomalous, thresholds), int(chosen.sum()))
+        else:
+            left_out[name] = f"no {'anomalous' if what == 'detection_rate' else 'normal'} image to measure it on"
+    return image, left_out
+
+
 def bootstrap(scores: Floats, anomalous: Bools, seed: int = 0, replicates: int | None = None) -> dict[str, Floats]:
     """The figures that depend on all thresholds, in sets drawn anew with replacement, (R,) each.
 
@@ -223,8 +203,8 @@ def bootstrap(scores: Floats, anomalous: Bools, seed: int = 0, replicates: int |
         {
             "auroc": area_under_roc(detected, false_alarms),
             "average_precision": _average_precision(detected, false_alarms),
-            "f1_max": _f1(detected, false_alarms).max(axis=-1),
-            "accuracy_max": _accuracy(detected, false_alarms).max(axis=-1),
+            "f1_max": f_beta(detected, false_alarms).max(axis=-1),
+            "accuracy_max": accuracies(detected, false_alarms).max(axis=-1),
         }
         for detected, false_alarms in _resample(scores, anomalous, seed, replicates or replicates_for(len(scores)))
     ]
@@ -318,19 +298,10 @@ def _average_precision(detected: Counts, false_alarms: Counts) -> Floats:  # (..
     return np.asarray(precision.sum(axis=-1) / detected[..., -1])
 
 
-def _f1(detected: Counts, false_alarms: Counts) -> Floats:  # (..., T + 1)
-    return np.asarray(2.0 * detected / (detected + false_alarms + detected[..., -1:]))
-
-
-def _accuracy(detected: Counts, false_alarms: Counts) -> Floats:  # (..., T + 1)
-    normal, anomalous = false_alarms[..., -1:], detected[..., -1:]
-    return np.asarray((detected + normal - false_alarms) / (normal + anomalous))
-
-
 def _resample(scores: Floats, anomalous: Bools, seed: int, count: int) -> Iterator[tuple[Counts, Counts]]:
     """Counts of detected images and false alarms of some replicates at a time, (B, T + 1) each."""
     random = np.random.default_rng(seed)
-    levels, ranks = _rank(scores)
+    levels, ranks = rank_scores(scores)
     rows = max(1, BLOCK // len(ranks))
     for start in range(0, count, rows):
         drawn = [_draw(random, ranks[c], len(levels), min(rows, count - start)) for c in (anomalous, ~anomalous)]
@@ -340,24 +311,7 @@ def _resample(scores: Floats, anomalous: Bools, seed: int, count: int) -> Iterat
 def _draw(random: np.random.Generator, ranks: Ranks, levels: int, rows: int) -> Counts:
     chosen = ranks[random.integers(0, len(ranks), (rows, len(ranks)))]  # (B, n)
     chosen += np.arange(rows)[:, None] * levels
-    return _accumulate(np.bincount(chosen.ravel(), minlength=rows * levels).reshape(rows, levels))
-
-
-def _rank(scores: Floats) -> tuple[Floats, Ranks]:
-    """The distinct scores, falling (T,), and which of them each image has (N,)."""
-    levels, ranks = np.unique(np.asarray(scores, np.float64), return_inverse=True)
-    return levels[::-1], len(levels) - 1 - ranks
-
-
-def _accumulate(counts: Counts) -> Counts:  # (..., T) -> (..., T + 1)
-    sums = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), counts.dtype)
-    np.cumsum(counts, axis=-1, out=sums[..., 1:])
-    return sums
-
-
-def _best(values: Floats, swept: Sweep) -> Best:
-    best = int(values.argmax())
-    return Best(float(values[best]), float(swept.thresholds[best]))
+    return accumulate(np.bincount(chosen.ravel(), minlength=rows * levels).reshape(rows, levels))
 
 
 def _shift(estimate: Estimate, by: float) -> Estimate:
@@ -369,10 +323,3 @@ def _shift(estimate: Estimate, by: float) -> Estimate:
 def _need(chosen: Bools, what: str) -> None:
     if not chosen.any():
         raise DataError(f"needs {what} images; none of the {len(chosen):,} is {what}")
-
-
-def _need_both(swept: Sweep) -> None:
-    if swept.normal and swept.anomalous:
-        return
-    kind, count = ("normal", swept.normal) if swept.normal else ("anomalous", swept.anomalous)
-    raise DataError(f"needs normal and anomalous images; all {count:,.0f} are {kind}")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unlike.calibration.sweep import sweep
 from unlike.errors import DataError
-from unlike.evaluation.metrics import auroc, auroc_with_bounds, bootstrap, replicates_for, sweep, with_bounds
+from unlike.evaluation.metrics import auroc, auroc_with_bounds, bootstrap, replicates_for, with_bounds
 from unlike.records import Bools, Estimate, Floats
 
 

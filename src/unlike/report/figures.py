@@ -24,8 +24,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from unlike.artifacts import printable
 from unlike.calibration.decision import is_anomalous
+from unlike.calibration.sweep import sweep
 from unlike.evaluation.history import kept_epoch
-from unlike.evaluation.metrics import pr_curve, roc_curve, sweep
+from unlike.evaluation.metrics import pr_curve, roc_curve
 from unlike.records import Bools, Estimate, Floats, Metrics, Thresholds
 from unlike.report.wording import interval, number, percent, shorten
 

@@ -41,6 +41,7 @@ class Card:
     overlay: str
     reconstruction: str | None
     small: bool  # its pixels are shown as squares, not blurred
+    nearest: tuple[str, ...] = ()  # ids of the normal images that it is most like
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ def _card(row: int, explanation: Explanation, low: float, high: float, start: fl
         overlay=data_uri(overlay(image, explanation.map, limit, start)),
         reconstruction=None if reconstruction is None else data_uri(reconstruction),
         small=max(image.shape) <= SMALL,
+        nearest=explanation.nearest,
     )
 
 

@@ -15,8 +15,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from unlike.artifacts import printable
+from unlike.calibration.sweep import sweep
 from unlike.errors import DataError
-from unlike.evaluation.metrics import auroc, sweep
+from unlike.evaluation.metrics import auroc
 from unlike.records import Floats, Sample
 from unlike.report.figures import INK, ODD, UNKNOWN, USUAL, bin_edges, plain_log_ticks, styled
 from unlike.report.wording import shorten

@@ -87,6 +87,10 @@ class Scorer(nn.Module):
         """
         return component_maps[:, 0]
 
+    def normalise(self, component_maps: Tensor, categories: Rows) -> Tensor:  # noqa: ARG002
+        """The maps (N, h, w) that component maps (N, M, h, w) become, by what `fit_normalisation` has learned."""
+        return component_maps[:, 0]
+
     def fit_score_scale(self, scores: Floats, categories: Rows) -> Floats:  # noqa: ARG002
         """Learn what `forward` divides maps by, from scores (N,) of held-out normal images: for each of them its divisor (N,).
 
@@ -95,19 +99,21 @@ class Scorer(nn.Module):
         return np.ones(len(scores))
 
     @torch.no_grad()
-    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
-        """Component maps (n, M, h, w) of the `chosen` of all features (N, D, h, w), each as if it alone had not been learned from.
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows) -> Tensor:
+        """Component maps (n, M, h, w) of the `chosen` of all features (N, D, h, w), each as if its group had not been learned from.
 
-        Here by learning again without each; where `capabilities.leave_one_out` names a number of images, in closed form.
-        For scorers of features.
+        `groups` (N,) numbers the group of each image: shots of one part, or each image alone. Here by learning again without
+        each group; where `capabilities.leave_one_out` names a number of images, in closed form. For scorers of features.
         """
-        maps = []
-        for row in chosen.tolist():
-            rest = np.delete(np.arange(len(features)), row)
+        order, maps = [], []
+        for group in dict.fromkeys(groups[chosen.cpu().numpy()].tolist()):
+            rest = np.flatnonzero(groups != group)
             others = Batches.of_tensors(features, categories=categories).take(rest)
             fresh = self.fresh().fit(others, others.take(rest[:0]), 0)
-            maps.append(fresh.component_maps(features[row : row + 1]))
-        return torch.cat(maps)
+            own = np.flatnonzero(groups[chosen.cpu().numpy()] == group)
+            maps.append(fresh.component_maps(features[chosen[torch.from_numpy(own)]]))
+            order.append(own)
+        return torch.cat(maps)[torch.from_numpy(np.argsort(np.concatenate(order)))]
 
     def fresh(self) -> Scorer:
         """One of the same kind that has learned nothing yet."""

@@ -128,11 +128,14 @@ class EnsembleScorer(Scorer):
         given = dict(zip(self.inputs, inputs, strict=True))
         return _stack([member(*(given[name] for name in member.inputs)) for member in self.scorers])
 
-    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
-        return _stack([member.leave_one_out(features, chosen, categories)[:, 0] for member in self.scorers])
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows) -> Tensor:
+        return _stack([member.leave_one_out(features, chosen, categories, groups)[:, 0] for member in self.scorers])
 
     def fit_normalisation(self, component_maps: Tensor, categories: Rows) -> Tensor:  # noqa: ARG002
         self._learn_levels(component_maps.mean(dim=(2, 3)))
+        return self._combine(component_maps)
+
+    def normalise(self, component_maps: Tensor, categories: Rows) -> Tensor:  # noqa: ARG002
         return self._combine(component_maps)
 
     def _learn_levels(self, scores: Tensor) -> None:  # (N, M)

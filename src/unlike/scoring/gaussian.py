@@ -85,14 +85,14 @@ class GaussianScorer(FeatureScorer):
             return super().forward(features)
         return lengths_at(self._centred(features), self.whitening)  # (B, h, w)
 
-    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows) -> Tensor:
         if self.capabilities.leave_one_out is None:
-            return super().leave_one_out(features, chosen, categories)
+            return super().leave_one_out(features, chosen, categories, groups)
         left = self._centred(features)
         influence = torch.eye(len(features), device=features.device) - 1 / len(features)  # that of the mean
         config = self.config
         maps = lengths_leave_one_out(
-            left, self.whitening, influence, chosen, float(config.shrinkage), config.regularisation
+            left, self.whitening, influence, chosen, groups, float(config.shrinkage), config.regularisation
         )
         return maps[:, None]
 

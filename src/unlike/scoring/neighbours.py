@@ -110,17 +110,18 @@ class NeighboursScorer(FeatureScorer):
             rows = rows @ self.whitening
         return nearest(rows, self.bank, self.config.neighbours).mean(dim=1)
 
-    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
-        """Each by the codes of other images in the bank: fewer than another bank would have without it, so rather far."""
-        config, owners = self.config, self.owners
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows) -> Tensor:
+        """Each by the codes of other groups in the bank: fewer than another bank would have without it, so rather far."""
+        config, group_of = self.config, torch.from_numpy(groups)
         if self.capabilities.leave_one_out is None:
-            return super().leave_one_out(features, chosen, categories)
+            return super().leave_one_out(features, chosen, categories, groups)
+        owners = group_of[self.owners]
         others = len(self.bank) - int(torch.bincount(owners).max())
         check_enough(others, config.neighbours, "neighbours of other images", "scorer.neighbours")
         maps = []
         for part in torch.split(chosen, BATCH):
             rows, grid = self.rows_of(features[part])
-            images = part.repeat_interleave(grid[0] * grid[1])
+            images = group_of.to(part.device)[part].repeat_interleave(grid[0] * grid[1])
             pairs = (images, owners.to(rows.device))
             gaps = nearest(self.prepare(rows), self.bank, config.neighbours, owners=pairs)
             maps.append(gaps.mean(dim=1).view(len(part), 1, *grid))

@@ -23,6 +23,8 @@ from unlike.scoring.statistics.positions import (
     lengths_at,
     lengths_leave_one_out,
     moments_at,
+    shared_groups,
+    undo,
     whiten_each,
 )
 
@@ -128,16 +130,19 @@ class PCAScorer(FeatureScorer):
             return lengths_at(left, self.whitening)
         return torch.linalg.vector_norm(left, dim=1)  # type: ignore[no-any-return]  # (B, h, w)
 
-    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows) -> Tensor:
         if self.capabilities.leave_one_out is None:
-            return super().leave_one_out(features, chosen, categories)
+            return super().leave_one_out(features, chosen, categories, groups)
         left, influence = self._all_left_over(features)
         if self.whitening is not None:
             floor, shrinkage = FLOOR * self.spread, float(self.config.shrinkage)
-            maps = lengths_leave_one_out(left, self.whitening, influence, chosen, shrinkage, floor)
+            maps = lengths_leave_one_out(left, self.whitening, influence, chosen, groups, shrinkage, floor)
         else:
             own = influence[chosen, chosen].clamp_min(OWN)
             maps = torch.linalg.vector_norm(left[chosen], dim=1) / own[:, None, None]
+            for rows, places in shared_groups(groups, chosen):
+                new = torch.einsum("ij,j...->i...", undo(influence, rows), left[rows])
+                maps[places] = torch.linalg.vector_norm(new, dim=1)[torch.searchsorted(rows, chosen[places])]
         return maps[:, None]
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002

@@ -94,7 +94,7 @@ class PerCategoryScorer(Scorer):
     def component_maps(self, *inputs: Tensor) -> Tensor:  # features (B, D, h, w)
         return self._route(inputs[0], lambda member, own: member.component_maps(own))  # (B, M, h, w)
 
-    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows) -> Tensor:
+    def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows) -> Tensor:
         """As of each part, of its own images; what is like another part's is new to that."""
         owners, like = self.parts_of(categories).to(features.device), self.choose(features[chosen], others=True)
         maps: Tensor | None = None
@@ -105,7 +105,8 @@ class PerCategoryScorer(Scorer):
             if own:
                 learned = torch.nonzero(owners == part)[:, 0]
                 positions = torch.searchsorted(learned, chosen[rows])
-                found = member.leave_one_out(features[learned], positions, categories[learned.cpu().numpy()])
+                rest = learned.cpu().numpy()
+                found = member.leave_one_out(features[learned], positions, categories[rest], groups[rest])
             else:
                 found = member.component_maps(features[chosen[rows]])
             maps = found.new_empty(len(chosen), *found.shape[1:]) if maps is None else maps
@@ -114,11 +115,20 @@ class PerCategoryScorer(Scorer):
         return maps
 
     def fit_normalisation(self, component_maps: Tensor, categories: Rows) -> Tensor:
+        return self._each_part(component_maps, categories, lambda member, *own: member.fit_normalisation(*own))
+
+    def normalise(self, component_maps: Tensor, categories: Rows) -> Tensor:
+        return self._each_part(component_maps, categories, lambda member, *own: member.normalise(*own))
+
+    def _each_part(
+        self, component_maps: Tensor, categories: Rows, work: Callable[[Scorer, Tensor, Rows], Tensor]
+    ) -> Tensor:
+        """What the member of each part makes of the component maps of its own images."""
         owners = self.parts_of(categories)
         maps = component_maps.new_empty(len(component_maps), *component_maps.shape[2:])
         for part in set(owners.tolist()):
             own = (owners == part).to(component_maps.device)
-            maps[own] = self.scorers[part].fit_normalisation(component_maps[own], categories[own.cpu().numpy()])
+            maps[own] = work(self.scorers[part], component_maps[own], categories[own.cpu().numpy()])
         return maps
 
     def fit_score_scale(self, scores: Floats, categories: Rows) -> Floats:

@@ -13,7 +13,7 @@ from unlike.records import Sample
 
 NORMAL_WORDS = frozenset(("0", "false", "none"))  # beside those that read_name knows
 ANOMALOUS_WORDS = frozenset(("1", "true", "anomalous", "anomaly", "bad", "defective"))  # which name no kind of defect
-MANIFEST_COLUMNS = ("path", "label", "split", "category", "mask")
+MANIFEST_COLUMNS = ("path", "label", "split", "category", "group", "mask")
 OTHER_NAMES = {  # of columns, in tables that people share
     "image": "path",
     "image_path": "path",
@@ -27,7 +27,7 @@ Row = tuple[int, dict[str, str]]  # the number of its line, and its cells by col
 
 
 def read_manifest(path: Path, *, classes: bool = False) -> list[Sample]:
-    """The images of a CSV file with the columns path and, as far as known, label, split, category, mask.
+    """The images of a CSV file with the columns path and, as far as known, label, split, category, group, mask.
 
     Paths are relative to the manifest's folder, or else to the one above, and must stay inside. A label is 0 or `good` for
     normal, 1 or `anomalous` for anomalous, or the name of a kind of defect; empty where it is not known. With `classes` it is
@@ -110,7 +110,7 @@ def _known_columns(columns: list[str]) -> list[str]:
 def _check_columns(path: Path, columns: list[str]) -> None:
     if "path" not in columns:
         raise DataError(
-            f"{path}: expected a column named path (and label, split, category, mask), came {', '.join(columns) or 'an empty file'}"
+            f"{path}: expected a column named path (and label, split, category, group, mask), came {', '.join(columns) or 'an empty file'}"
         )
     for name in columns:
         meant = difflib.get_close_matches(name, MANIFEST_COLUMNS, n=1, cutoff=0.75)
@@ -158,6 +158,7 @@ def _manifest_sample(manifest: Path, root: Path, row: Row, *, classes: bool) -> 
         kind=kind,
         split=_read_split(cells.get("split", ""), place),
         category=cells.get("category", "").strip(),
+        group=cells.get("group", "").strip(),
         mask=_inside(root, mask, place) if mask else None,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlike.errors import ConfigError
-from unlike.records import Floats
+from unlike.records import Floats, Rows
 from unlike.scoring.statistics.moments import FLOOR, Moments, floors_of, whitening_of
 
 MOST_BYTES = 2_000_000_000  # of covariances, one a position, and of the matrices that are learned from them
@@ -58,14 +58,97 @@ def lengths_at(gaps: Tensor, whitening: Tensor) -> Tensor:
 
 
 def lengths_leave_one_out(
-    left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float, least: float = 0.0
+    left: Tensor,
+    whitening: Tensor,
+    influence: Tensor,
+    chosen: Tensor,
+    groups: Rows,
+    shrinkage: float,
+    least: float = 0.0,
 ) -> Tensor:
-    """Lengths (n, h, w) that the `chosen` of N images would have at each position, had each alone not been learned from.
+    """Lengths (n, h, w) that the `chosen` of N images would have at each position, had its group not been learned from.
 
     `left` (N, D, h, w) is what is left of each, `influence @ codes`, with (N, N) how much of each image is in that of each.
-    `whitening` is by that, shrunk, no variance below `least`. The lengths are never below those of learning again, and
-    hardly above: see docs/derivations.md#a-whitened-length-by-leave-one-out.
+    `groups` (N,) numbers the group of each image. `whitening` is by what is left, shrunk, no variance below `least`. The
+    lengths are never below those of learning again, and hardly above: see docs/derivations.md#a-whitened-length-by-leave-one-out.
     """
+    lengths = left.new_empty(len(chosen), *left.shape[2:])
+    alone = np.ones(len(chosen), bool)
+    for rows, places in shared_groups(groups, chosen):
+        found = _lengths_without_group(left, whitening, influence, rows, shrinkage, least)
+        lengths[places] = found[torch.searchsorted(rows, chosen[places])]
+        alone[places.cpu().numpy()] = False
+    if alone.any():
+        rest = torch.from_numpy(np.flatnonzero(alone)).to(chosen.device)
+        lengths[rest] = _lengths_without_each(left, whitening, influence, chosen[rest], shrinkage, least)
+    return lengths
+
+
+def shared_groups(groups: Rows, chosen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each group of more than one image, of which some are chosen: its rows in order, and where in `chosen` some of them are.
+
+    >>> [(rows.tolist(), places.tolist()) for rows, places in shared_groups(np.array([0, 1, 0, 2]), torch.tensor([3, 2]))]
+    [([0, 2], [1])]
+    """
+    asked = groups[chosen.cpu().numpy()]
+    for group in np.unique(asked):
+        rows = np.flatnonzero(groups == group)
+        if len(rows) > 1:
+            places = np.flatnonzero(asked == group)
+            yield torch.from_numpy(rows).to(chosen.device), torch.from_numpy(places).to(chosen.device)
+
+
+def undo(influence: Tensor, rows: Tensor) -> Tensor:
+    """(m, m) what turns that which is left of the images in `rows` to what would be left, had none of them been learned from.
+
+    The inverse of how much of each is in what is left of each; no direction counts as less than OWN, which is rounding.
+    """
+    own, sizes, others = torch.linalg.svd(influence[rows][:, rows].double())
+    inverse: Tensor = (others.mT / sizes.clamp_min(OWN)) @ own.mT
+    return inverse.to(influence.dtype)
+
+
+def _lengths_without_group(
+    left: Tensor, whitening: Tensor, influence: Tensor, rows: Tensor, shrinkage: float, least: float
+) -> Tensor:
+    """Lengths (m, h, w) of the m images of one group, had none of them been learned from.
+
+    See docs/derivations.md#a-group-left-out-at-once.
+    """
+    count, width, height, across = left.shape
+    fewer, share = (count - len(rows)) / count, (1 - shrinkage) / (count - len(rows))
+    inverse = undo(influence, rows)
+    rest = influence[:, rows] @ inverse  # (N, m) of the group, in what is left of each
+    total = rest.T @ rest
+    none, eye = torch.zeros_like(total), torch.eye(len(rows), dtype=left.dtype, device=left.device)
+    turned = torch.cat([torch.cat([none, -eye], 1), torch.cat([-eye, -total], 1)])  # K^-1
+    flat, found = left.flatten(2), []
+    sizes = flat.square().sum(dim=(0, 1)) / (count * width)  # (P,) of the spheres
+    radius = partial(_radius, largest=sizes.max(), shrinkage=shrinkage, least=least)
+    for block in blocks(flat.shape[2], max(count, width)):
+        plain, matrix, size = flat[:, :, block].permute(2, 0, 1), whitening[block], sizes[block, None]  # (p, N, D)
+        own, shared = plain[:, rows], rest.T @ plain  # (p, m, D)
+        changed = ((total @ own - 2 * shared) * own).sum(dim=(1, 2))[:, None]
+        without = (count * size + changed / width).clamp_min(0) / (count - len(rows))
+        both = torch.cat([own, shared], 1) @ matrix  # (p, 2 m, D)
+        new = inverse @ both[:, : len(rows)]
+        along = fewer * both @ new.mT  # (p, 2 m, m)
+        weights = share * torch.linalg.solve(turned + share * fewer * both @ both.mT, along)
+        smallest = torch.finfo(left.dtype).tiny
+        squared = (fewer * new.square().sum(dim=2) - (along * weights).sum(dim=1)).clamp_min(smallest)
+        solved = (new - weights.mT @ both) @ matrix.mT
+        sphere = radius(size, size)
+        by_sphere = (fewer * sphere * solved.square().sum(dim=2) / squared).clamp(0, 1)
+        squared *= 1 + by_sphere * (sphere / fewer / radius(without, size) - 1)
+        found.append(squared.sqrt())
+    lengths: Tensor = torch.cat(found)
+    return lengths.T.reshape(len(rows), height, across)
+
+
+def _lengths_without_each(
+    left: Tensor, whitening: Tensor, influence: Tensor, chosen: Tensor, shrinkage: float, least: float
+) -> Tensor:
+    """Lengths (n, h, w) of the `chosen`, had each alone not been learned from."""
     count, width, height, across = left.shape
     own_share = influence[chosen, chosen].clamp_min(OWN)
     rest = influence[:, chosen] / own_share  # (N, n) of an image, in what is left of each, by its own

@@ -9,14 +9,15 @@ from typing import Literal
 import numpy as np
 
 from unlike.calibration.decision import Decision, is_anomalous
+from unlike.calibration.sweep import best_accuracy, best_f1, sweep
+from unlike.calibration.thresholds.labelled import ternary_search
 from unlike.errors import DataError
-from unlike.evaluation.metrics import accuracy, best_accuracy, best_f1, detection_rate, false_alarm_rate, sweep
+from unlike.evaluation.metrics import accuracy, detection_rate, false_alarm_rate
 from unlike.records import Bools, Floats, Sample
 from unlike.study.datasets import open_images
 from unlike.study.experiments.base import Experiment, Outcome, Task, histories_of
 
 FEWEST = 4  # test images of a label: two to choose the threshold by, two to check it with
-STEPS = 60  # of a search; each leaves two thirds of the range
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +71,9 @@ def choose_threshold(rule: str, scores: Floats, anomalous: Bools) -> float:
     2.0
     """
     if rule == "ternary":
-        return ternary_search(scores, anomalous)
+        return ternary_search(scores, anomalous).threshold
     swept = sweep(scores, anomalous)
     return (best_accuracy(swept) if rule == "sweep" else best_f1(swept)).threshold
-
-
-def ternary_search(scores: Floats, anomalous: Bools) -> float:
-    """Where ternary search ends that takes accuracy for a function with one peak, which it need not be.
-
-    >>> scores, anomalous = np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True])
-    >>> accuracy(scores, anomalous, ternary_search(scores, anomalous))
-    1.0
-    """
-    low, high = float(scores.min()), float(scores.max())
-    for _ in range(STEPS):
-        third = (high - low) / 3
-        left, right = low + third, high - third
-        if accuracy(scores, anomalous, left) < accuracy(scores, anomalous, right):
-            low = left
-        else:
-            high = right
-    return (low + high) / 2
 
 
 def _half(anomalous: Bools, seed: int) -> Bools:
