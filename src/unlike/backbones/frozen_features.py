@@ -20,7 +20,7 @@ from unlike.backbones.network_cache import CachedNetwork, NetworkCache
 from unlike.backbones.networks import Stages, make_stages, weights_source
 from unlike.backbones.runtimes import CHOICES, Frozen
 from unlike.config import check_count_or_none, check_range, from_mapping
-from unlike.data.randomness import isolated_randomness
+from unlike.data.randomness import isolated_randomness, random_directions
 from unlike.errors import ConfigError, unknown
 from unlike.records import ImageShape
 
@@ -43,7 +43,9 @@ class FeaturesConfig:
     scale: str = "none"  # unit: each stage's features of a position have length 1, so all stages count alike
     dimensions: int | None = None  # random directions that the features of a position are reduced to; none keeps all
     direction_seed: int = 0  # of the draw of those directions
-    fine: tuple[int, ...] = ()  # stages that make a second feature group: not averaged, each of length 1
+    fine: tuple[int, ...] = ()  # stages that come once more as they are, not averaged: a second feature group
+    separate: bool = False  # each stage is a feature group of its own, for scorers that take some of them
+    most_cells: int | None = None  # down and across, of the one grid; a finer one is averaged to fewer
     runtime: str = "auto"  # on a CPU: openvino, onnxruntime, torchscript or torch; auto: the fastest that is installed
 
     def __post_init__(self) -> None:
@@ -55,6 +57,12 @@ class FeaturesConfig:
         if self.averaging % 2 == 0:
             raise ConfigError(f"model.averaging: expected an odd number, which has a middle, came {self.averaging}")
         check_count_or_none("dimensions", self.dimensions)
+        check_count_or_none("most_cells", self.most_cells)
+        if self.separate and self.dimensions is not None:
+            raise ConfigError(
+                f"model.separate keeps the stages apart: expected no model.dimensions, which mix them, came {self.dimensions}; "
+                "scorer.dimensions reduces what a scorer takes"
+            )
         check_range("model.direction_seed", self.direction_seed, 0, 2**63 - 1)
         for name, known in (("border", BORDERS), ("scale", SCALES), ("runtime", CHOICES)):
             if getattr(self, name) not in known:
@@ -149,11 +157,14 @@ class FeatureGrid(nn.Module):
         self.averaging, self.border, self.scale = config.averaging, config.border, config.scale
         self.fine = [stages.index(number) for number in config.fine]
         finest = max(stages.grids)
-        self.grid = finest if config.cell == "auto" else (-(-size[0] // config.cell), -(-size[1] // config.cell))
+        grid = finest if config.cell == "auto" else (-(-size[0] // config.cell), -(-size[1] // config.cell))
+        coarser = 1 if config.most_cells is None else -(-max(grid) // config.most_cells)
+        self.grid = (-(-grid[0] // coarser), -(-grid[1] // coarser))
         self.register_buffer("directions", _draw_directions(sum(stages.widths), config))
         first = sum(stages.widths) if config.dimensions is None else config.dimensions
-        groups = (first, sum(stages.widths[index] for index in self.fine)) if self.fine else ()
-        self.sizes = Sizes(tuple(stages.widths), self.grid, groups, sum(groups) or first)
+        fine = [stages.widths[index] for index in self.fine]
+        groups = (*stages.widths, *fine) if config.separate else (first, sum(fine)) if fine else ()
+        self.sizes = Sizes(tuple(stages.widths), self.grid, groups, first + sum(fine))
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W)
         stages, sizes = self.stages(images), self.stages.grids
@@ -162,7 +173,7 @@ class FeatureGrid(nn.Module):
         ]
         features = torch.cat(grids, dim=1)
         first = features if self.directions is None else functional.conv2d(features, self.directions)
-        fine = [self._bring(_to_unit(stages[index]), sizes[index]) for index in self.fine]
+        fine = [self._bring(self._rescale(stages[index]), sizes[index]) for index in self.fine]
         return torch.cat([first, *fine], dim=1) if fine else first  # (B, D, h, w)
 
     def _rescale(self, grid: Tensor) -> Tensor:
@@ -192,10 +203,7 @@ def _to_unit(grid: Tensor) -> Tensor:
 
 
 def _draw_directions(count: int, config: FeaturesConfig) -> Tensor | None:
-    """Orthogonal directions (D, count, 1, 1) of length 1; a ConfigError where there are not so many.
-
-    They keep more of distances and covariances than as many channels drawn at random (Kim et al., 2021).
-    """
+    """Orthogonal directions (D, count, 1, 1) of length 1; a ConfigError where there are not so many."""
     if config.dimensions is None:
         return None
     if config.dimensions > count:
@@ -203,6 +211,4 @@ def _draw_directions(count: int, config: FeaturesConfig) -> Tensor | None:
             f"model.dimensions: expected {count} or less, the channels of the chosen stages of {config.backbone}, "
             f"came {config.dimensions}"
         )
-    random = np.random.default_rng(config.direction_seed)
-    directions, _ = np.linalg.qr(random.normal(size=(count, config.dimensions)))
-    return torch.from_numpy(directions.T.astype(np.float32))[..., None, None]
+    return torch.from_numpy(random_directions(count, config.dimensions, config.direction_seed))[..., None, None]

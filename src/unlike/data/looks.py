@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from unlike.data.input_spec import DEPTHS, depth_of
-from unlike.data.readers import peek
+from unlike.data.readers import peek, peek_size
 from unlike.errors import ImageError, none_usable
 from unlike.records import Pixels, Sample, Unreadable
 
@@ -71,6 +72,32 @@ def look(source: Readable) -> Looked:
     return _decide(forms, len(source.samples))
 
 
+def usual_side(source: Readable) -> int:
+    """The longer side of images as they come, in pixels: the median of a few hundred, spread over all.
+
+    A DataError says that none can be read.
+    """
+    if source.natural_size is not None:
+        return max(source.natural_size)
+    sides, unknown = [], []
+    for position in _spread(len(source.samples), LOOKS):
+        sample = source.samples[position]
+        size = peek_size(sample.path) if sample.path is not None else None
+        if size is None:
+            unknown.append(sample)
+        else:
+            sides.append(max(size))
+    for position in _spread(len(unknown), DECODED):
+        with contextlib.suppress(ImageError):  # which the reading of all will say
+            sides.append(max(source.read(unknown[position]).shape[:2]))
+    return int(np.median(sides)) if sides else max(_first_readable(source).shape[:2])
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of `count` positions, from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist() if count else []
+
+
 def find_depth(source: Readable) -> int:
     """The bits that the values of all uint16 images of a source use: 8, 10, 12, 14 or 16.
 
@@ -110,18 +137,15 @@ def count_beyond(source: Readable, bits: int) -> int:
 
 
 def _look_at(source: Readable) -> Iterator[Form]:
-    count = 1 if source.natural_size is not None else min(LOOKS, len(source.samples))
-    positions = np.unique(np.linspace(0, len(source.samples) - 1, count).astype(int)).tolist()
     unknown = []
-    for position in positions:
+    for position in _spread(len(source.samples), 1 if source.natural_size is not None else LOOKS):
         sample = source.samples[position]
         form = peek(sample.path) if sample.path is not None else None
         if form is None:
             unknown.append(sample)
         else:
             yield Form(*form)
-    chosen = np.unique(np.linspace(0, len(unknown) - 1, min(DECODED, len(unknown))).astype(int)).tolist()
-    for position in chosen:
+    for position in _spread(len(unknown), DECODED):
         try:
             yield _form(source.read(unknown[position]))
         except ImageError:  # which the reading of all will say

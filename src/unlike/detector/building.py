@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from unlike.backbones.network_cache import NetworkCache
 from unlike.data.input_spec import InputSpec
+from unlike.data.looks import usual_side
 from unlike.data.randomness import isolated_randomness
 from unlike.data.source import Source, choose_form
-from unlike.detector.settings import DataConfig, Settings
+from unlike.detector.settings import LEAST_NATIVE, DataConfig, Settings
 from unlike.detector.storage import shape_of
 from unlike.errors import ConfigError
 from unlike.models import MODELS
@@ -18,6 +20,8 @@ from unlike.models.initialise import initialise
 from unlike.records import ImageShape
 
 FILE_SIDE = 256  # pixels: the default size for images in files
+NATIVE_STEP = 64  # pixels: images that are seen at their own size have sides of so many times a whole number
+MOST_TILED = 4096  # pixels a side of those that are cut into tiles
 
 
 def choose_device(name: str) -> torch.device:
@@ -48,9 +52,13 @@ def place(module: nn.Module, device: str) -> torch.device:
 
 def spec_for(source: Source, data: DataConfig) -> tuple[InputSpec, tuple[str, ...]]:
     """The form in which all these images will be seen, and in sentences what that does to those that are unlike most."""
+    sides = data.sides
+    if data.size == "native":
+        side = native_side(usual_side(source), data.most_native if data.tile is None else MOST_TILED)
+        sides = (side, side)
     return choose_form(
         source,
-        data.sides,
+        sides,
         None if data.channels == "auto" else data.channels,
         data.aspect,
         fallback=(FILE_SIDE, FILE_SIDE),
@@ -58,6 +66,15 @@ def spec_for(source: Source, data: DataConfig) -> tuple[InputSpec, tuple[str, ..
         missing=data.missing,
         most_pixels=data.most_pixels,
     )
+
+
+def native_side(usual: int, most: int) -> int:
+    """The side at which images of that usual side are seen: their own, in steps that networks divide well, and within bounds.
+
+    >>> [native_side(side, most=512) for side in (28, 200, 612, 3000)]
+    [128, 256, 512, 512]
+    """
+    return int(np.clip(-(-usual // NATIVE_STEP) * NATIVE_STEP, LEAST_NATIVE, most))
 
 
 def build_model(settings: Settings, spec: InputSpec, seed: int, networks: NetworkCache | None = None) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -17,10 +17,16 @@ class Preset:
 
     purpose: str  # what it is for, in a sentence
     sections: Mapping[str, Mapping[str, Any]]  # as a TOML file has them
+    # laid over them where a detector looks at tiles, which may come from anywhere in an image
+    tiled: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     report: bool = False  # a model of a published report, for who wants to have that again; no choice for new images
 
 
 DEFAULT_PRESET = "ensemble"  # the best on real defects that fits within two minutes, see docs/measured.md
+NEIGHBOURS = ["neighbours", "neighbours_coarse", "neighbours_unit", "neighbours_deep", "neighbours_fine"]  # of the default
+# short cuts through fewer codes, or through some directions of features that are not of unit length, cost much where things
+# lie before a plain ground
+COVER = {"candidates": 150_000, "coreset_directions": "all", "most": 4000, "least": 1000}
 PRESETS: dict[str, Preset] = {
     # the sizes did best on faces of 64 x 64
     "autoencoder": Preset(
@@ -53,35 +59,70 @@ PRESETS: dict[str, Preset] = {
             "data": {"size": 256},
         },
     ),
-    # four scorers of two feature groups: what whole images seldom do, against what is usual at its position; PatchCore;
-    # PatchCore of what is small; and what whole images seldom do there. Each is best on other images; the geometric mean of
-    # their maps is near the best or above it on all, see docs/why.md
+    # raw features see things before a plain ground, features of unit length scenes of many kinds, coarse grids large faults and
+    # fine ones small faults, and what whole images seldom do sees things that lie the same way. Each is best on other images;
+    # how steady each is on normal images says how much it counts, see docs/why.md
     "ensemble": Preset(
-        "The default: the geometric mean of four maps of frozen features, each best on other images.",
+        "The default: the geometric mean of six maps of frozen features, each weighed by how steady it is on normal images.",
         {
-            "model": {
-                "name": "features",
-                "stages": [2, 3, 4],
-                "cell": 16,
-                "scale": "unit",
-                "dimensions": 300,
-                "fine": [3],
-            },
+            "model": {"name": "features", "stages": [2, 3, 4], "separate": True, "fine": [3], "most_cells": 32},
             "scorer": {
                 "name": "ensemble",
-                "scorers": ["pca", "neighbours", "neighbours_fine", "pca_fine"],
+                "scorers": [*NEIGHBOURS, "pca"],
                 "settings": {
-                    "pca": {"feature_group": 0, "code": "vector", "components": 0.99, "distance": "whitened"},
-                    "neighbours": {"feature_group": 0, "least": 4000},
-                    "neighbours_fine": {"feature_group": 1, "least": 4000},
-                    "pca_fine": {"feature_group": 1, "code": "vector", "components": 0.99, "distance": "euclidean"},
+                    "neighbours": {"feature_group": [0, 1], **COVER},
+                    "neighbours_coarse": {"feature_group": [0, 1, 2], "pool": 2, **COVER},
+                    "neighbours_unit": {"feature_group": [0, 1, 2], "pool": 2, "unit_groups": True, "dimensions": 300},
+                    "neighbours_deep": {"feature_group": 2, "pool": 2, **COVER},
+                    "neighbours_fine": {"feature_group": 3, **COVER},
+                    "pca": {
+                        "feature_group": [0, 1, 2],
+                        "pool": 2,
+                        "unit_groups": True,
+                        "dimensions": 300,
+                        "code": "vector",
+                        "components": 0.99,
+                        "distance": "whitened",
+                    },
                 },
                 "combine": "geometric",
                 "normalisation": "median",
+                "weights": "steady",
             },
             "map": {"reduction": "max"},
-            "data": {"size": 256},
+            "data": {"size": "native"},
         },
+        tiled={"scorer": {"scorers": NEIGHBOURS}},
+    ),
+    # of the default's six those that cost least, on a coarse grid of smaller images; chosen with it
+    "fast": Preset(
+        "The default for a camera in a hurry: four of its maps, coarser, of images of 256 pixels at most.",
+        {
+            "model": {"name": "features", "stages": [2, 3, 4], "separate": True, "most_cells": 16},
+            "scorer": {
+                "name": "ensemble",
+                "scorers": ["neighbours", "neighbours_unit", "neighbours_deep", "pca"],
+                "settings": {
+                    "neighbours": {"feature_group": [0, 1, 2], **COVER},
+                    "neighbours_unit": {"feature_group": [0, 1, 2], "unit_groups": True, "dimensions": 300},
+                    "neighbours_deep": {"feature_group": 2, **COVER},
+                    "pca": {
+                        "feature_group": [0, 1, 2],
+                        "unit_groups": True,
+                        "dimensions": 300,
+                        "code": "vector",
+                        "components": 0.99,
+                        "distance": "whitened",
+                    },
+                },
+                "combine": "geometric",
+                "normalisation": "median",
+                "weights": "steady",
+            },
+            "map": {"reduction": "max"},
+            "data": {"size": "native", "most_native": 256},
+        },
+        tiled={"scorer": {"scorers": ["neighbours", "neighbours_unit", "neighbours_deep"]}},
     ),
     "dfr": Preset(
         "DFR: what the principal components of frozen features, position by position, cannot rebuild.",

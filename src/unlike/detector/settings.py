@@ -25,6 +25,7 @@ from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
 SECTIONS = ("model", "scorer", "map", "data", "augment", "corruption", "training", "decision")
 Sections = dict[str, dict[str, Any]]
+LEAST_NATIVE = 128  # pixels a side of images that are seen at their own size: smaller ones are enlarged to it
 TRAINED_SECTIONS = ("training", "augment", "corruption")  # what changes nothing where nothing is trained
 ALSO_UNTRAINED = ("training.initialisation",)  # but for what acts on all that is not pretrained
 
@@ -33,7 +34,9 @@ ALSO_UNTRAINED = ("training.initialisation",)  # but for what acts on all that i
 class DataConfig:
     """The form in which images are seen."""
 
-    size: int | tuple[int, int] | Literal["auto"] = "auto"  # side, or [height, width]; auto: arrays as is, files 256
+    # side, or [height, width]; auto: arrays as is, files 256; native: a square of their usual side, 128 to most_native
+    size: int | tuple[int, int] | Literal["auto", "native"] = "auto"
+    most_native: int = 512  # pixels a side, where size = "native" and there are no tiles
     aspect: Literal["stretch", "pad"] = "stretch"  # pad keeps the proportions
     # auto: as most images have, grey beside colour as colour; a number converts the images to it
     channels: int | Literal["auto"] = "auto"
@@ -53,6 +56,7 @@ class DataConfig:
         sides = self.sides
         if sides is not None and min(sides) < 1:
             raise ConfigError(f"data.size: expected 1 pixel or more, came {self.size}")
+        check_range("data.most_native", self.most_native, LEAST_NATIVE, 4096)
         if self.channels != "auto" and self.channels < 1:
             raise ConfigError(f"data.channels: expected 1 or more, came {self.channels}")
         if self.tile is not None and self.tile < 1:
@@ -71,8 +75,8 @@ class DataConfig:
 
     @property
     def sides(self) -> tuple[int, int] | None:
-        """Height and width, or None for auto."""
-        if self.size == "auto":
+        """Height and width, or None where the images decide."""
+        if self.size in ("auto", "native"):
             return None
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
@@ -162,9 +166,9 @@ class Settings:
             if name is not None:
                 chosen.setdefault(section, {})["name"] = name
         if preset is not None or "name" in chosen.get("model", {}):
-            return cls.from_sections(_merge(PRESETS[preset].sections if preset else {}, chosen))
+            return cls.from_sections(_merge(_sections_of(preset, chosen) if preset else {}, chosen))
         try:
-            settings = cls.from_sections(_merge(PRESETS[DEFAULT_PRESET].sections, chosen))
+            settings = cls.from_sections(_merge(_sections_of(DEFAULT_PRESET, chosen), chosen))
         except UnknownSettingError as error:
             if error.section != "model":
                 raise
@@ -215,6 +219,13 @@ def copy_sections(settings: Mapping[str, Mapping[str, Any]]) -> Sections:
                 f"settings: expected sections such as {{'map': {{'reduction': 'max'}}}}, came {section!r}: {values!r}"
             )
     return {section: dict(values) for section, values in settings.items()}
+
+
+def _sections_of(preset: str, chosen: Sections) -> Mapping[str, Mapping[str, Any]]:
+    """What a preset says, for tiles where some are chosen."""
+    found = PRESETS[preset]
+    tiled = chosen.get("data", {}).get("tile") is not None
+    return _merge(found.sections, found.tiled) if tiled and found.tiled else found.sections
 
 
 def _of_members(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -20,7 +20,8 @@ class Features(Model):
     what normal features are.
 
     Averages are steady and miss what is small. So with `fine` there is a second feature group, (D', h, w) after
-    the first, in which some of the stages are as they are; a scorer's `feature_group` says which of the two it takes.
+    the first, in which some of the stages are as they are. With `separate` each stage, and each of those that come once more,
+    is a group of its own. A scorer's `feature_group` says which of them it takes.
 
     At the border an average has fewer cells, and the network has seen the padding round the image: features vary
     most there, and the strangest position of a normal image would mostly be at its edge. So they are damped by the share of

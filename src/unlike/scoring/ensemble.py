@@ -23,6 +23,9 @@ from unlike.scoring.batches import Batches
 
 LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
 LEVELS = (0.5, 0.95)  # of the scores of held-out normal images: they become 1 and 2
+STRANGE = (0.5, 0.9)  # quantiles of the peaks of normal images: how far apart they are is how unsteady a scorer is
+LEAST_STEADY = 0.02  # of that, in logarithms: below it all are steady enough
+SMALLEST = 1e-12  # of a peak
 LEAST_VALUE = 1e-3  # in a geometric mean
 
 
@@ -33,7 +36,9 @@ class EnsembleConfig:
     scorers: tuple[str, ...] = ("residual", "kmeans")  # one that comes again has a word after it: neighbours_fine
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by scorer: {kmeans = {clusters = 3}}
     combine: Literal["mean", "geometric", "max"] = "mean"  # geometric: the mean of logarithms; max: the highest
-    weights: tuple[float, ...] | None = None  # of the scorers in a mean, in their order; none: all alike
+    # of the scorers in a mean, in their order; none: all alike; steady: the more, the less normal images differ in how
+    # strange each finds them
+    weights: tuple[float, ...] | Literal["steady"] | None = None
     # of each map, by held-out normal images: their median score becomes 1, and by quantiles what 19 in 20 stay below 2
     normalisation: Literal["quantiles", "median"] = "quantiles"
     per_category: bool = True  # several categories are learned each by itself, where all are scorers of features
@@ -48,14 +53,12 @@ class EnsembleConfig:
                 f"scorer.scorers: expected two different names of scorers or more, not ensemble, came {list(self.scorers)}; "
                 "a scorer that comes again, with other settings, has a word of its own after it, as neighbours_fine"
             )
-        if self.weights is not None and (
-            self.combine == "max"
-            or len(self.weights) != len(self.scorers)
-            or not all(0 < weight < math.inf for weight in self.weights)
-        ):
+        given = () if self.weights in (None, "steady") else tuple(self.weights or ())
+        wrong = given and (len(given) != len(self.scorers) or not all(0 < weight < math.inf for weight in given))
+        if wrong or (self.weights is not None and self.combine == "max"):
             raise ConfigError(
-                f"scorer.weights: expected a number above 0 for each of {len(self.scorers)} scorers, with combine = 'mean' or "
-                f"'geometric', or none; came {list(self.weights)} with '{self.combine}'"
+                f"scorer.weights: expected a number above 0 for each of {len(self.scorers)} scorers, or steady, with combine = "
+                f"'mean' or 'geometric', or none; came {self.weights!r} with '{self.combine}'"
             )
         for name in self.settings:
             if name not in self.scorers:
@@ -73,6 +76,10 @@ class EnsembleScorer(Scorer):
     In the mean, a scorer that finds a position twenty times as far as usual outvotes all others that find it usual. In the
     geometric mean, of four, it makes it twice as far: several must agree.
 
+    `weights = "steady"` lets each scorer count by how well it knows normal images: over how far those of the strangest
+    tenth lie above the median, in logarithms of their maps' peaks. A scorer that holds positions against each other, say,
+    finds images of things that lie anywhere now strange, now not, and is heard little.
+
     Where no image is held out the values are left as they are, until `fit_normalisation` sees what held-out images would have
     had.
     """
@@ -80,6 +87,7 @@ class EnsembleScorer(Scorer):
     Config = EnsembleConfig
     middle: Tensor  # (M,) of each member's scores: becomes 1
     spread: Tensor  # (M,) from there to what becomes 2
+    shares: Tensor  # (M,) of the scorers in a mean; together 1
 
     def __init__(self, config: EnsembleConfig, spec: OutputSpec) -> None:
         super().__init__(config, spec)
@@ -87,6 +95,8 @@ class EnsembleScorer(Scorer):
         self.inputs = tuple(dict.fromkeys(name for member in self.scorers for name in member.inputs))
         self.register_buffer("middle", torch.ones(len(self.members)))
         self.register_buffer("spread", torch.ones(len(self.members)))
+        given = torch.ones(len(self.members)) if config.weights in (None, "steady") else torch.tensor(config.weights)
+        self.register_buffer("shares", given / given.sum())
 
     @property
     def scorers(self) -> list[Scorer]:
@@ -114,7 +124,8 @@ class EnsembleScorer(Scorer):
         self.middle, self.spread = torch.ones_like(self.middle), torch.ones_like(self.spread)
         self.to(next((learned.device for learned in self.members.buffers()), self.middle.device))
         if len(held_out):
-            self._learn_levels(torch.cat([self.component_maps(*inputs).mean(dim=(2, 3)) for inputs in held_out]))
+            found = [self.component_maps(*inputs) for inputs in held_out]
+            self._learn_levels(*(torch.cat(part) for part in zip(*map(_means_and_peaks, found), strict=True)))
         elif self.capabilities.held_out == "needed":
             raise DataError(
                 "an ensemble needs normal images that the model was not trained on, for its scales; add images"
@@ -132,14 +143,16 @@ class EnsembleScorer(Scorer):
         return _stack([member.leave_one_out(features, chosen, categories, groups)[:, 0] for member in self.scorers])
 
     def fit_normalisation(self, component_maps: Tensor, categories: Rows) -> Tensor:  # noqa: ARG002
-        self._learn_levels(component_maps.mean(dim=(2, 3)))
+        self._learn_levels(*_means_and_peaks(component_maps))
         return self._combine(component_maps)
 
     def normalise(self, component_maps: Tensor, categories: Rows) -> Tensor:  # noqa: ARG002
         return self._combine(component_maps)
 
-    def _learn_levels(self, scores: Tensor) -> None:  # (N, M)
+    def _learn_levels(self, scores: Tensor, peaks: Tensor) -> None:  # (N, M) each
         levels = _levels(scores)
+        if self.config.weights == "steady":
+            self.shares = torch.from_numpy(steadiness(peaks).astype(np.float32)).to(scores.device)
         self.middle = torch.from_numpy(levels[:, 0].astype(np.float32)).to(scores.device)
         self.spread = torch.from_numpy((levels[:, 1] - levels[:, 0]).astype(np.float32)).to(scores.device)
 
@@ -152,8 +165,7 @@ class EnsembleScorer(Scorer):
             maps = stretch(maps, middle, self.spread[:, None, None])
         if self.config.combine == "max":
             return maps.amax(dim=1)
-        weights = self.config.weights or (1.0,) * len(self.members)
-        shares = torch.tensor(weights, device=maps.device)[:, None, None] / sum(weights)
+        shares = self.shares[:, None, None]
         if self.config.combine == "geometric":
             return (maps.clamp_min(LEAST_VALUE).log() * shares).sum(dim=1).exp()
         return (maps * shares).sum(dim=1)
@@ -179,6 +191,21 @@ def stretch(values: Tensor, middle: Tensor, spread: Tensor) -> Tensor:
     [0.0, 1.0, 2.0, 4.0]
     """
     return torch.where(values < middle, values / middle, 1 + (values - middle) / spread)
+
+
+def steadiness(peaks: Tensor) -> npt.NDArray[np.float64]:
+    """The shares (M,) of M scorers by the peaks (N, M) of the maps of held-out normal images: over the spread of their logarithms.
+
+    >>> steadiness(torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.1, 1.21]])).round(3).tolist()
+    [0.667, 0.333]
+    """
+    middle, high = np.quantile(peaks.cpu().double().clamp_min(SMALLEST).log().numpy(), STRANGE, axis=0)
+    weights = 1 / np.maximum(high - middle, LEAST_STEADY)
+    return np.asarray(weights / weights.sum())
+
+
+def _means_and_peaks(component_maps: Tensor) -> tuple[Tensor, Tensor]:  # (N, M, h, w)
+    return component_maps.mean(dim=(2, 3)), component_maps.amax(dim=(2, 3))
 
 
 def _kind(name: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unlike.config import check_range
+from unlike.data.randomness import random_directions
 from unlike.errors import ConfigError, DataError
 from unlike.models.base import OutputSpec
 from unlike.records import Floats, Rows
@@ -29,6 +30,7 @@ AT_ONCE = 2_000_000  # distances: more do not fit the processor's caches, and ta
 NOT_FINITE = (
     "the code of a normal image is not finite: the model did not learn; fit it with a smaller training.learning_rate"
 )
+SHORTEST = 1e-6  # features, as from a network that sees nothing, are not made longer
 SAMPLE_BYTES = 400_000_000  # of rows that are kept at most, whatever was asked for
 
 
@@ -38,8 +40,11 @@ class FeatureConfig:
 
     # what is one row of numbers: each position of the grid by itself, the whole grid as one vector, or its mean
     code: Literal["grid", "vector", "mean"] = "grid"
-    # which, from 0, of a model that gives several (features with model.fine); none: all
-    feature_group: int | None = None
+    # which, from 0, of a model that gives several (features with model.fine or model.separate); none: all
+    feature_group: int | tuple[int, ...] | None = None
+    pool: int = 1  # cells a side of the blocks whose means are taken, before anything else
+    unit_groups: bool = False  # each feature group of a position has length 1, so that all count alike
+    dimensions: int | None = None  # random directions that the numbers of a position are reduced to; none keeps all
     # how the numbers of a row are made comparable, by what normal images show
     scale: Literal["none", "standardise", "whiten"] = "none"
     reduce: int | None = None  # principal components to keep, before anything else is learned
@@ -50,8 +55,14 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         if self.reduce is not None and self.reduce < 1:
             raise ConfigError(f"scorer.reduce: expected 1 component or more, or none, came {self.reduce}")
-        if self.feature_group is not None and self.feature_group < 0:
+        if any(group < 0 for group in self.groups or ()):
             raise ConfigError(f"scorer.feature_group: expected 0 or more, or none, came {self.feature_group}")
+        check_counts(pool=self.pool, **({} if self.dimensions is None else {"dimensions": self.dimensions}))
+
+    @property
+    def groups(self) -> tuple[int, ...] | None:
+        """The feature groups that are taken, one or several; None: all."""
+        return (self.feature_group,) if isinstance(self.feature_group, int) else self.feature_group
 
 
 class FeatureScorer(Scorer):
@@ -68,10 +79,12 @@ class FeatureScorer(Scorer):
     needs_covariance: bool = False
     mean: Tensor  # (D,)
     basis: Tensor | None  # (D, d); None where rows stay as they are
+    directions: Tensor | None  # (D, C, 1, 1) of the C numbers of a position; None where they stay as they are
 
     def __init__(self, config: Any, spec: OutputSpec) -> None:
         super().__init__(config, spec)
-        self.columns = _columns(config.feature_group, spec.feature_groups)
+        self.columns, self.widths = _columns(config.groups, spec.feature_groups)
+        self.register_buffer("directions", _directions_for(config, sum(self.widths)))
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("basis", None)
         self.origins: Rows = np.empty(0, np.intp)  # (N,) the image of each row that `learn` is given
@@ -136,8 +149,14 @@ class FeatureScorer(Scorer):
         return 200_000
 
     def group_of(self, features: Tensor) -> Tensor:
-        """(B, D, h, w) -> of several feature groups the one that is measured, (B, d, h, w)."""
-        return features[:, self.columns]
+        """(B, C, H, W) -> of its feature groups those that are measured, as they are measured, (B, D, h, w)."""
+        taken = features if self.columns is None else torch.cat([features[:, part] for part in self.columns], dim=1)
+        if self.config.pool > 1:  # at the border over the cells that there are
+            taken = functional.avg_pool2d(taken, self.config.pool, ceil_mode=True)
+        if self.config.unit_groups:
+            parts = torch.split(taken, self.widths, dim=1) if self.widths else (taken,)
+            taken = torch.cat([functional.normalize(part, dim=1, eps=SHORTEST) for part in parts], dim=1)
+        return taken if self.directions is None else functional.conv2d(taken, self.directions)
 
     def rows_of(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, D, h, w) -> rows (B h w, D), and the grid (h, w) they lie on; 1 x 1 where an image is one row."""
@@ -162,15 +181,29 @@ class FeatureScorer(Scorer):
         return prepared
 
 
-def _columns(group: int | None, widths: tuple[int, ...]) -> slice:
-    """Which of the D numbers of a feature are those of a group; all where none is named."""
+def _columns(groups: tuple[int, ...] | None, widths: tuple[int, ...]) -> tuple[list[slice] | None, list[int]]:
+    """Which of the numbers of a position are those of the groups, a slice and a width each; no slices where all are taken."""
     count = max(len(widths), 1)
-    if group is not None and group >= count:
-        known = f"0 to {count - 1}" if count > 1 else "0, for the model gives one (see model.fine of features)"
-        raise ConfigError(f"scorer.feature_group: expected {known}, or none, came {group}")
-    if group is None or not widths:
-        return slice(None)
-    return slice(sum(widths[:group]), sum(widths[: group + 1]))
+    wrong = [group for group in groups or () if group >= count]
+    if wrong:
+        several = "(see model.fine and model.separate of features)"
+        known = f"0 to {count - 1}" if count > 1 else f"0, for the model gives one {several}"
+        raise ConfigError(f"scorer.feature_group: expected {known}, or none, came {wrong[0]}")
+    if groups is None or not widths:
+        return None, list(widths)
+    ends = np.cumsum(widths).tolist()
+    return [slice(ends[group] - widths[group], ends[group]) for group in groups], [widths[group] for group in groups]
+
+
+def _directions_for(config: Any, width: int) -> Tensor | None:
+    if config.dimensions is None:
+        return None
+    if config.dimensions >= width:
+        raise ConfigError(
+            f"scorer.dimensions: expected fewer than the numbers of a position, which are {width or 'not known of this model'}, "
+            f"came {config.dimensions}; leave it out to keep all"
+        )
+    return torch.from_numpy(random_directions(width, config.dimensions, seed=0))[..., None, None]
 
 
 def make_basis(moments: Moments, scale: str, reduce: int | None) -> Floats | None:

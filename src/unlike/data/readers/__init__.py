@@ -10,7 +10,7 @@ import numpy as np
 
 from unlike.data.pixels import NATIVE
 from unlike.data.readers.addresses import extension_of, read_address
-from unlike.data.readers.common import HEAD, MAX_PIXELS, Reader, Reading, decode_bytes, peek_at, takes_reading
+from unlike.data.readers.common import HEAD, MAX_PIXELS, Reader, Reading, decode_bytes, peek_at, size_at, takes_reading
 from unlike.errors import ImageError
 from unlike.records import Bools, Pixels
 from unlike.registry import Registry
@@ -26,6 +26,7 @@ __all__ = [
     "is_image",
     "name_masks",
     "peek",
+    "peek_size",
 ]
 
 COMMON = (
@@ -75,6 +76,15 @@ def peek(path: Path) -> tuple[int, str] | None:
         with path.open("rb") as file:
             return peek_at(file.read(HEAD))
     except OSError:  # which reading it will say, or it lies in an archive
+        return None
+
+
+def peek_size(path: Path) -> tuple[int, int] | None:
+    """The height and width of an image by its first bytes, before it is turned upright; None where only decoding tells."""
+    try:
+        with path.open("rb") as file:
+            return size_at(file.read(HEAD))
+    except OSError:
         return None
 
 

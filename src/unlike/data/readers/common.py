@@ -132,6 +132,17 @@ def peek_at(head: bytes) -> tuple[int, str] | None:
     return None
 
 
+def size_at(head: bytes) -> tuple[int, int] | None:
+    """The height and width of a PNG or JPEG by its first bytes; None where they do not say."""
+    if head.startswith(b"\x89PNG") and len(head) > 24:
+        width, height = struct.unpack_from(">II", head, 16)
+        return height, width
+    if frame := _find_frame(head):
+        height, width = struct.unpack_from(">HH", head, frame + 5)
+        return height, width
+    return None
+
+
 def _find_frame(content: bytes) -> int:
     """Where in a JPEG its size and channels stand; 0 where they do not, or it is none."""
     at = 2 if content.startswith(b"\xff\xd8") else len(content)
@@ -156,11 +167,8 @@ def _decode_one(content: bytes, most_pixels: int) -> Pixels:
     if content.startswith(JXL):
         return _decode_jxl(content, most_pixels)
     header = None
-    if content[12:16] == b"IHDR":  # a PNG, which says its size right there
-        check_pixels(int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big"), most_pixels)
-    elif frame := _find_frame(content):  # a JPEG, which says it nearly there
-        height, width = struct.unpack_from(">HH", content, frame + 5)
-        check_pixels(height * width, most_pixels)
+    if size := size_at(content):
+        check_pixels(size[0] * size[1], most_pixels)
     else:
         header = _read_header(content, most_pixels)
     image = _by_opencv(content)
