@@ -27,6 +27,7 @@ NEIGHBOURS = ["neighbours", "neighbours_coarse", "neighbours_unit", "neighbours_
 # short cuts through fewer codes, or through some directions of features that are not of unit length, cost much where things
 # lie before a plain ground
 COVER = {"candidates": 150_000, "coreset_directions": "all", "most": 4000, "least": 1000}
+UNIT = {"unit_groups": True, "averaging": 3, "dimensions": 300}
 PRESETS: dict[str, Preset] = {
     # the sizes did best on faces of 64 x 64
     "autoencoder": Preset(
@@ -72,14 +73,13 @@ PRESETS: dict[str, Preset] = {
                 "settings": {
                     "neighbours": {"feature_group": [0, 1], **COVER},
                     "neighbours_coarse": {"feature_group": [0, 1, 2], "pool": 2, **COVER},
-                    "neighbours_unit": {"feature_group": [0, 1, 2], "pool": 2, "unit_groups": True, "dimensions": 300},
+                    "neighbours_unit": {"feature_group": [0, 1, 2], "pool": 2, **UNIT},
                     "neighbours_deep": {"feature_group": 2, "pool": 2, **COVER},
                     "neighbours_fine": {"feature_group": 3, **COVER},
                     "pca": {
                         "feature_group": [0, 1, 2],
                         "pool": 2,
-                        "unit_groups": True,
-                        "dimensions": 300,
+                        **UNIT,
                         "code": "vector",
                         "components": 0.99,
                         "distance": "whitened",
@@ -104,12 +104,11 @@ PRESETS: dict[str, Preset] = {
                 "scorers": ["neighbours", "neighbours_unit", "neighbours_deep", "pca"],
                 "settings": {
                     "neighbours": {"feature_group": [0, 1, 2], **COVER},
-                    "neighbours_unit": {"feature_group": [0, 1, 2], "unit_groups": True, "dimensions": 300},
+                    "neighbours_unit": {"feature_group": [0, 1, 2], **UNIT},
                     "neighbours_deep": {"feature_group": 2, **COVER},
                     "pca": {
                         "feature_group": [0, 1, 2],
-                        "unit_groups": True,
-                        "dimensions": 300,
+                        **UNIT,
                         "code": "vector",
                         "components": 0.99,
                         "distance": "whitened",

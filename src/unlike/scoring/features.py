@@ -42,8 +42,9 @@ class FeatureConfig:
     code: Literal["grid", "vector", "mean"] = "grid"
     # which, from 0, of a model that gives several (features with model.fine or model.separate); none: all
     feature_group: int | tuple[int, ...] | None = None
-    pool: int = 1  # cells a side of the blocks whose means are taken, before anything else
-    unit_groups: bool = False  # each feature group of a position has length 1, so that all count alike
+    unit_groups: bool = False  # each feature group of a position is brought to length 1, so that all count alike
+    pool: int = 1  # cells a side of the blocks whose means are taken: a coarser grid
+    averaging: int = 1  # cells of that grid across, over which each is averaged; beyond the border there is nothing
     dimensions: int | None = None  # random directions that the numbers of a position are reduced to; none keeps all
     # how the numbers of a row are made comparable, by what normal images show
     scale: Literal["none", "standardise", "whiten"] = "none"
@@ -57,6 +58,9 @@ class FeatureConfig:
             raise ConfigError(f"scorer.reduce: expected 1 component or more, or none, came {self.reduce}")
         if any(group < 0 for group in self.groups or ()):
             raise ConfigError(f"scorer.feature_group: expected 0 or more, or none, came {self.feature_group}")
+        check_range("scorer.averaging", self.averaging, 1, 99)
+        if self.averaging % 2 == 0:
+            raise ConfigError(f"scorer.averaging: expected an odd number, which has a middle, came {self.averaging}")
         check_counts(pool=self.pool, **({} if self.dimensions is None else {"dimensions": self.dimensions}))
 
     @property
@@ -151,11 +155,13 @@ class FeatureScorer(Scorer):
     def group_of(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> of its feature groups those that are measured, as they are measured, (B, D, h, w)."""
         taken = features if self.columns is None else torch.cat([features[:, part] for part in self.columns], dim=1)
-        if self.config.pool > 1:  # at the border over the cells that there are
-            taken = functional.avg_pool2d(taken, self.config.pool, ceil_mode=True)
         if self.config.unit_groups:
             parts = torch.split(taken, self.widths, dim=1) if self.widths else (taken,)
             taken = torch.cat([functional.normalize(part, dim=1, eps=SHORTEST) for part in parts], dim=1)
+        if self.config.pool > 1:  # at the border over the cells that there are
+            taken = functional.avg_pool2d(taken, self.config.pool, ceil_mode=True)
+        if (side := self.config.averaging) > 1:
+            taken = functional.avg_pool2d(taken, side, stride=1, padding=side // 2)
         return taken if self.directions is None else functional.conv2d(taken, self.directions)
 
     def rows_of(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
