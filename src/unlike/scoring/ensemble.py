@@ -53,7 +53,7 @@ class EnsembleConfig:
                 f"scorer.scorers: expected two different names of scorers or more, not ensemble, came {list(self.scorers)}; "
                 "a scorer that comes again, with other settings, has a word of its own after it, as neighbours_fine"
             )
-        given = () if self.weights in (None, "steady") else tuple(self.weights or ())
+        given = () if self.weights is None or self.weights == "steady" else self.weights
         wrong = given and (len(given) != len(self.scorers) or not all(0 < weight < math.inf for weight in given))
         if wrong or (self.weights is not None and self.combine == "max"):
             raise ConfigError(
