@@ -215,6 +215,13 @@ def test_components_of_whole_codes_are_fewer_than_images():
             keep(components)
 
 
+def test_all_directions_but_one_can_be_kept(normal):
+    assert learn(PCAScorer(PCAConfig(components=5), SPEC), normal).kept.shape == (6, 5)
+    assert learn(PCAScorer(PCAConfig(components=0.99999999), SPEC), normal).kept.shape == (6, 5)
+    with pytest.raises(DataError, match="6 components of 300 codes of 6 numbers .* expected 5 or fewer"):
+        learn(PCAScorer(PCAConfig(components=6), SPEC), normal)
+
+
 def test_the_one_way_in_which_normal_images_vary_is_no_error():
     def draw(count, seed):
         random = np.random.default_rng(seed)
