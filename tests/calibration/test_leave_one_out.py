@@ -405,7 +405,7 @@ def test_a_bank_of_one_images_codes_has_too_few_of_others():
     codes = torch.zeros(2, 3, 20, 20)
     codes[0] = torch.tensor(np.random.default_rng(0).normal(size=(3, 20, 20)))
     scorer = learn(NeighboursScorer(NeighboursConfig(neighbours=2, least=200), SPEC), codes)
-    with pytest.raises(DataError, match="2 neighbours of other images need .* came 1;"):
+    with pytest.raises(DataError, match=r"2 neighbours of other images need .* came 1;"):
         left_of(scorer, codes, torch.arange(2))
 
 

@@ -218,7 +218,7 @@ def test_components_of_whole_codes_are_fewer_than_images():
 def test_all_directions_but_one_can_be_kept(normal):
     assert learn(PCAScorer(PCAConfig(components=5), SPEC), normal).kept.shape == (6, 5)
     assert learn(PCAScorer(PCAConfig(components=0.99999999), SPEC), normal).kept.shape == (6, 5)
-    with pytest.raises(DataError, match="6 components of 300 codes of 6 numbers .* expected 5 or fewer"):
+    with pytest.raises(DataError, match=r"6 components of 300 codes of 6 numbers .* expected 5 or fewer"):
         learn(PCAScorer(PCAConfig(components=6), SPEC), normal)
 
 
