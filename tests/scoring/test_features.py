@@ -222,6 +222,16 @@ def test_all_directions_but_one_can_be_kept(normal):
         learn(PCAScorer(PCAConfig(components=6), SPEC), normal)
 
 
+def test_components_of_a_sample_are_about_its_own_mean():
+    """Whole images are taken from the mean of all, of which those that make components are some."""
+    rows = np.random.default_rng(0).normal(size=(12, 30)).astype(np.float32) + 3
+    values, weights = pca._principal_of_few(rows)
+    sizes = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)[:-1]
+    np.testing.assert_allclose(values, np.square(sizes) / 12, rtol=1e-3)
+    directions = rows.T @ weights
+    np.testing.assert_allclose(directions.T @ directions, np.eye(11), atol=1e-3)
+
+
 def test_the_one_way_in_which_normal_images_vary_is_no_error():
     def draw(count, seed):
         random = np.random.default_rng(seed)
