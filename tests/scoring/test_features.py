@@ -222,9 +222,10 @@ def test_all_directions_but_one_can_be_kept(normal):
         learn(PCAScorer(PCAConfig(components=6), SPEC), normal)
 
 
-def test_components_of_a_sample_are_about_its_own_mean():
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_components_of_a_sample_are_about_its_own_mean(scale):
     """Whole images are taken from the mean of all, of which those that make components are some."""
-    rows = np.random.default_rng(0).normal(size=(12, 30)).astype(np.float32) + 3
+    rows = scale * (np.random.default_rng(0).normal(size=(12, 30)).astype(np.float32) + 3)
     values, weights = pca._principal_of_few(rows)
     sizes = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)[:-1]
     np.testing.assert_allclose(values, np.square(sizes) / 12, rtol=1e-3)
