@@ -41,7 +41,7 @@ PARTS = {  # of src/unlike, with the tests that mirror each; the examples of doc
 PRELOADED = "torch", "timm", "scipy.stats", "scipy.ndimage", "sklearn.metrics", "sklearn.mixture", "hypothesis", "cv2"
 OFF = [part for name in ("randomly", "cacheprovider", "cov", "xdist", "anyio") for part in ("-p", f"no:{name}")]
 CHOICES = ["-q", *OFF, "-m", "not slow", "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # much is loaded already
-SLOWEST = 240  # seconds for the tests of a mutant; those that take longer wait for ever
+SLOWEST = 240  # seconds for the tests of a mutant; those that take longer wait for ever, or the machine is busy
 GUARDS = {"strict", "frozen", "slots", "eq", "kw_only"}  # arguments that only matter where something is wrong already
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub,
@@ -295,13 +295,13 @@ def main() -> None:
         child.start()
         child.join()
     found = tried(draw(chosen.count, chosen.seed), tree, chosen.work)
-    earlier = json.loads(FILE.read_text())["alive"] if FILE.exists() else []
+    earlier = json.loads(FILE.read_text())["not_killed"] if FILE.exists() else []
     verdicts = {(one["file"], one["text"], one["before"], one["after"]): one["verdict"] for one in earlier}
-    alive = [one for one in found if one["fate"] in {"survived", "unreached"}]
-    for one in alive:
+    left = [one for one in found if one["fate"] != "killed"]
+    for one in left:
         one["verdict"] = verdicts.get((one["file"], one["text"], one["before"], one["after"]), "")
     fates = dict(Counter(one["fate"] for one in found))
-    write("mutants", {"seed": chosen.seed, "mutants": len(found), "fates": fates, "alive": alive})
+    write("mutants", {"seed": chosen.seed, "mutants": len(found), "fates": fates, "not_killed": left})
 
 
 if __name__ == "__main__":
