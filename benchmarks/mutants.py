@@ -235,7 +235,7 @@ class Reach:
         for name in data.measured_files():
             found = data.contexts_by_lineno(name)
             kept = {line: set(tests) - failed - {""} for line, tests in found.items()}
-            self.lines["src" + name.split("/src", 1)[1]] = kept
+            self.lines["src/unlike/" + name.rsplit("/src/unlike/", 1)[1]] = kept
 
     def tests_of(self, mutant: Mutant) -> list[str]:
         lines = self.lines.get(mutant.file, {})
