@@ -56,6 +56,16 @@ def test_p_values_are_of_the_own_category_and_agree_with_its_threshold(rng):
     np.testing.assert_array_equal(found.p_values(scores), found.p_values(scores, [ALL] * 200))
 
 
+@pytest.mark.parametrize("only", ["calm", "wild"])
+def test_one_category_with_a_threshold_has_p_values_of_its_own_and_others_of_all(only, rng):
+    found = decide(ConformalThreshold(0.05), rng, by_itself=(only,))
+    scores = rng.uniform(0, 20, 50)
+    for name in ("calm", "wild", "rare", "never seen"):
+        held_out = found.scores[name == NAMES] if name == only else found.scores
+        expected = [(1 + (held_out >= score).sum()) / (len(held_out) + 1) for score in scores]
+        np.testing.assert_allclose(found.p_values(scores, [name] * len(scores)), expected)
+
+
 def test_where_none_is_wanted_there_is_one_threshold(rng):
     found = decide(ConformalThreshold(0.05), rng, by_itself=())
     assert (list(found.thresholds), found.too_few) == ([ALL], {})

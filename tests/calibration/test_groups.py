@@ -96,6 +96,13 @@ def test_the_same_picture_is_found_again_and_nothing_else(rng):
     assert [rows.tolist() for rows in groups.larger] == [[7, 50, 51], [20, 52]]
 
 
+def test_pictures_of_one_scene_are_not_the_same_picture(rng):
+    """Where a camera stands still all are near each other: the same are those that are far nearer than others."""
+    scenes = thumbnails(rng, 1) + 0.1 * thumbnails(rng, 30)
+    assert len(find_same_pictures(scenes)) == 0
+    assert find_same_pictures(np.concatenate([scenes, scenes[4:5]])).tolist() == [[4, 30]]
+
+
 def test_pictures_of_one_shade_are_like_no_other(rng):
     scenes = np.concatenate([thumbnails(rng, 10), np.zeros((3, 256), np.float32)])
     assert len(find_same_pictures(scenes)) == 0

@@ -426,6 +426,15 @@ def test_too_few_other_images_to_be_held_against_say_so():
         Detector("pixels", "neighbours", settings=settings).fit(stripes(9))
 
 
+def test_a_bank_of_one_images_codes_has_too_few_of_others():
+    """An image of one shade has one code in the bank, and the other image all the rest."""
+    codes = torch.zeros(2, 3, 20, 20)
+    codes[0] = torch.tensor(np.random.default_rng(0).normal(size=(3, 20, 20)))
+    scorer = learn(NeighboursScorer(NeighboursConfig(neighbours=2, least=200), SPEC), codes)
+    with pytest.raises(DataError, match=r"2 neighbours of other images need .* came 1;"):
+        left_of(scorer, codes, torch.arange(2))
+
+
 def test_no_scorer_is_kept_while_another_learns(monkeypatch):
     """Each may be as large as memory allows."""
     learned, alive = [], []

@@ -139,6 +139,7 @@ FIELD = [
         texts={
             "candle/image_anno.csv": "image,label,mask\ncandle/Data/Images/Normal/0000.JPG,normal,\n"
             "candle/Data/Images/Anomaly/000.JPG,chunk of wax missing,candle/Data/Masks/Anomaly/000.png\n"
+            "candle/Data/Images/Anomaly/001.JPG,,candle/Data/Masks/Anomaly/001.png\n"  # nobody said of which kind
         },
         open="candle",
         train="Data/Images/Normal/{0000,0001}.JPG",

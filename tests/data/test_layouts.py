@@ -7,6 +7,7 @@ from conftest import write_png
 from unlike.data.layouts import folders
 from unlike.data.layouts.labels import read_labels
 from unlike.data.layouts.manifests import read_manifest
+from unlike.data.layouts.names import says_defect
 from unlike.data.source import open_source, training
 from unlike.errors import DataError
 
@@ -313,6 +314,12 @@ def test_label_files_that_hold_no_labels_are_refused(tmp_path):
     (tmp_path / "y.npy").write_text("0 1 0 1")
     with pytest.raises(DataError, match=r"y.npy: cannot be read as labels .*; expected a .npy of numbers, or a .csv"):
         read_labels(tmp_path / "y.npy", 4, "x")
+
+
+@pytest.mark.parametrize("negation", ["no", "not", "non"])
+def test_a_negation_is_heard_wherever_it_stands_before_its_word(negation):
+    for name, expected in (("{}_defect", False), ("7_{}_defect", False), ("{}_ok_7", True), ("defect_{}", True)):
+        assert says_defect(name.format(negation)) == expected
 
 
 def tree(root, *names):

@@ -125,6 +125,13 @@ def test_a_perfect_map_is_perfect(tmp_path, rng):
         assert (estimate.low, estimate.high) == (None, None)  # a bootstrap of what never varies
 
 
+def test_one_normal_pixel_and_one_region_are_enough_and_none_is_not():
+    """Of a bootstrap replicate, too: one that has drawn no region has no area."""
+    one = [0, 1, 1, 0, 1, 0, 1]  # normal pixels, defective ones and shares of regions in each of two bins; regions
+    no_normal, no_region = [0, 0, 5, 5, 1, 0, 1], [9, 9, 0, 0, 0, 0, 0]
+    assert pixels._usable(np.array([one, no_normal, no_region], float)).tolist() == [True, False, False]
+
+
 def test_padding_is_undone(tmp_path, rng):
     masks = dataset(rng)
     spec = InputSpec(24, 24, 3, aspect="pad")

@@ -215,6 +215,24 @@ def test_components_of_whole_codes_are_fewer_than_images():
             keep(components)
 
 
+def test_all_directions_but_one_can_be_kept(normal):
+    assert learn(PCAScorer(PCAConfig(components=5), SPEC), normal).kept.shape == (6, 5)
+    assert learn(PCAScorer(PCAConfig(components=0.99999999), SPEC), normal).kept.shape == (6, 5)
+    with pytest.raises(DataError, match=r"6 components of 300 codes of 6 numbers .* expected 5 or fewer"):
+        learn(PCAScorer(PCAConfig(components=6), SPEC), normal)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_components_of_a_sample_are_about_its_own_mean(scale):
+    """Whole images are taken from the mean of all, of which those that make components are some."""
+    rows = scale * (np.random.default_rng(0).normal(size=(12, 30)).astype(np.float32) + 3)
+    values, weights = pca._principal_of_few(rows)
+    sizes = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)[:-1]
+    np.testing.assert_allclose(values, np.square(sizes) / 12, rtol=1e-3)
+    directions = rows.T @ weights
+    np.testing.assert_allclose(directions.T @ directions, np.eye(11), atol=1e-3)
+
+
 def test_the_one_way_in_which_normal_images_vary_is_no_error():
     def draw(count, seed):
         random = np.random.default_rng(seed)
