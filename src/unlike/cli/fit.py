@@ -64,7 +64,7 @@ def fit(
     false_alarms: Annotated[
         str | None,
         typer.Option(
-            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or the least possible."
+            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or what rests on three images."
         ),
     ] = None,
     group_by: GroupBy = None,

@@ -34,7 +34,7 @@ class Detector:
 
     `model` and `scorer` are names of `unlike.models.MODELS` and `unlike.scoring.SCORERS`, or `preset` names a proven pair
     with its settings. `size` is in pixels, a side or (height, width); `false_alarms` is the share of normal images that
-    may be called anomalous, "auto" for 1 % or the smallest that the images can hold. `settings` has everything else,
+    may be called anomalous, "auto" for 1 % or what rests on three images. `settings` has everything else,
     by section and key as in a TOML file: `{"training": {"schedule": "cosine"}}`.
 
     >>> images = np.random.default_rng(0).integers(100, 120, (40, 16, 16), dtype=np.uint8)
