@@ -35,9 +35,9 @@ def test_a_category_with_too_few_images_or_never_seen_is_judged_like_all(rng):
 
 def test_auto_promises_each_category_what_it_can_hold(rng):
     found = decide(ConformalThreshold(), rng)
-    assert found.threshold_of("calm").false_alarms == 0.01
-    assert found.threshold_of("wild").false_alarms == pytest.approx(1 / 61)
-    assert found.false_alarms == pytest.approx(1 / 61)
+    assert found.threshold_of("calm").false_alarms == pytest.approx(3 / 100)  # what rests on three images
+    assert found.threshold_of("wild").false_alarms == pytest.approx(3 / 61)
+    assert found.false_alarms == pytest.approx(3 / 61)
     assert found.too_few == {"rare": 8}  # 1 in 9 is not worth a threshold
 
 

@@ -107,7 +107,8 @@ class Console:
 
     def _say_basis(self, decision: Decision, found: Diagnosis) -> None:
         """At several promises the threshold, and the normal images on which it rests; and what other counting would give."""
-        for share in PROMISES:
+        promised = decision.false_alarms if len(decision.thresholds) == 1 else None
+        for share in sorted({*PROMISES} if promised is None else {*PROMISES, promised}):
             if line := basis_line(decision, share):
                 self.say(f"  {line}")
         if (other := decision.otherwise) is not None:
@@ -233,7 +234,9 @@ def basis_line(decision: Decision, share: float) -> str:
         return ""
     named = ", ".join(printable(name) for name in basis.ids[-1 : -1 - BASIS_NAMED : -1])
     more = ", ..." * (len(basis.ids) > BASIS_NAMED)
-    return f"{100 * share:g} %: threshold {basis.score:.4g}, rests on {plural(len(basis.ids), 'image')} ({named}{more})"
+    return (
+        f"{100 * share:.3g} %: threshold {basis.score:.4g}, rests on {plural(len(basis.ids), 'image')} ({named}{more})"
+    )
 
 
 def _strangest_of(decision: Decision, category: str) -> str:
