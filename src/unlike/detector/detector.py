@@ -89,7 +89,7 @@ class Detector:
         `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used. Where
         names of folders do not say which images are normal, `good` does: a pattern of paths, or several, such as "ok/*".
         `group_by` says which images belong together, such as shots of one part: "folder", a regular expression that finds
-        the group in what an image is called, or one name for each of the images that are fitted on (docs/decisions.md).
+        the group in what an image is called, or one name for each of the images that are fitted on (docs/promises.md).
         Of several categories all train the one model, a scorer of features learns each by itself, and each has a threshold of
         its own. A `model` that another detector trained (its `fitted_.pipeline.model`) is taken as it is, to try other scorers
         on the same codes; with the same images, seed and choices about the decision, or images that it knows may calibrate.
@@ -143,7 +143,7 @@ class Detector:
         have no verdict; `score` names them. A DataError says that none could be.
 
         With `fdr` the images are judged together: of those called anomalous at most that share is normal, on average, whatever
-        their number (Benjamini-Hochberg). That can take many held-out normal images (docs/decisions.md#batches).
+        their number (Benjamini-Hochberg). That can take many held-out normal images (docs/promises.md#batches).
         """
         if fdr is not None:
             check_fdr(fdr)

@@ -50,7 +50,7 @@ def auto_promise(count: float) -> float:
     """The share of false alarms that "auto" promises by so many held-out normal images, or independent groups.
 
     It is 1 %, or where that would rest on fewer than STEADY images, as much as rests on them, but not more than MOST_AUTO if one
-    image can hold that: docs/decisions.md#what-auto-promises.
+    image can hold that: docs/promises.md#what-auto-promises.
 
     >>> [round(auto_promise(count), 4) for count in (1000, 175, 31, 20, 5)]
     [0.01, 0.017, 0.0938, 0.0952, 0.1667]
