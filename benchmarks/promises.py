@@ -122,7 +122,9 @@ def chances(pipeline: Pipeline, left: torch.Tensor, groups: Rows, tested: list[t
     return [p_values(scores, known, group_weights(groups)) for scores in found]
 
 
-def split_once(seen: Seen, like: np.ndarray, fitted: torch.Tensor, ids: list[str], tested: list, seed: int, choice: str) -> dict:
+def split_once(
+    seen: Seen, like: np.ndarray, fitted: torch.Tensor, ids: list[str], tested: list, seed: int, choice: str
+) -> dict:
     """p-values of fresh normal and defective images where images count, and where groups do as a fit finds them."""
     pipeline, count = seen.pipeline(like), len(fitted)
     make = partial(make_scorer, seen.settings, seen.model.output_spec)
@@ -160,8 +162,17 @@ def summarise(runs: list[dict], fitted_on: int) -> dict:
                 "found": round(found, 4),
             }
     seconds = np.array([run["seconds"] for run in runs])
-    looked = {"fit_and_leave_out": round(float(seconds[:, 0].mean()), 2), "find_groups": round(float(seconds[:, 1].mean()), 2)}
-    return {"splits": len(runs), "fitted_on": fitted_on, "groups_median": float(np.median(counts)), "cpu_seconds": looked, **rows}
+    looked = {
+        "fit_and_leave_out": round(float(seconds[:, 0].mean()), 2),
+        "find_groups": round(float(seconds[:, 1].mean()), 2),
+    }
+    return {
+        "splits": len(runs),
+        "fitted_on": fitted_on,
+        "groups_median": float(np.median(counts)),
+        "cpu_seconds": looked,
+        **rows,
+    }
 
 
 def by_images(seen: Seen, normal: list, broken: list, splits: int) -> dict:
