@@ -82,7 +82,7 @@ class Sigmas:
     def __init__(self, false_alarms):
         self.false_alarms = false_alarms
 
-    def fit(self, scores):
+    def fit(self, scores, weights=None):
         if len(scores) < 2:
             raise DataError("two scores or more")
         self.threshold_ = float(np.mean(scores) + 3 * np.std(scores))

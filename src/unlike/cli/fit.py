@@ -16,6 +16,7 @@ from unlike.cli.arguments import (
     Device,
     FitSeed,
     Good,
+    GroupBy,
     finish,
     read_choices,
     resumable,
@@ -63,9 +64,10 @@ def fit(
     false_alarms: Annotated[
         str | None,
         typer.Option(
-            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or the least possible."
+            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or what rests on three images."
         ),
     ] = None,
+    group_by: GroupBy = None,
     seed: FitSeed = None,
     device: Device = "auto",
     settings: AnyOther = None,
@@ -87,6 +89,8 @@ def fit(
         overrides.setdefault("data", {})["size"] = parse_size(size)
     if pages is not None:
         overrides.setdefault("data", {})["pages"] = pages
+    if group_by is not None:
+        overrides.setdefault("decision", {})["group_by"] = group_by
     detector = Detector(
         model,
         scorer,

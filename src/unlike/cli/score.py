@@ -61,7 +61,7 @@ def score(
     from unlike.calibration.rows import EXPLANATION, Q_VALUE
     from unlike.cli.tables import Submission, open_table
     from unlike.data.source import open_source
-    from unlike.detector.detector import Detector, judge_batch
+    from unlike.detector.detector import Detector, judge_batch, known_images
     from unlike.detector.explain import explain_verdicts as why
 
     if fdr is not None:
@@ -76,6 +76,7 @@ def score(
     form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
     unreadable: list[Unreadable] = []
     clipped: list[str] = []
+    known: list[str] = []
     waiting: list[tuple[Sample, Verdict]] = []  # until all are known, where they are judged together
     with (
         open_table(
@@ -98,6 +99,7 @@ def score(
                 write_maps(maps, loaded.fitted_, source, batch)
             unreadable += batch.unreadable
             clipped += batch.clipped
+            known += known_images(loaded.fitted_, batch)
             notify("score", table.rows + len(waiting) + len(unreadable), len(source), {})
         if fdr is not None and waiting:
             samples = [sample for sample, _ in waiting]
@@ -109,4 +111,5 @@ def score(
     if fdr is not None:
         console.say_reach(loaded, [sample.category for sample, _ in waiting], fdr)
     console.say_clipped(clipped, loaded)
+    console.say_known(known)
     finish(console, unreadable)

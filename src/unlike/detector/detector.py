@@ -34,7 +34,7 @@ class Detector:
 
     `model` and `scorer` are names of `unlike.models.MODELS` and `unlike.scoring.SCORERS`, or `preset` names a proven pair
     with its settings. `size` is in pixels, a side or (height, width); `false_alarms` is the share of normal images that
-    may be called anomalous, "auto" for 1 % or the smallest that the images can hold. `settings` has everything else,
+    may be called anomalous, "auto" for 1 % or what rests on three images. `settings` has everything else,
     by section and key as in a TOML file: `{"training": {"schedule": "cosine"}}`.
 
     >>> images = np.random.default_rng(0).integers(100, 120, (40, 16, 16), dtype=np.uint8)
@@ -190,6 +190,12 @@ def judge_batch(fitted: Fitted, batch: ScoredBatch, *, regions: bool = True) -> 
     maps = map(restore_map, batch.maps, batch.shapes, repeat(fitted.spec)) if regions else None
     ids, categories = ([sample.id for sample in batch.samples], [sample.category for sample in batch.samples])
     return fitted.decision.judge(ids, batch.image, categories, maps)
+
+
+def known_images(fitted: Fitted, batch: ScoredBatch) -> list[str]:
+    """Of a batch of a detector's `stream`, the ids of images that it was fitted on, by their content."""
+    known = np.isin(batch.digests, fitted.digests)
+    return [sample.id for sample, seen in zip(batch.samples, known, strict=True) if seen]
 
 
 def _set_aside(batch: ScoredBatch) -> ScoredBatch:

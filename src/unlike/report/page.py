@@ -27,11 +27,23 @@ from unlike.report.latent import Notify
 from unlike.report.subject import Described, FittedHistory, Reportable, Subject, subject_of
 
 MOST_NAMED = 12  # images that a caution lists
-KIND_COLUMNS = ("image.detection_rate", "image.auroc", "image.average_precision", "pixel.auroc", "pixel.aupro")
+FOUND_AT = ("image.detection_rate_at_1", "image.detection_rate_at_2", "image.detection_rate_at_5")
+KIND_COLUMNS = (
+    "image.detection_rate",
+    *FOUND_AT,
+    "image.auroc",
+    "image.average_precision",
+    "pixel.auroc",
+    "pixel.aupro",
+)
 CATEGORY_COLUMNS = (*KIND_COLUMNS, "image.false_alarm_rate", "image.accuracy", "image.improvement")
 SECTIONS = (
     ("Ranking, whatever the threshold", ("image.auroc", "image.average_precision")),
     ("At the threshold", ("image.detection_rate", "image.false_alarm_rate")),
+    (
+        "At other promises",
+        tuple(f"image.{rate}_at_{share}" for share in (1, 2, 5) for rate in ("detection_rate", "false_alarm_rate")),
+    ),
     ("Right and wrong", ("image.accuracy", "image.accuracy_all_anomalous", "image.improvement")),
     ("Where in the image", ("pixel.auroc", "pixel.aupro")),
 )
