@@ -142,3 +142,13 @@ def test_a_detector_that_knows_images_is_loaded_with_them(stand):
     known = Detector.load(stand / "d.unlike").fitted_.known
     assert len(known.ids) == 40
     np.testing.assert_array_equal(known.places.shape, (40, len(known.directions)))
+
+
+def test_pictures_of_normal_images_are_kept_and_shown_when_asked_for(stand, tmp_path):
+    new = tmp_path / "p.unlike"
+    fast = ["--model", "pixels", "--scorer", "gaussian", "--size", "64", "--false-alarms", "0.1"]
+    assert run(["fit", str(stand / "good"), "-o", str(new), *fast, "--keep-pictures"]) == 0
+    assert Detector.load(new).fitted_.known.pictures.shape == (40, 64, 64, 3)
+    assert not len(Detector.load(stand / "d.unlike").fitted_.known.pictures)
+    assert run(["evaluate", str(new), str(stand / "test"), "-o", str(tmp_path / "r")]) == 0
+    assert '<div class="alike">' in (tmp_path / "r/report.html").read_text()
