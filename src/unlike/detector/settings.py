@@ -97,6 +97,8 @@ class DecisionConfig:
         ""  # folder, or a regular expression that finds an image's group in what it is called; empty: nothing
     )
 
+    keep_pictures: bool = False  # small ones of normal images, for reports to show beside what is most like them
+
     def __post_init__(self) -> None:
         if self.threshold not in THRESHOLDS:
             raise unknown("decision.threshold", self.threshold, THRESHOLDS)
