@@ -16,13 +16,15 @@ from unlike.calibration.discoveries import fewest_to_find, q_values
 
 SHARES = (0.01, 0.05, 0.2)  # of a batch that are anomalous
 BATCH = 100  # images
-LEAST_NEW = 20  # normal images that are left for a batch
+NEW = 0.25  # of the held-out normal images, those that batches are drawn from,
+LEAST_NEW = 10  # or as many
+MADE = "made: Gaussian, anomalies 3 deviations off"  # a set with normal images enough
 
 
 def measure(data: Scored, share: float, q: float, rounds: int) -> dict:
     """Means over batches, drawn with replacement of what does not calibrate."""
     false, power, alone_false, alone_power = [], [], [], []
-    cut = max(len(data.held_out) - max(LEAST_NEW, len(data.held_out) // 4), 1)
+    cut = len(data.held_out) - max(LEAST_NEW, int(NEW * len(data.held_out)))
     count = max(1, round(share * BATCH))
     for seed in range(rounds):
         random = np.random.default_rng(seed)
@@ -49,14 +51,19 @@ def measure(data: Scored, share: float, q: float, rounds: int) -> dict:
     }
 
 
+def made() -> Scored:
+    random = np.random.default_rng(0)
+    return Scored(random.normal(size=4000), np.empty(0), random.normal(3, size=1000))
+
+
 def main() -> None:
     parser = options_of(__doc__)
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--q", type=float, default=0.1)
     options = parser.parse_args()
     sets = {
-        name: [measure(scored(name, options.preset), share, options.q, options.rounds) for share in SHARES]
-        for name in options.sets
+        name: [measure(data, share, options.q, options.rounds) for share in SHARES]
+        for name, data in ([(name, scored(name, options.preset)) for name in options.sets] + [(MADE, made())])
     }
     write("fdr", {"preset": options.preset, "q": options.q, "batch": BATCH, "rounds": options.rounds, "sets": sets})
 

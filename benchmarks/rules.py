@@ -8,6 +8,8 @@ the confidence bound is then left out. Rules that choose by labels are given hal
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from common import write
 from scored import Scored, options_of, scored
@@ -20,6 +22,13 @@ from unlike.errors import DataError
 BY_NORMALS = ("conformal", "tail", "confidence", "k-sigma")
 BY_LABELS = tuple(name for name in THRESHOLDS if THRESHOLDS[name].needs_labels)
 PROMISES = (0.01, 0.02, 0.05)
+MADE = {
+    "gamma": lambda random, count: random.gamma(3.0, size=count),
+    "log-normal": lambda random, count: random.lognormal(sigma=0.5, size=count),
+    "Pareto": lambda random, count: random.pareto(3.0, size=count),
+}
+COUNTS = (31, 60, 99, 175, 400)  # of made scores
+FRESH = 100_000
 
 
 def by_normals(data: Scored, rule: str, promise: float, splits: int) -> dict:
@@ -79,9 +88,29 @@ def by_labels(data: Scored, rule: str, splits: int) -> dict:
     return {"rule": rule} | describe(np.array(rows), None)
 
 
+def of_made(draw: Callable[[np.random.Generator, int], np.ndarray], rule: str, count: int, splits: int) -> dict:
+    """How many fresh scores are above, and how much the threshold varies, where scores are drawn anew each time."""
+    random = np.random.default_rng(0)
+    asked, fresh = max(0.01, smallest_promise(count)), np.sort(draw(random, FRESH))
+    thresholds = np.array([make_rule(rule, asked).fit(draw(random, count)).threshold_ for _ in range(splits)])
+    shares = 1 - np.searchsorted(fresh, thresholds, side="right") / FRESH
+    error = float(shares.std(ddof=1) / np.sqrt(splits))
+    return {
+        "rule": rule,
+        "count": count,
+        "promise": asked,
+        "false_alarms": float(shares.mean()),
+        "standard_error": error,
+        "kept": bool(shares.mean() <= asked + 2 * error),
+        "threshold": float(thresholds.mean()),
+        "threshold_deviation": float(thresholds.std(ddof=1)),
+    }
+
+
 def main() -> None:
     parser = options_of(__doc__)
     parser.add_argument("--splits", type=int, default=40)
+    parser.add_argument("--made", type=int, default=200, help="draws of made scores")
     options = parser.parse_args()
     sets = {}
     for name in options.sets:
@@ -94,7 +123,15 @@ def main() -> None:
             "test": [found for a in PROMISES for rule in BY_NORMALS if (found := by_all(data, rule, a))],
             "labels": [by_labels(data, rule, options.splits) for rule in BY_LABELS],
         }
-    write("rules", {"preset": options.preset, "splits": options.splits, "sets": sets})
+    made = {
+        name: [
+            of_made(draw, rule, count, options.made) for count in COUNTS for rule in ("conformal", "tail", "k-sigma")
+        ]
+        for name, draw in MADE.items()
+    }
+    write(
+        "rules", {"preset": options.preset, "splits": options.splits, "sets": sets, "draws": options.made, "made": made}
+    )
 
 
 if __name__ == "__main__":

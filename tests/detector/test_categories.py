@@ -249,7 +249,7 @@ def test_reports_name_the_thresholds(joint, judged, tmp_path, capsys):
 
 def test_a_lone_strange_image_is_blamed_on_its_category(capsys, tmp_path):
     source = several({"calm": 60, "wild": 60})
-    fitted = fit(source)
+    fitted = fit(source, false_alarms=0.05)
     decision = fitted.fitted_.decision
     strangest = np.flatnonzero((decision.categories == "calm") & (decision.scores == thresholds_of(fitted)["calm"]))
     scores = decision.scores.copy()

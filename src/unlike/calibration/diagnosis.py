@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unlike.records import Floats
 
 FAR_ABOVE = 2.0  # times the fourth highest score that a threshold rests on
-APART = 3.0  # times the median absolute deviation of all scores: a gap as wide is unusual
+APART = 4.0  # times the median absolute deviation of all scores: a gap as wide is unusual
 SUSPECTS = 3  # images that may be above it
 FEWEST = 8  # images, to say what is usual
 STRANGEST = 4  # the scores that are looked at: the one that is the threshold, and three below it

@@ -107,7 +107,8 @@ class Console:
 
     def _say_basis(self, decision: Decision, found: Diagnosis) -> None:
         """At several promises the threshold, and the normal images on which it rests; and what other counting would give."""
-        for share in PROMISES:
+        promised = decision.false_alarms if len(decision.thresholds) == 1 else None
+        for share in sorted({*PROMISES} if promised is None else {*PROMISES, promised}):
             if line := basis_line(decision, share):
                 self.say(f"  {line}")
         if (other := decision.otherwise) is not None:
@@ -116,6 +117,8 @@ class Console:
                 f"If {other.by} counted: threshold {other.threshold.score:.4g}, {other.threshold.promise} "
                 f"({plural(other.independent, word)})."
             )
+        if (others := other_rules(decision)) and len(decision.thresholds) == 1:
+            self.say(f"By other rules (`unlike calibrate --threshold NAME`): {'; '.join(others)}.")
         if found.suspects:
             from unlike.artifacts import printable
 
@@ -233,7 +236,30 @@ def basis_line(decision: Decision, share: float) -> str:
         return ""
     named = ", ".join(printable(name) for name in basis.ids[-1 : -1 - BASIS_NAMED : -1])
     more = ", ..." * (len(basis.ids) > BASIS_NAMED)
-    return f"{100 * share:g} %: threshold {basis.score:.4g}, rests on {plural(len(basis.ids), 'image')} ({named}{more})"
+    return (
+        f"{100 * share:.3g} %: threshold {basis.score:.4g}, rests on {plural(len(basis.ids), 'image')} ({named}{more})"
+    )
+
+
+def other_rules(decision: Decision) -> list[str]:
+    """For the same promise the thresholds by other rules that need normal images alone, with what those say."""
+    from unlike.calibration.thresholds import THRESHOLDS, make_rule
+    from unlike.errors import UnlikeError
+
+    lines: list[str] = []
+    if (promised := decision.false_alarms) is None:
+        return lines
+    for name in THRESHOLDS:
+        rule = make_rule(name, promised)
+        if rule.needs_labels:
+            continue
+        try:
+            rule.fit(decision.scores, decision.weights)
+        except UnlikeError:  # it takes more images, or another question
+            continue
+        if str(rule.promise_) != str(decision.threshold_of("").promise):
+            lines.append(f"{name} {rule.threshold_:.4g} ({rule.promise_})")
+    return lines
 
 
 def _strangest_of(decision: Decision, category: str) -> str:

@@ -64,10 +64,17 @@ def fit(
     false_alarms: Annotated[
         str | None,
         typer.Option(
-            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or the least possible."
+            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or what rests on three images."
         ),
     ] = None,
     group_by: GroupBy = None,
+    keep_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--keep-pictures",
+            help="Keep small pictures of normal images, for reports to show beside what is like them.",
+        ),
+    ] = False,
     seed: FitSeed = None,
     device: Device = "auto",
     settings: AnyOther = None,
@@ -91,6 +98,8 @@ def fit(
         overrides.setdefault("data", {})["pages"] = pages
     if group_by is not None:
         overrides.setdefault("decision", {})["group_by"] = group_by
+    if keep_pictures:
+        overrides.setdefault("decision", {})["keep_pictures"] = True
     detector = Detector(
         model,
         scorer,

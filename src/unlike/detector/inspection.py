@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from unlike.calibration.conformal import smallest_promise
 from unlike.calibration.groups import Groups
-from unlike.calibration.thresholds import AUTO_FALSE_ALARMS, normals_needed
+from unlike.calibration.thresholds import AUTO_FALSE_ALARMS, auto_promise, normals_needed
 from unlike.data.facts import Defect, Facts
 from unlike.data.input_spec import InputSpec
 from unlike.records import Floats, Pixels, Rows, Sample
@@ -91,14 +90,14 @@ class Inspection:
 
     @property
     def promise(self) -> float:
-        """The smallest share of false alarms that the images can promise, or what `fit` promises by itself, if that is more."""
-        return max(AUTO_FALSE_ALARMS, smallest_promise(self.held_out))
+        """The share of false alarms that `fit` promises by itself with so many images."""
+        return auto_promise(self.held_out)
 
     @property
     def promise_of_groups(self) -> float:
         """The same, where each series counts as one image."""
         independent = int(self.held_out * self.groups / max(self.distinct, 1))
-        return max(AUTO_FALSE_ALARMS, smallest_promise(independent))
+        return auto_promise(independent)
 
     @property
     def smallest(self) -> Defect | None:
@@ -141,7 +140,7 @@ def fit_lines(shape: tuple[int, int], spec: InputSpec, normals: int, promised: f
     """
     lines = []
     needed = normals_needed(AUTO_FALSE_ALARMS)
-    if promised is not None and normals < needed and promised <= smallest_promise(normals) + 1e-9:
+    if promised is not None and normals < needed and promised > AUTO_FALSE_ALARMS:
         lines.append(
             f"{needed} normal images that calibrate would promise {AUTO_FALSE_ALARMS:.0%}".replace("%", " %")
             + f", here are {normals:,}; `unlike inspect` says how many are independent."

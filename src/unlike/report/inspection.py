@@ -123,7 +123,7 @@ def _verdict(inspection: Inspection) -> str:
         return f"fit would take none of these images: {inspection.refusal}."
     taken, of = len(inspection.taken), len(inspection.samples)
     return (
-        f"fit would take {taken:,} of {count(of, 'image')}, and could promise at most "
+        f"fit would take {taken:,} of {count(of, 'image')}, and promise at most "
         f"{exact_percent(inspection.promise)} false alarms{_if_in_series(inspection)}."
         + " Nothing says that they are normal."
         * all(inspection.sample(row).anomalous is None for row in inspection.taken)
@@ -144,7 +144,7 @@ def _tiles(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
         about = "about " * (not _all_looked_at(inspection))
         looked = "series count once" if inspection.look else "by small pictures alone"
         yield "Independent", f"{about}{inspection.groups:,}", looked
-        yield "Smallest promise", exact_percent(inspection.promise), "false alarms among normal images"
+        yield "The promise", exact_percent(inspection.promise), "false alarms among normal images"
 
 
 def _broken_words(many: int) -> str:
@@ -348,7 +348,7 @@ def _promise(inspection: Inspection) -> Finding | None:
     share, needed = inspection.promise, normals_needed(AUTO_FALSE_ALARMS)
     rests = f"{held_out:,} of them hold the threshold" if held_out < distinct else "all hold the threshold"
     lines = [
-        f"{count(distinct, 'different normal image')}, {rests}: at most {exact_percent(share)} false alarms can be promised."
+        f"{count(distinct, 'different normal image')}, {rests}: fit promises at most {exact_percent(share)} false alarms."
     ]
     if held_out < needed:
         lines.append(

@@ -20,6 +20,7 @@ import numpy as np
 from unlike._version import __version__
 from unlike.artifacts import printable, write_file
 from unlike.calibration.decision import Decision, is_anomalous
+from unlike.calibration.diagnosis import find_suspects
 from unlike.evaluation.history import kept_epoch
 from unlike.records import Estimate, Evaluation, Floats, Metrics
 from unlike.report import codespace, figures, gallery, wording
@@ -116,6 +117,7 @@ def render(
             most_named=MOST_NAMED,
             scope=_scope(evaluation),
             settings=settings_tables(described),
+            strangest=list(_strangest(fitted)),
             selections=selections,
             threshold=_threshold_facts(fitted),
             **signature(),
@@ -269,6 +271,26 @@ def _threshold_facts(fitted: FittedHistory) -> dict[str, Any]:
         "normals": len(decision.scores),
         "above": int(is_anomalous(decision.scores, _calibration_thresholds(decision)).sum()),
     }
+
+
+def _strangest(fitted: FittedHistory) -> Iterator[dict[str, Any]]:
+    """The normal images on which the threshold rests, with their maps, all in one range of colours."""
+    items, decision = fitted.strangest, fitted.decision
+    limit = gallery.colour_limit([item.map for item in items])
+    start = gallery.colour_start([item.map for item in items], limit)
+    suspects = dict(find_suspects(decision.scores, decision.ids))
+    resting = {share: basis.ids for share in (0.01, 0.02, 0.05) if (basis := decision.at(share).get("")) is not None}
+    for item in items:
+        image = gallery.displayable(item.picture, 0.0, 255.0)
+        rests = [f"{100 * share:g} %" for share, ids in resting.items() if item.id in ids]
+        yield {
+            "id": item.id,
+            "score": item.score,
+            "image": gallery.data_uri(image),
+            "overlay": gallery.data_uri(gallery.overlay(image, item.map, limit, start)),
+            "times": suspects.get(item.id),
+            "rests": ", ".join(rests),
+        }
 
 
 def _calibration_thresholds(decision: Decision) -> Floats:
