@@ -143,7 +143,7 @@ class Detector:
         have no verdict; `score` names them. A DataError says that none could be.
 
         With `fdr` the images are judged together: of those called anomalous at most that share is normal, on average, whatever
-        their number (Benjamini-Hochberg). That can take many held-out normal images (docs/promises.md#batches).
+        their number (Benjamini-Hochberg). That can take many held-out normal images (docs/decisions.md#batches).
         """
         if fdr is not None:
             check_fdr(fdr)

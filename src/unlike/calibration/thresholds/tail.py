@@ -1,6 +1,6 @@
 """A threshold from a tail that is fitted to the highest scores: it finds more where one strange normal image would be the threshold.
 
-docs/promises.md#the-tail says what is assumed, and how it did.
+docs/decisions.md#the-tail says what is assumed, and how it did.
 """
 
 from __future__ import annotations
