@@ -210,18 +210,7 @@ def summarise(runs: list[dict], fitted_on: int) -> dict:
                 "kept": bool(mean <= promise + 2 * error),
                 "found": round(found, 4),
             }
-    seconds = np.array([run["seconds"] for run in runs])
-    looked = {
-        "fit_and_leave_out": round(float(seconds[:, 0].mean()), 2),
-        "find_groups": round(float(seconds[:, 1].mean()), 2),
-    }
-    return {
-        "splits": len(runs),
-        "fitted_on": fitted_on,
-        "groups_median": float(np.median(counts)),
-        "cpu_seconds": looked,
-        **rows,
-    }
+    return {"splits": len(runs), "fitted_on": fitted_on, "groups_median": float(np.median(counts)), **rows}
 
 
 def by_images(seen: Seen, normal: list, broken: list, splits: int, *, whole: bool) -> dict:
