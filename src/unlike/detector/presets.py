@@ -83,6 +83,22 @@ PRESETS: dict[str, Preset] = {
             "data": {"size": 256},
         },
     ),
+    # as published for few images (Damm et al., 2025), whose patches are all kept: 16 images of 32 x 32. No image is turned or masked
+    "dino": Preset(
+        "AnomalyDINO: patches as DINOv2 sees them against the nearest normal ones, by angle; weights from the hub or a file.",
+        {
+            "model": {
+                "name": "features",
+                "backbone": "vit_small_patch14_dinov2",
+                "stages": [-1],
+                "final_norm": True,
+                "averaging": 1,
+            },
+            "scorer": {"name": "neighbours", "unit": True, "metric": "cosine", "least": 16_384, "most": 16_384},
+            "map": {"reduction": "top", "top_share": 0.01},
+            "data": {"size": 448},
+        },
+    ),
     "dfr": Preset(
         "DFR: what the principal components of frozen features, position by position, cannot rebuild.",
         {
