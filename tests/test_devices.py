@@ -22,7 +22,8 @@ SMALL = {"training": {"epochs": 2}, "decision": {"false_alarms": 0.1}}
 def small(preset: str) -> dict[str, dict[str, object]]:
     """Settings that make a preset quick, and need no pretrained weights."""
     model = Settings.resolve(preset=preset).model
-    return SMALL | {"model": {"pretrained": False}} if hasattr(model, "pretrained") else SMALL
+    tiny = {"backbone": "test_vit"} if preset == "dino" else {}  # whose own has patches of 14 pixels
+    return SMALL | {"model": {"pretrained": False, **tiny}} if hasattr(model, "pretrained") else SMALL
 
 
 def assert_agree(found: Detector, expected: Detector, images: np.ndarray) -> None:

@@ -288,3 +288,10 @@ def test_networks_of_others_may_have_no_stages():
     network.pretrained_cfg = {"architecture": "my_own"}
     with pytest.raises(ConfigError, match="backbone my_own does not give its stages one by one; choose another"):
         Stages(network, 3, (8, 8), pretrained=False)
+
+
+def test_weights_of_a_file_are_pretrained_ones():
+    with pytest.raises(ConfigError, match=r"leave model\.pretrained = false out"):
+        FeaturesConfig(pretrained=False, weights="w.safetensors")
+    bare = without_pretrained(FeaturesConfig(weights="w.safetensors"))
+    assert (bare.pretrained, bare.weights) == (False, None)

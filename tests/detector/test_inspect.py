@@ -151,3 +151,11 @@ def test_advice_about_size_can_be_followed():
 @pytest.mark.parametrize(("normals", "promised"), [(99, 0.01), (31, 0.2), (31, None)])
 def test_after_a_fit_nothing_is_said_where_nothing_is_short(normals, promised):
     assert fit_lines((300, 300), InputSpec(256, 256, 3), normals, promised) == []
+
+
+def test_after_a_fit_what_is_too_small_is_said_in_pixels_of_the_images():
+    line, advice = fit_lines((640, 640), InputSpec(256, 256, 3), 120, None)
+    assert line.startswith(
+        "Images of 640 x 640 are seen at 256 x 256: what is less than about 10 of their pixels across"
+    )
+    assert "--set data.size=512, a larger size; or in tiles, --preset patchcore --size 640x640" in advice

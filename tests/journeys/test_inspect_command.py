@@ -63,11 +63,11 @@ def test_fit_says_what_few_and_large_images_cost_and_the_advice_works(tmp_path, 
     assert run([*fit, "--model", "pixels", "--size", "32"]) == 0
     said = capsys.readouterr().err
     assert "99 normal images that calibrate would promise 1 %, here are 6;" in said
-    assert (
-        "Images such as the first, 32 x 200, are seen at 32 x 32: less than 12 pixels across is less than 2 there."
-        in said
-    )
+    seen = "Images of 32 x 200 are seen at 32 x 32: what is less than about 25 of their pixels across will mostly be missed."
+    assert seen in said
+    assert "To see it: --set data.size=[32,64], a larger size; or in tiles," in said
     advice = "--preset patchcore --size 32x200 --set data.tile=32"
     assert advice in said
     assert run([*fit, *advice.split(), "--set", "model.pretrained=false"]) == 0
     assert "less than" not in capsys.readouterr().err
+    assert run([*fit, "--model", "pixels", "--set", "data.size=[32,64]"]) == 0

@@ -655,3 +655,23 @@ def test_bank_of_all_codes_in_all_directions_is_the_exact_coreset():
 def test_short_cuts_of_a_coreset_are_counts_or_all(name):
     with pytest.raises(ConfigError, match=rf"scorer\.{name}: expected 1 or more, came 0"):
         NeighboursConfig(**{name: 0})
+
+
+def test_cosine_metric_is_one_less_the_cosine_of_the_nearest(normal, others):
+    scorer = learn(NeighboursScorer(NeighboursConfig(unit=True, metric="cosine"), SPEC), normal)
+    expected = cdist(flat(others), flat(normal), "cosine").min(axis=1)
+    np.testing.assert_allclose(scores(scorer, others), expected, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"scorer\.metric = 'cosine' .* expected scorer\.unit = true, came false"):
+        NeighboursConfig(metric="cosine")
+
+
+def test_regularisation_is_added_to_the_covariance_of_each_position():
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(30, 4, 2, 3)), dtype=torch.float32)
+    config = GaussianConfig(positions="each", shrinkage=0.0, regularisation=0.5)
+    scorer = learn(GaussianScorer(config, SPEC), codes)
+    rows = codes[:, :, 1, 2].double().numpy()
+    gap = np.ones(4) - rows.mean(axis=0)
+    expected = np.sqrt(gap @ np.linalg.inv(np.cov(rows.T, bias=True) + 0.5 * np.eye(4)) @ gap)
+    assert scorer(torch.ones(1, 4, 2, 3))[0, 1, 2].item() == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ConfigError, match=r"scorer\.regularisation is for scorer\.positions = 'each'"):
+        GaussianConfig(regularisation=0.01)

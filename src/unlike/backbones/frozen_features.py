@@ -34,9 +34,12 @@ class FeaturesConfig:
 
     backbone: str = "efficientnet-lite0"  # or the name of any timm network, such as resnet18
     pretrained: bool = True  # false: random weights, to see what pretrained ones are worth
+    # a file of safetensors with them, as timm names them, in the stead of an installed package's or the hub's
+    weights: str | None = None
     # as timm counts them; auto: those with cells 8 and 16 pixels across, or half and three quarters of the way through
     stages: tuple[int, ...] | Literal["auto"] = "auto"
     cell: int | Literal["auto"] = "auto"  # pixels across, of the one grid of all stages; auto: the finest's
+    final_norm: bool = False  # each stage of a vision transformer as its last normalisation makes it
     averaging: int = 3  # cells of a stage across, over which it is averaged; 1 averages nothing
     border: str = "damp"  # damp: what an average lacks beyond the image counts as nothing; keep: it is not counted
     scale: str = "none"  # unit: each stage's features of a position have length 1, so all stages count alike
@@ -50,6 +53,8 @@ class FeaturesConfig:
     def __post_init__(self) -> None:
         if self.stages != "auto" and not self.stages:
             raise ConfigError("model.stages: expected one stage or more, or auto, came none")
+        if self.weights is not None and not self.pretrained:
+            raise ConfigError("model.weights are pretrained ones: leave model.pretrained = false out, or model.weights")
         if self.cell != "auto":
             check_range("model.cell", self.cell, 1, 1024)
         check_range("model.averaging", self.averaging, 1, 99)
@@ -99,8 +104,8 @@ def make_features(config: FeaturesConfig, shape: ImageShape, networks: NetworkCa
     if networks is None or recipe is None:
         grid = _make_grid(config, shape)
         return FrozenFeatures(grid, config.runtime, grid.sizes)
-    source = weights_source(config.backbone) if config.pretrained else None
-    bare = dataclasses.replace(config, pretrained=False)  # it is given the weights
+    source = weights_source(config.backbone, config.weights) if config.pretrained else None
+    bare = dataclasses.replace(config, pretrained=False, weights=None)  # it is given the weights
     found = networks.find(recipe, source, partial(_make_grid, bare, shape))
     if found is not None:
         return FrozenFeatures(found.network, config.runtime, from_mapping(Sizes, found.facts, "sizes"), found.cached)
@@ -114,7 +119,15 @@ def _make_grid(config: FeaturesConfig, shape: ImageShape) -> FeatureGrid:
     size = (shape.height, shape.width)
     # pretrained, it must not change what is drawn for the rest of a model, for it may as well be taken from the cache
     with isolated_randomness(0) if config.pretrained else contextlib.nullcontext():
-        stages = make_stages(config.backbone, config.pretrained, shape.channels, size, chosen)
+        stages = make_stages(
+            config.backbone,
+            config.pretrained,
+            shape.channels,
+            size,
+            chosen,
+            weights=config.weights,
+            final_norm=config.final_norm,
+        )
     return FeatureGrid(stages, config, size).eval()
 
 
@@ -123,7 +136,7 @@ def _recipe(config: FeaturesConfig, shape: ImageShape) -> str | None:
     if CODE is None:
         return None
     choices = {field.name: getattr(config, field.name) for field in dataclasses.fields(FeaturesConfig)}
-    for name in ("runtime", "pretrained"):
+    for name in ("runtime", "pretrained", "weights"):
         del choices[name]
     return hashlib.sha256(repr((CODE, torch.get_default_dtype(), choices, shape)).encode()).hexdigest()
 

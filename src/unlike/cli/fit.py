@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -27,6 +29,8 @@ from unlike.errors import ConfigError
 if TYPE_CHECKING:
     from unlike.data.source import Source
     from unlike.detector.detector import Detector
+
+MEASURED = 15  # images, whose median size is said
 
 
 def fit(
@@ -129,16 +133,18 @@ def fit(
 
 
 def advise(detector: Detector, normal: Source) -> list[str]:
-    """The lines of an inspection that matter after a fit; none where the first image cannot be read."""
+    """The lines of an inspection that matter after a fit; none where no image of those that are looked at can be read."""
     from unlike.data.source import read_original
     from unlike.detector.inspection import fit_lines
     from unlike.errors import ImageError
 
-    fitted = detector.fitted_
-    try:
-        height, width, _ = read_original(normal, normal.samples[0], fitted.spec.most_pixels).shape
-    except ImageError:
+    fitted, shapes = detector.fitted_, []
+    for row in range(0, len(normal.samples), -(-len(normal.samples) // MEASURED)):
+        with contextlib.suppress(ImageError):
+            shapes.append(read_original(normal, normal.samples[row], fitted.spec.most_pixels).shape[:2])
+    if not shapes:
         return []
+    height, width = (int(median(sides)) for sides in zip(*shapes, strict=True))
     promised = fitted.decision.false_alarms if detector.settings.decision.false_alarms == "auto" else None
     return fit_lines((height, width), fitted.spec, fitted.counts["calibration"], promised)
 

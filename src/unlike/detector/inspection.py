@@ -16,7 +16,8 @@ from unlike.data.input_spec import InputSpec
 from unlike.records import Floats, Pixels, Rows, Sample
 
 THIN = 2.0  # pixels across, as the detector sees it: a defect that is thinner is blurred away
-MUCH_SMALLER = 4.0  # times, that the detector sees an image: said after a fit
+SEEN = 4.0  # pixels across, as the detector sees it: half a cell of the features of most presets; of less there is little left
+MUCH_SMALLER = 2.0  # times, that the detector sees an image: said after a fit
 WANTED = 3.0  # pixels across that a larger size should give it
 
 
@@ -115,7 +116,7 @@ def advise_size(defect: Defect, shape: tuple[int, int], spec: InputSpec) -> Size
     >>> advise_size(Defect(0, 1.5, 30.0, 6.0), (1024, 1024), InputSpec(256, 256, 3))
     Size(options='--size 512', pixels=3.0)
     >>> advise_size(Defect(0, 0.3, 66.0, 4.0), (256, 4000), InputSpec(256, 256, 3)).options
-    '--preset patchcore --size 256x4000 --set data.tile=256'
+    '--size 256x4000 --set data.tile=256'
     """
     factor = WANTED / max(defect.width, 1e-6)
     largest = max(shape[0] / spec.height, shape[1] / spec.width)
@@ -131,13 +132,13 @@ def advise_size(defect: Defect, shape: tuple[int, int], spec: InputSpec) -> Size
 def fit_lines(shape: tuple[int, int], spec: InputSpec, normals: int, promised: float | None) -> list[str]:
     """What is worth telling whoever has just fitted: what more images would promise, and what the size costs.
 
-    `shape` is that of an original image (H, W); `normals` calibrated, and what they hold by itself is `promised`.
+    `shape` is the median of the originals (H, W); `normals` calibrated, and as few false alarms as they can hold are `promised`.
 
     >>> for line in fit_lines((256, 4000), InputSpec(256, 256, 3), 31, 3 / 32):
     ...     print(line)
     99 normal images that calibrate would hold 1 %, here are 31; `unlike inspect` says how many are independent.
-    Images such as the first, 256 x 4000, are seen at 256 x 256: less than 31 pixels across is less than 2 there.
-    Larger is --size; or in tiles, --preset patchcore --size 256x4000 --set data.tile=256.
+    Images of 256 x 4000 are seen at 256 x 256: what is less than about 62 of their pixels across will mostly be missed.
+    To see it: --set data.size=[256,512], a larger size; or in tiles, --size 256x4000 --set data.tile=256.
     """
     lines = []
     needed = normals_needed(AUTO_FALSE_ALARMS)
@@ -149,13 +150,23 @@ def fit_lines(shape: tuple[int, int], spec: InputSpec, normals: int, promised: f
     factor = max(shape[0] / spec.height, shape[1] / spec.width)
     if factor >= MUCH_SMALLER:
         lines.append(
-            f"Images such as the first, {shape[0]} x {shape[1]}, are seen at {spec.height} x {spec.width}: less than "
-            f"{THIN * factor:.0f} pixels across is less than {THIN:g} there."
+            f"Images of {shape[0]} x {shape[1]} are seen at {spec.height} x {spec.width}: what is less than about "
+            f"{SEEN * factor:.0f} of their pixels across will mostly be missed."
         )
-        lines.append(f"Larger is --size; or in tiles, {_tiled(shape)}.")
+        lines.append(f"To see it: --set data.size={_larger(shape, spec)}, a larger size; or in tiles, {_tiled(shape)}.")
     return lines
+
+
+def _larger(shape: tuple[int, int], spec: InputSpec) -> str:
+    """Twice the size, or that of the original where it is less, as `--set data.size` takes it.
+
+    >>> _larger((640, 480), InputSpec(256, 256, 3))
+    '[512,480]'
+    """
+    height, width = min(shape[0], 2 * spec.height), min(shape[1], 2 * spec.width)
+    return f"{height}" if height == width else f"[{height},{width}]"
 
 
 def _tiled(shape: tuple[int, int]) -> str:
     """What makes `fit` see images of that shape as they are, a tile at a time."""
-    return f"--preset patchcore --size {shape[0]}x{shape[1]} --set data.tile={min(256, *shape)}"
+    return f"--size {shape[0]}x{shape[1]} --set data.tile={min(256, *shape)}"

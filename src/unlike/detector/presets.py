@@ -39,13 +39,14 @@ PRESETS: dict[str, Preset] = {
             "data": {"size": 64},
         },
     ),
-    # stages, cell and shrinkage were chosen on magnetic tiles without defects, by synthetic ones
+    # as published (Defard et al., 2021) and as others have it, but that 100 random directions stand for 100 random features: they
+    # keep more (Kim et al., 2021)
     "padim": Preset(
         "PaDiM: frozen features against those of the same position; for things that always lie the same way.",
         {
-            "model": {"name": "features", "stages": [2, 3, 4], "cell": 16, "dimensions": 200},
-            "scorer": {"name": "gaussian", "positions": "each", "shrinkage": 0.1},
-            "map": {"reduction": "max"},
+            "model": {"name": "features", "stages": [1, 2, 3], "averaging": 1, "dimensions": 100},
+            "scorer": {"name": "gaussian", "positions": "each", "shrinkage": 0.0, "regularisation": 0.01},
+            "map": {"reduction": "max", "blur_pixels": 1.0},
             "data": {"size": 256},
         },
     ),
@@ -122,6 +123,22 @@ PRESETS: dict[str, Preset] = {
             "data": {"size": "native", "most_native": 256},
         },
         tiled={"scorer": {"scorers": ["neighbours", "neighbours_unit", "neighbours_deep"]}},
+    ),
+    # as published for few images (Damm et al., 2025), whose patches are all kept: 16 images of 32 x 32. No image is turned or masked
+    "dino": Preset(
+        "AnomalyDINO: patches as DINOv2 sees them against the nearest normal ones, by angle; weights from the hub or a file.",
+        {
+            "model": {
+                "name": "features",
+                "backbone": "vit_small_patch14_dinov2",
+                "stages": [-1],
+                "final_norm": True,
+                "averaging": 1,
+            },
+            "scorer": {"name": "neighbours", "unit": True, "metric": "cosine", "least": 16_384, "most": 16_384},
+            "map": {"reduction": "top", "top_share": 0.01},
+            "data": {"size": 448},
+        },
     ),
     "dfr": Preset(
         "DFR: what the principal components of frozen features, position by position, cannot rebuild.",

@@ -222,7 +222,10 @@ def shape_of(settings: Settings, spec: InputSpec) -> ImageShape:
 
 def without_pretrained(config: Any) -> Any:
     """The same sizes without pretrained weights: others are about to take their place, or none are wanted."""
-    return dataclasses.replace(config, pretrained=False) if getattr(config, "pretrained", False) else config
+    if not getattr(config, "pretrained", False):
+        return config
+    named = {"weights": None} if hasattr(config, "weights") else {}  # a file that need not be on this machine
+    return dataclasses.replace(config, pretrained=False, **named)
 
 
 def _rebuild(

@@ -39,9 +39,10 @@ class NeighboursConfig(FeatureConfig):
     candidates: int | Literal["all"] = 60_000
     # random ones, along which codes are told apart while some are chosen; all: as they are
     coreset_directions: int | Literal["all"] = 32
-    # mahalanobis: under the covariance of the gaps between normal codes and their nearest: what usually differs counts less
-    metric: Literal["euclidean", "mahalanobis"] = "euclidean"
-    shrinkage: float | Literal["auto"] = 0.1  # of that covariance to a sphere; euclidean has no use for it
+    # mahalanobis: under the covariance of the gaps between normal codes and their nearest: what usually differs counts less;
+    # cosine: one less the cosine of the angle, of codes of length 1 (unit)
+    metric: Literal["euclidean", "cosine", "mahalanobis"] = "euclidean"
+    shrinkage: float | Literal["auto"] = 0.1  # of that covariance to a sphere; the others have no use for it
 
     def __post_init__(self) -> None:
         FeatureConfig.__post_init__(self)
@@ -49,6 +50,10 @@ class NeighboursConfig(FeatureConfig):
         check_range("scorer.share", self.share, 1e-9, 1)
         counts = {name: getattr(self, name) for name in ("neighbours", "least", "most", *MAY_BE_ALL)}
         check_counts(**{name: value for name, value in counts.items() if name not in MAY_BE_ALL or value != "all"})
+        if self.metric == "cosine" and not self.unit:
+            raise ConfigError(
+                "scorer.metric = 'cosine' is of codes of length 1: expected scorer.unit = true, came false"
+            )
         if self.least > self.most:
             raise ConfigError(f"scorer.least: expected no more than scorer.most, {self.most}, came {self.least}")
 
@@ -79,7 +84,7 @@ class NeighboursScorer(FeatureScorer):
     @property
     def capabilities(self) -> Capabilities:
         config = self.config
-        fixed = config.scale != "whiten" and config.reduce is None and config.metric == "euclidean"
+        fixed = config.scale != "whiten" and config.reduce is None and config.metric != "mahalanobis"
         large = config.least >= LARGE * config.neighbours  # else all codes of the bank could be one image's
         # covariances would have to be learned again
         return replace(super().capabilities, leave_one_out=FEWEST_LEFT if fixed and large else None)
@@ -94,7 +99,7 @@ class NeighboursScorer(FeatureScorer):
         size = min(max(round(config.share * moments.count), config.least, config.neighbours), config.most, len(rows))
         codes = torch.from_numpy(rows)
         chosen = choose_coreset(_narrow(codes, config.coreset_directions, seed), size, seed)
-        if config.metric == "euclidean":
+        if config.metric != "mahalanobis":
             self.owners = torch.from_numpy(self.origins[chosen])
             return {"bank": rows[chosen]}
         check_width(rows.shape[1], config, covariance=True)
@@ -108,7 +113,7 @@ class NeighboursScorer(FeatureScorer):
     def distances(self, rows: Tensor) -> Tensor:
         if self.whitening is not None:
             rows = rows @ self.whitening
-        return nearest(rows, self.bank, self.config.neighbours).mean(dim=1)
+        return self._mean(nearest(rows, self.bank, self.config.neighbours))
 
     def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows) -> Tensor:
         """Each by the codes of other groups in the bank: fewer than another bank would have without it, so rather far."""
@@ -124,8 +129,12 @@ class NeighboursScorer(FeatureScorer):
             images = group_of.to(part.device)[part].repeat_interleave(grid[0] * grid[1])
             pairs = (images, owners.to(rows.device))
             gaps = nearest(self.prepare(rows), self.bank, config.neighbours, owners=pairs)
-            maps.append(gaps.mean(dim=1).view(len(part), 1, *grid))
+            maps.append(self._mean(gaps).view(len(part), 1, *grid))
         return torch.cat(maps)
+
+    def _mean(self, gaps: Tensor) -> Tensor:  # (N, k) -> (N,)
+        """Of distances to the nearest; for unit vectors half the squared distance is one less their cosine."""
+        return (gaps.square() / 2 if self.config.metric == "cosine" else gaps).mean(dim=1)
 
 
 def gaps_to_nearest(rows: Tensor, chosen: np.ndarray[tuple[int], np.dtype[np.intp]], seed: int) -> Floats:
