@@ -142,7 +142,7 @@ def test_advice_about_size_can_be_followed():
     tiles = advise_size(Defect(0, 0.3, 66, 4), (256, 4000), spec)
     overrides = {"data": {"size": (256, 4000), "tile": 256}}
     settings = Settings.resolve(preset="patchcore", overrides=overrides)
-    assert tiles.options == "--preset patchcore --size 256x4000 --set data.tile=256"
+    assert tiles.options == "--size 256x4000 --set data.tile=256"
     assert len(settings.data.tiling(InputSpec(256, 4000, 3))) > 15
     assert advise_size(Defect(0, 1.5, 30, 1.5), (256, 256), spec) is None  # it is seen as it is
     assert advise_size(Defect(0, 5.0, 30, 9), (1024, 1024), spec) is None  # it is seen well
@@ -158,4 +158,4 @@ def test_after_a_fit_what_is_too_small_is_said_in_pixels_of_the_images():
     assert line.startswith(
         "Images of 640 x 640 are seen at 256 x 256: what is less than about 10 of their pixels across"
     )
-    assert "--set data.size=512, a larger size; or in tiles, --preset patchcore --size 640x640" in advice
+    assert "--set data.size=512, a larger size; or in tiles, --size 640x640" in advice

@@ -66,7 +66,7 @@ def test_fit_says_what_few_and_large_images_cost_and_the_advice_works(tmp_path, 
     seen = "Images of 32 x 200 are seen at 32 x 32: what is less than about 25 of their pixels across will mostly be missed."
     assert seen in said
     assert "To see it: --set data.size=[32,64], a larger size; or in tiles," in said
-    advice = "--preset patchcore --size 32x200 --set data.tile=32"
+    advice = "--size 32x200 --set data.tile=32"
     assert advice in said
     assert run([*fit, *advice.split(), "--set", "model.pretrained=false"]) == 0
     assert "less than" not in capsys.readouterr().err

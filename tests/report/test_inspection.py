@@ -82,7 +82,7 @@ def test_the_smallest_defect_and_what_to_do(tmp_path):
     text = said(found, "The smallest defect")
     assert "4 pixels across in 64 x 1000, is 1 pixel across at 256 x 256 (test/scratch/0.png)" in text
     assert "1 of 1 defect is thinner than 2 pixels there" in text
-    assert "To see it about 4 pixels across: --preset patchcore --size 64x1000 --set data.tile=64" in text
+    assert "To see it about 4 pixels across: --size 64x1000 --set data.tile=64" in text
     page = render_inspection(found)
     assert "The thinnest labelled defects" in page
     assert "4 pixels across; 1 pixel as the detector sees it" in page

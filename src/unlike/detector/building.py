@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +19,10 @@ from unlike.models.initialise import initialise
 from unlike.records import ImageShape
 
 FILE_SIDE = 256  # pixels: the default size for images in files
-NATIVE_STEP = 64  # pixels: images that are seen at their own size have sides of so many times a whole number
+NATIVE_STEP = 128  # pixels: images that are seen at their own size have sides of so many times a whole number
+USUAL_LEAST = 256  # pixels a side, on which networks see much, unless
+MOST_ENLARGED = 4  # times its own size that would be, beyond which there is nothing to see
+GRID_STEP = 32  # pixels: the coarsest cell of the networks that are usual here
 MOST_TILED = 4096  # pixels a side of those that are cut into tiles
 
 
@@ -69,12 +71,14 @@ def spec_for(source: Source, data: DataConfig) -> tuple[InputSpec, tuple[str, ..
 
 
 def native_side(usual: int, most: int) -> int:
-    """The side at which images of that usual side are seen: their own, in steps that networks divide well, and within bounds.
+    """The side at which images of that usual side are seen: their own, within bounds, in steps that networks divide well.
 
-    >>> [native_side(side, most=512) for side in (28, 200, 612, 3000)]
-    [128, 256, 512, 512]
+    >>> [native_side(side, most=512) for side in (28, 96, 330, 612, 3000)]
+    [128, 256, 256, 512, 512]
     """
-    return int(np.clip(-(-usual // NATIVE_STEP) * NATIVE_STEP, LEAST_NATIVE, most))
+    own = min(max(usual // NATIVE_STEP * NATIVE_STEP, USUAL_LEAST), most)
+    enlarged = MOST_ENLARGED * usual // GRID_STEP * GRID_STEP
+    return min(own, max(enlarged, LEAST_NATIVE))
 
 
 def build_model(settings: Settings, spec: InputSpec, seed: int, networks: NetworkCache | None = None) -> Model:

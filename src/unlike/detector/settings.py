@@ -34,7 +34,7 @@ ALSO_UNTRAINED = ("training.initialisation",)  # but for what acts on all that i
 class DataConfig:
     """The form in which images are seen."""
 
-    # side, or [height, width]; auto: arrays as is, files 256; native: a square of their usual side, 128 to most_native
+    # side, or [height, width]; auto: arrays as is, files 256; native: a square near their usual side, 128 to most_native
     size: int | tuple[int, int] | Literal["auto", "native"] = "auto"
     most_native: int = 512  # pixels a side, where size = "native" and there are no tiles
     aspect: Literal["stretch", "pad"] = "stretch"  # pad keeps the proportions
