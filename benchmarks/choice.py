@@ -1,125 +1,216 @@
-"""How the default was chosen: what it is made of, and what might be in its stead, on the development sets.
+"""How the default was chosen: mixtures of its views, each judged by sets that it was not chosen by.
 
-Real defects: transistors, each turned by some angle, shrunk and shifted; polycrystalline solar cells; faces; vehicles among
-which animals are to be found. Synthetic ones: a quarter of the normal training images of transistors, tiles and cells, and
-each of them once more with a small or a large defect; the other three quarters are learned from. No image of the three sets
-by whose figures the project is judged is among them but these normal ones.
-
-A candidate is the default but for what its row says. One process a set, one seed; rows of other candidates stay as they were.
+A detector of each set, at most 300 normal images to learn from and 100 normal and 150 anomalous ones to test, with all views; the
+map that each view has of each image, as if it were new, is kept under --work. A candidate is a mixture of these maps: some of the
+views, a way to weigh them, and a score of the map. What is chosen by the mean AUROC of all families of sets but one is judged by
+that one, in turns. A run that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
-from common import RESULTS, cpu_seconds, write
-from sets import TARGETS, open_set
+import torch
+from common import cpu_seconds, write
+from sets import SETS, open_set
+from sklearn.metrics import roc_auc_score
 
-from unlike import Detector, evaluate
-from unlike.data.defects import DefectConfig
-from unlike.data.source import Source, choose_form, labelled, training
-from unlike.detector.presets import PRESETS
-from unlike.detector.settings import Sections
-from unlike.evaluation.synthetic import make_synthetic
+from unlike import Detector
+from unlike.data.batches import iterate
+from unlike.data.source import Source
+from unlike.data.tensors import to_tensor
+from unlike.scoring.ensemble import EnsembleScorer, steadiness
 
-FILE = RESULTS / "choice.json"
-REAL = ("turned transistors", "polycrystalline cells", "faces", "vehicles")
-MEMBERS = PRESETS["ensemble"].sections["scorer"]["settings"]
-KNOWN = MEMBERS | {
-    "gaussian": {"feature_group": 0, "positions": "each", "shrinkage": 0.1}
-}  # PaDiM, of the same features
-DEFECTS = {
-    "small": DefectConfig(),
-    "large": DefectConfig(kinds=("blend", "texture", "stain", "paste"), size=(0.35, 0.95)),
+FAMILIES = {
+    "transistors": ("transistor", "turned transistors"),
+    "tiles": ("magnetic_tile",),
+    "cells": ("solar cells", "polycrystalline cells"),
+    "faces": ("faces",),
+    "vehicles": ("vehicles",),
+    "lenses": ("mtoc",),
+    "cookies": ("cookies",),
+    "pavement": ("pavement",),
+    "medical": ("headct", "pneumonia28"),
+    "spectra": ("hyper205",),
 }
+MOST = {"train": 300, "good": 100, "bad": 150}
+PROMISES = (0.01, 0.05)
+SMALL = 1e-6
+VIEWS = ("neighbours", "neighbours_coarse", "neighbours_unit", "neighbours_deep", "neighbours_fine", "pca")
 
 
-def of_members(*names: str, without: str = "") -> Detector:
-    chosen = [name for name in names if name != without]
-    return ensemble({"scorer": {"scorers": chosen, "settings": {name: KNOWN[name] for name in chosen}}})
+def some(source: Source, most: int, seed: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).permutation(len(source))[:most])
 
 
-def alone(name: str) -> Detector:
-    scorer = name.removesuffix("_fine")
-    settings = {key: PRESETS["ensemble"].sections[key] for key in ("map", "data")}
-    model = {key: value for key, value in PRESETS["ensemble"].sections["model"].items() if key != "name"}
-    return Detector(model="features", scorer=scorer, settings=settings | {"model": model, "scorer": MEMBERS[name]})
+def open_some(data: str, folder: Path) -> tuple[Source, Source]:
+    learn, test = open_set(data, folder)
+    odd = np.array([bool(sample.anomalous) for sample in test.samples])
+    parts = [np.flatnonzero(odd == kind) for kind in (False, True)]
+    random = np.random.default_rng(1)
+    rows = [random.permutation(part)[:most] for part, most in zip(parts, (MOST["good"], MOST["bad"]), strict=True)]
+    return learn.take(some(learn, MOST["train"], 0)), test.take(np.sort(np.concatenate(rows)))
 
 
-def ensemble(settings: Sections) -> Detector:
-    return Detector(preset="ensemble", settings=settings)
+def look(data: str, preset: str, seed: int, file: Path) -> None:
+    """Keep what each view of a preset sees: component maps of normal images as if they were new, and of those to test."""
+    seen: list[torch.Tensor] = []
+    learned = EnsembleScorer.fit_normalisation
 
+    def noting(scorer: EnsembleScorer, maps: torch.Tensor, categories: np.ndarray) -> torch.Tensor:
+        seen.append(maps)
+        return learned(scorer, maps, categories)
 
-CANDIDATES: dict[str, Callable[[], Detector]] = {
-    "the default": lambda: ensemble({}),
-    "the plain mean": lambda: ensemble({"scorer": {"combine": "mean"}}),
-    "the highest of the four": lambda: ensemble({"scorer": {"combine": "max"}}),
-    **{f"`{name}` alone": lambda name=name: alone(name) for name in MEMBERS},
-    **{f"without `{name}`": lambda name=name: of_members(*MEMBERS, without=name) for name in MEMBERS},
-    "with PaDiM in the stead of `pca`": lambda: of_members("gaussian", *MEMBERS, without="pca"),
-    "with PaDiM as a fifth": lambda: of_members("gaussian", *MEMBERS),
-    "features as they are, not of unit length": lambda: ensemble({"model": {"scale": "none"}}),
-    "all 472 numbers, not 300": lambda: ensemble({"model": {"dimensions": None}}),
-    "efficientnet-lite1": lambda: ensemble({"model": {"backbone": "efficientnet-lite1"}}),
-    "efficientnet-lite2": lambda: ensemble({"model": {"backbone": "efficientnet-lite2"}}),
-}
-
-
-def damaged(name: str, defects: DefectConfig, folder: Path) -> tuple[Source, Source]:
-    learn, _ = open_set(name, folder)
-    order = np.random.default_rng(3).permutation(len(learn))
-    kept, quarter = np.sort(order[len(learn) // 4 :]), np.sort(order[: len(learn) // 4])
-    spec = choose_form(learn, (256, 256), None, "stretch", (256, 256))[0]
-    found, _ = make_synthetic(learn.take(quarter), spec, 4, defects)
-    return training(learn.take(kept)), labelled(found)
-
-
-DEVELOPMENT: dict[str, Callable[[Path], tuple[Source, Source]]] = {
-    name: lambda folder, name=name: open_set(name, folder) for name in REAL
-} | {
-    f"{name}, {size} synthetic defects": lambda folder, name=name, defects=defects: damaged(name, defects, folder)
-    for size, defects in DEFECTS.items()
-    for name in TARGETS
-}
-
-
-def measure(data: str, candidates: list[str]) -> dict:
-    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        learn, test = DEVELOPMENT[data](Path(folder))
-        for name in candidates:
-            detector = CANDIDATES[name]()
-            seconds = cpu_seconds(lambda detector=detector: detector.fit(learn))
-            metrics = evaluate(detector, test).overall
-            figures = {key: metrics.image[key].value for key in ("auroc", "detection_rate", "false_alarm_rate")}
-            figures |= {"aupro": metrics.pixel["aupro"].value} if "aupro" in metrics.pixel else {}
-            found[name] = figures | {"fit_cpu_seconds": seconds}
-            print(data, name, found[name], file=sys.stderr, flush=True)
-    return found
+        learn, test = open_some(data, Path(folder))
+        detector = Detector(preset=preset, seed=seed, device="cpu", cache=False)
+        with patch.object(EnsembleScorer, "fit_normalisation", noting):
+            seconds = cpu_seconds(lambda: detector.fit(learn))
+        fitted = detector.fitted_
+        images, pipeline, found = test.load(fitted.spec, None, lambda *_: None), fitted.pipeline, []
+        with torch.no_grad():
+            for batch in iterate(images, np.arange(len(images.samples)), fitted.spec):
+                outputs = pipeline.model.outputs(
+                    to_tensor(batch.pixels, fitted.spec.value_range, pipeline.device), pipeline.scorer.inputs
+                )
+                found.append(pipeline.scorer.component_maps(*outputs.values()))
+        rate = len(test) / cpu_seconds(lambda: detector.score(test))
+    np.savez(
+        file,
+        normal=seen[-1].numpy().astype(np.float32),
+        test=torch.cat(found).numpy().astype(np.float32),
+        anomalous=np.array([bool(sample.anomalous) for sample in images.samples]),
+        size=fitted.spec.height,
+        seconds=seconds,
+        rate=rate,
+    )
+
+
+Weigh = Callable[[np.ndarray], np.ndarray]  # peaks (N, M) of normal images -> weights (M,)
+
+
+def alike(peaks: np.ndarray) -> np.ndarray:
+    return np.full(peaks.shape[1], 1 / peaks.shape[1])
+
+
+def steady(power: float) -> Weigh:
+    def weigh(peaks: np.ndarray) -> np.ndarray:
+        weights = steadiness(torch.from_numpy(peaks)) ** power
+        return weights / weights.sum()
+
+    return weigh
+
+
+WEIGHTS: dict[str, Weigh] = {"all alike": alike, "root of steadiness": steady(0.5), "steadiness": steady(1.0)}
+
+
+def judge(maps: dict[str, np.ndarray], views: tuple[str, ...], weigh: Weigh) -> dict[str, float]:
+    """AUROC, and what is found and falsely called at each promise, of a mixture."""
+    chosen = [VIEWS.index(view) for view in views]
+    normal, test = maps["normal"][:, chosen], maps["test"][:, chosen]
+    middle = np.median(normal.mean(axis=(2, 3)), axis=0)[:, None, None]
+    weights = weigh(normal.max(axis=(2, 3)))[:, None, None]
+    known, new = (
+        np.exp((weights * np.log(np.maximum(part / middle, SMALL))).sum(axis=1)).max(axis=(1, 2)) for part in (normal, test)
+    )
+    odd = maps["anomalous"]
+    figures = {"auroc": float(roc_auc_score(odd, new))}
+    for promise in PROMISES:
+        rank = max(int(promise * (len(known) + 1) + 1e-9), 1)
+        line = np.sort(known)[-rank]
+        figures[f"found at {promise:g}"] = float((new[odd] > line).mean())
+        figures[f"false alarms at {promise:g}"] = float((new[~odd] > line).mean())
+    return figures
+
+
+def candidates() -> dict[str, tuple[tuple[str, ...], Weigh]]:
+    subsets = [views for count in range(1, len(VIEWS) + 1) for views in combinations(VIEWS, count)]
+    return {
+        f"{' + '.join(views)}; {name}": (views, weigh)
+        for views in subsets
+        for name, weigh in WEIGHTS.items()
+        if len(views) > 1 or name == "all alike"
+    }
+
+
+def shown() -> list[str]:
+    """Those on the page: each view alone, all of them, all but one, and the four of `fast`."""
+    every = " + ".join(VIEWS)
+    fewer = [" + ".join(view for view in VIEWS if view != one) for one in VIEWS]
+    names = [f"{view}; all alike" for view in VIEWS] + [f"{every}; {name}" for name in WEIGHTS]
+    fast = " + ".join((*VIEWS[1:4], "pca"))
+    return names + [f"{views}; steadiness" for views in (*fewer, fast)]
+
+
+def left_out(table: dict[str, dict[str, float]], families: dict[str, tuple[str, ...]]) -> list[dict]:
+    """For each family, what the others choose, and how it does there: `table` has the AUROC of each candidate on each set."""
+    rows = []
+    for family, members in families.items():
+        others = [name for kind, names in families.items() if kind != family for name in names]
+        chosen = max(table, key=lambda one: np.mean([table[one][name] for name in others]))
+        rows.append(
+            {
+                "left out": family,
+                "chosen": chosen,
+                "mean of the others": float(np.mean([table[chosen][name] for name in others])),
+                "judged": {name: table[chosen][name] for name in members},
+            }
+        )
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--candidates", nargs="*", choices=CANDIDATES, default=list(CANDIDATES))
-    parser.add_argument("--sets", nargs="*", choices=DEVELOPMENT, default=list(DEVELOPMENT))
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "unlike-choice")
+    parser.add_argument("--preset", default="ensemble")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
+    parser.add_argument("--look", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.one, options.candidates)))
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.look:
+        data, seed = options.look
+        look(data, options.preset, int(seed), options.work / f"{data}-{seed}.npz")
         return
-    rows: dict[str, dict] = json.loads(FILE.read_text())["sets"] if FILE.exists() else {}
+    results: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in candidates()}
+    costs: dict[str, list[dict[str, float]]] = {}
     for data in options.sets:
-        more = ["--one", data, "--candidates", *options.candidates]
-        found = subprocess.run([sys.executable, __file__, *more], check=True, stdout=subprocess.PIPE, text=True)
-        rows[data] = rows.get(data, {}) | json.loads(found.stdout.splitlines()[-1])
-        write("choice", {"sets": rows})
+        for seed in range(options.seeds):
+            file = options.work / f"{data}-{seed}.npz"
+            if not file.exists():
+                more = ["--work", str(options.work), "--preset", options.preset, "--look", data, str(seed)]
+                subprocess.run([sys.executable, __file__, *more], check=True)
+            maps = dict(np.load(file))
+            costs.setdefault(data, []).append(
+                {"size": int(maps["size"]), "fit_cpu_seconds": float(maps["seconds"]), "rate": float(maps["rate"])}
+            )
+            for name, (views, weigh) in candidates().items():
+                results[name].setdefault(data, []).append(judge(maps, views, weigh))
+        print(data, results[list(results)[-1]][data], file=sys.stderr, flush=True)
+    mean = {
+        name: {data: float(np.mean([run["auroc"] for run in runs])) for data, runs in found.items()}
+        for name, found in results.items()
+    }
+    families = {name: tuple(one for one in sets if one in options.sets) for name, sets in FAMILIES.items()}
+    write(
+        "choice",
+        {
+            "seeds": options.seeds,
+            "most": MOST,
+            "costs": costs,
+            "left_out": left_out(mean, {name: sets for name, sets in families.items() if sets}),
+            "tried": len(results),
+            "candidates": {name: results[name] for name in shown()},
+        },
+    )
 
 
 if __name__ == "__main__":
