@@ -151,7 +151,9 @@ class PCAScorer(FeatureScorer):
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
         if not self.config.unit:
             return self._learn_components(rows, moments)
-        centre = moments.mean.astype(np.float32)  # codes of length 1 lie to one side of 0, and components start at their mean
+        centre = moments.mean.astype(
+            np.float32
+        )  # codes of length 1 lie to one side of 0, and components start at their mean
         whole = self.config.whole  # or what is learned is in their moments
         return {"centre": centre, **self._learn_components(rows - centre if whole else rows, moments)}
 
