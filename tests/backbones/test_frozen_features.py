@@ -234,6 +234,11 @@ def test_config_survives_toml():
         ({"averaging": 0}, r"model\.averaging: expected 1 to 99, came 0"),
         ({"averaging": 4}, r"model\.averaging: expected an odd number, which has a middle, came 4"),
         ({"dimensions": 0}, r"model\.dimensions: expected 1 or more, or none, came 0"),
+        ({"most_cells": 0}, r"model\.most_cells: expected 1 or more, or none, came 0"),
+        (
+            {"separate": True, "dimensions": 20},
+            r"model\.separate keeps the stages apart: expected no model\.dimensions, .*, came 20; scorer\.dimensions reduces",
+        ),
         (
             {"dimensions": 1000},
             r"model\.dimensions: expected \d+ or less, the channels of .* test_efficientnet, came 1000",
@@ -251,8 +256,9 @@ def test_settings_that_cannot_be(settings, message):
         build(**settings)
 
 
-def test_a_second_feature_group_has_some_stages_as_they_are_each_of_length_one():
-    settings = {"stages": (1, 2, 3), "cell": 8, "dimensions": 20, "averaging": 3}
+@pytest.mark.parametrize("scale", ["none", "unit"])
+def test_a_second_feature_group_has_some_stages_as_they_are_not_averaged(scale):
+    settings = {"stages": (1, 2, 3), "cell": 8, "dimensions": 20, "averaging": 3, "scale": scale}
     once, twice = build(**settings), build(**settings, fine=(3, -3))
     twice.load_state_dict(once.state_dict())
     images = example_images(once)
@@ -263,12 +269,41 @@ def test_a_second_feature_group_has_some_stages_as_they_are_each_of_length_one()
     assert twice.feature_groups == (20, widths[2] + widths[1])
     assert code.shape[1] == sum(twice.feature_groups)
     assert once.feature_groups == ()
-    middle = torch.nn.functional.normalize(stages[1], dim=1)
+    middle, last = (functional.normalize(stages[n], dim=1) if scale == "unit" else stages[n] for n in (1, 2))
     torch.testing.assert_close(code[:, -widths[1] :], middle)  # whose cells are 8 pixels across, as they were asked for
-    last = torch.nn.functional.normalize(stages[2], dim=1)
-    torch.testing.assert_close(
-        code[:, 20 : -widths[1]], torch.nn.functional.interpolate(last, code.shape[2:], mode="bilinear")
-    )
+    torch.testing.assert_close(code[:, 20 : -widths[1]], functional.interpolate(last, code.shape[2:], mode="bilinear"))
+
+
+def test_each_stage_may_be_a_feature_group_and_those_that_come_again_too():
+    settings = {"stages": (1, 2, 3), "averaging": 3, "fine": (2, 3)}
+    together, apart = build(**settings), build(**settings, separate=True)
+    apart.load_state_dict(together.state_dict())
+    images = example_images(apart)
+    torch.testing.assert_close(apart.encode(images), together.encode(images))  # the same numbers, named otherwise
+    first, second, third = apart.extractor.module.stages.widths
+    assert apart.feature_groups == (first, second, third, second, third)
+    assert together.feature_groups == (first + second + third, second + third)
+    assert build(stages=(1, 2), separate=True).feature_groups == (first, second)
+    check_model(apart)
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "grid"),
+    [
+        ((64, 96), 12, (8, 12)),
+        ((64, 96), 6, (4, 6)),
+        ((64, 96), 7, (4, 6)),
+        ((64, 96), 1, (1, 1)),
+        ((64, 72), 5, (4, 5)),
+    ],
+)
+def test_a_grid_of_more_cells_than_wanted_is_averaged_to_fewer(size, most, grid):
+    plain, fewer = (build(3, *size, stages=(2,), averaging=1, most_cells=count) for count in (None, most))
+    assert fewer.extractor.sizes.grid == grid
+    fewer.load_state_dict(plain.state_dict())
+    images = example_images(fewer)
+    expected = functional.adaptive_avg_pool2d(plain.encode(images), grid)
+    torch.testing.assert_close(fewer.encode(images), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", [0, 9, -9])

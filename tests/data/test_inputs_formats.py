@@ -18,7 +18,7 @@ from unlike.cli import run
 from unlike.data import readers
 from unlike.data.input_spec import InputSpec, conform, depth_of, find_missing
 from unlike.data.pages import count_pages, turn_pages
-from unlike.data.readers import decode, peek
+from unlike.data.readers import decode, peek, peek_size
 from unlike.data.source import choose_form, open_source
 from unlike.detector.detector import Detector
 from unlike.detector.fitting import spec_for
@@ -421,6 +421,15 @@ def test_a_header_of_a_photograph(tmp_path):
         assert peek(tmp_path / "a.jpg") == (pixels.shape[2], "uint8")
     save_all(tmp_path, {"a.png": palette(), "b.jpg": b"\xff\xd8\xff\xe0", "c.png": b"\x89PNG"})
     assert [peek(tmp_path / name) for name in ("a.png", "b.jpg", "c.png", "missing.png")] == [None] * 4
+
+
+def test_a_header_says_the_size(tmp_path):
+    tall = SMOOTH[: SMOOTH.shape[0] // 2]
+    png, jpeg = tmp_path / "a.png", tmp_path / "b.jpg"
+    save_all(tmp_path, {"a.png": pillow(tall, "PNG"), "b.jpg": pillow(tall, "JPEG"), "c.jpg": b"\xff\xd8\xff\xe0"})
+    save_all(tmp_path, {"d.png": b"\x89PNG", "e.npy": numbers(GREY)})
+    assert peek_size(png) == peek_size(jpeg) == tall.shape[:2]
+    assert [peek_size(tmp_path / name) for name in ("c.jpg", "d.png", "e.npy", "missing.png")] == [None] * 4
 
 
 @pytest.mark.parametrize(

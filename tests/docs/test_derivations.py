@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 SPEC = OutputSpec("Any", ("features",))
 COUNT, WIDTH = 20, 12
 NOBODY = np.zeros(COUNT, np.intp)
+ALONE = np.arange(COUNT)
 
 
 def draw(seed: int = 0, width: int = WIDTH, count: int = COUNT) -> torch.Tensor:
@@ -81,7 +82,7 @@ def test_what_is_left_of_an_image_by_a_regression_of_the_others():
     np.testing.assert_allclose(left.reshape(COUNT, -1), influence @ images, atol=1e-4)
     variances = np.linalg.eigvalsh(np.cov(images.T, bias=True))[::-1][: COUNT - 1]
     penalty = COUNT * noise_for(variances, 5)
-    maps = scorer.leave_one_out(features, torch.arange(COUNT), NOBODY)[:, 0].numpy()
+    maps = scorer.leave_one_out(features, torch.arange(COUNT), NOBODY, ALONE)[:, 0].numpy()
     for row in range(COUNT):
         gap, others = ridge_without(images, row, penalty)
         np.testing.assert_allclose(left[row].ravel() / influence[row, row], gap, atol=1e-4)
@@ -105,7 +106,7 @@ def test_a_whitened_length_left_out_is_bounded_closely_from_above(shrinkage, who
         scorer = fitted(GaussianScorer(GaussianConfig(positions="each", shrinkage=shrinkage), SPEC), features)
         others = [np.delete(images, row, axis=0) for row in range(COUNT)]
         parts = [(images[row] - rest.mean(axis=0), rest) for row, rest in enumerate(others)]
-    found = scorer.leave_one_out(features, torch.arange(COUNT), NOBODY)[:, 0].double().numpy()
+    found = scorer.leave_one_out(features, torch.arange(COUNT), NOBODY, ALONE)[:, 0].double().numpy()
     exact = np.stack(
         [squared_lengths(gap.reshape(WIDTH, 2, 3), left.reshape(-1, WIDTH, 2, 3), shrinkage) for gap, left in parts]
     )
@@ -119,7 +120,7 @@ def test_the_sphere_alone_would_make_an_image_look_less_strange():
     features = draw(width=30)  # more numbers than images: the sphere is all there is in most directions
     scorer = fitted(GaussianScorer(GaussianConfig(positions="each", shrinkage=0.1), SPEC), features)
     images = features.double().numpy()
-    found = scorer.leave_one_out(features, torch.arange(COUNT), NOBODY)[:, 0].double().numpy() ** 2
+    found = scorer.leave_one_out(features, torch.arange(COUNT), NOBODY, ALONE)[:, 0].double().numpy() ** 2
     others = [np.delete(images, row, axis=0) for row in range(COUNT)]
     exact = np.stack([squared_lengths(images[r] - o.mean(axis=0), o, 0.1) for r, o in enumerate(others)])
     assert (found / exact).min() >= 1 - 2e-3

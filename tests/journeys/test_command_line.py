@@ -209,7 +209,7 @@ def test_a_thousand_images_of_which_twenty_are_broken(images, tmp_path, capsys):
         (["fit", "{folder}", "-o", "d", "--set", "epochs"], "expected section.key=value, came 'epochs'"),
         (
             ["fit", "{folder}", "-o", "d", "--size", "large"],
-            "--size: expected pixels a side, HEIGHTxWIDTH, or auto, came 'large'",
+            "--size: expected pixels a side, HEIGHTxWIDTH, auto or native, came 'large'",
         ),
         (["fit", "{folder}", "-o", "d", "--false-alarms", "few"], "--false-alarms: expected auto or a share"),
         (

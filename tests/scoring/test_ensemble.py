@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from conftest import stripes
 from made_features import SPEC, learn
 from unlike import Detector
 from unlike.config import from_mapping
 from unlike.data.arrays import ArraySource, ImageArray
+from unlike.data.randomness import random_directions
 from unlike.detector.explain import describe
 from unlike.detector.presets import DEFAULT_PRESET, PRESETS
 from unlike.errors import ConfigError, DataError
@@ -20,13 +22,12 @@ from unlike.models.base import OutputSpec
 from unlike.records import Sample
 from unlike.scoring import SCORERS
 from unlike.scoring.batches import Batches, PrecomputedFeatures
-from unlike.scoring.ensemble import EnsembleConfig, EnsembleScorer, stretch
+from unlike.scoring.ensemble import EnsembleConfig, EnsembleScorer, steadiness, stretch
 from unlike.scoring.gaussian import GaussianConfig, GaussianScorer
 from unlike.scoring.neighbours import NeighboursConfig, NeighboursScorer
 from unlike.scoring.pca import PCAConfig, PCAScorer
 from unlike.scoring.per_category import PerCategoryScorer
 
-SETS = ((40, 0), (15, 2), (5, 4))  # of how many codes, and their seed
 TWO = EnsembleConfig(scorers=("kmeans", "gaussian"), settings={"kmeans": {"clusters": 2}})
 
 
@@ -86,8 +87,10 @@ def test_a_mean_may_be_weighted():
     ]
     np.testing.assert_allclose(scores(ensemble, others), 0.75 * parts[0] + 0.25 * parts[1], rtol=1e-4)
     wrong = [{"weights": weights} for weights in ((1,), (1, 0), (1, math.nan), (math.inf, 1))]
-    for chosen in (*wrong, {"weights": (1, 2), "combine": "max"}):
-        with pytest.raises(ConfigError, match=r"scorer\.weights: expected a number above 0 for each of 2 scorers"):
+    for chosen in (*wrong, {"weights": (1, 2), "combine": "max"}, {"weights": "steady", "combine": "max"}):
+        with pytest.raises(
+            ConfigError, match=r"scorer\.weights: expected a number above 0 for each of 2 scorers, or steady"
+        ):
             EnsembleConfig(scorers=TWO.scorers, **chosen)
 
 
@@ -179,23 +182,92 @@ def test_each_scorer_takes_its_inputs_by_name_and_none_comes_twice():
     )
 
 
-def test_the_default_is_the_geometric_mean_of_four_maps_of_two_feature_groups_each_over_its_usual_level():
-    """By hand: what each scorer makes of its group alone, over the median of what held-out images score."""
+def test_the_default_is_the_geometric_mean_of_six_maps_the_steadier_the_more():
+    """By hand: what each scorer makes of its feature groups alone, over its usual level, by how far peaks of normal images lie apart."""
     default = {key: value for key, value in PRESETS[DEFAULT_PRESET].sections["scorer"].items() if key != "name"}
-    codes, held_out, fresh = (torch.cat([grids(count, seed), grids(count, seed + 1)], 1) for count, seed in SETS)
-    several = OutputSpec("Made", ("features",), (3, 3))
+    random, widths = np.random.default_rng(0), (110, 120, 80, 120)
+    codes, held_out, fresh = (
+        torch.tensor(random.normal(size=(count, sum(widths), 4, 4)) + 1).float() for count in (40, 15, 5)
+    )
+    several = OutputSpec("Made", ("features",), widths)
     ensemble = learn(EnsembleScorer(from_mapping(EnsembleConfig, default, "scorer"), several), codes, held_out)
-    parts = []
-    for group, make in (
-        (0, lambda: PCAScorer(PCAConfig(code="vector", components=0.99, distance="whitened", shrinkage=0.2), SPEC)),
-        (0, lambda: NeighboursScorer(NeighboursConfig(least=4000), SPEC)),
-        (1, lambda: NeighboursScorer(NeighboursConfig(least=4000), SPEC)),
-        (1, lambda: PCAScorer(PCAConfig(code="vector", components=0.99, distance="euclidean"), SPEC)),
+    directions = torch.from_numpy(random_directions(310, 300, seed=0))
+
+    def coarse(features: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(features, 2)
+
+    def unit(features: torch.Tensor) -> torch.Tensor:
+        parts = [functional.normalize(part, dim=1) for part in torch.split(features[:, :310], widths[:3], dim=1)]
+        averaged = functional.avg_pool2d(coarse(torch.cat(parts, dim=1)), 3, stride=1, padding=1)
+        return torch.einsum("dc,bchw->bdhw", directions, averaged)
+
+    def neighbours(**settings) -> NeighboursScorer:
+        return NeighboursScorer(NeighboursConfig(**settings), SPEC)
+
+    cover = {"candidates": 150_000, "coreset_directions": "all", "most": 4000, "least": 1000}
+    whole = PCAConfig(code="vector", components=0.99, distance="whitened")
+    parts, peaks = [], []
+    for scorer, take in (
+        (neighbours(**cover), lambda features: features[:, :230]),
+        (neighbours(**cover), lambda features: coarse(features[:, :310])),
+        (neighbours(), unit),
+        (neighbours(**cover), lambda features: coarse(features[:, 230:310])),
+        (neighbours(**cover), lambda features: features[:, 310:]),
+        (PCAScorer(whole, SPEC), unit),
     ):
-        ours, theirs, new = (part[:, 3 * group : 3 * group + 3] for part in (codes, held_out, fresh))
-        alone = learn(make(), ours)
-        parts.append(alone(new).numpy() / np.median(scores(alone, theirs)))
-    np.testing.assert_allclose(ensemble(fresh), np.prod(parts, axis=0) ** (1 / 4), rtol=1e-4)
+        learn(scorer, take(codes))
+        found, new = (
+            functional.interpolate(scorer(take(some))[:, None], (4, 4), mode="bilinear")[:, 0].numpy()
+            for some in (held_out, fresh)
+        )
+        parts.append(new / np.median(found.mean(axis=(1, 2))))
+        peaks.append(found.max(axis=(1, 2)))
+    gaps = [np.quantile(np.log(one), 0.9) - np.quantile(np.log(one), 0.5) for one in peaks]
+    weights = 1 / np.maximum(gaps, 0.02)
+    weights /= weights.sum()
+    np.testing.assert_allclose(list(ensemble.learned_weights.values()), weights, rtol=1e-3)
+    assert list(ensemble.learned_weights) == list(default["scorers"])
+    np.testing.assert_allclose(ensemble(fresh), np.exp(np.einsum("m,mbhw->bhw", weights, np.log(parts))), rtol=1e-3)
+
+
+def test_the_shares_of_steady_scorers_are_over_the_spread_of_their_peaks():
+    peaks = torch.exp(torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.1, 0.3]]))
+    np.testing.assert_allclose(steadiness(peaks), [0.75, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(steadiness(torch.tensor([[1.0, 1.0], [1.0, 2.0]])), [0.9327, 0.0673], atol=1e-4)
+    np.testing.assert_allclose(steadiness(torch.tensor([[3.0, 7.0]])), [0.5, 0.5])  # of one image nothing is known
+    assert np.isfinite(steadiness(torch.zeros(3, 2))).all()
+
+
+def test_weights_are_learned_from_what_is_left_out_too_and_are_kept():
+    normal, held_out, others = vectors(300, 0), vectors(100, 1), vectors(50, 2, factor=3)
+    config = EnsembleConfig(scorers=TWO.scorers, settings=TWO.settings, weights="steady")
+    ensemble = learn(EnsembleScorer(config, SPEC), normal)
+    assert ensemble.shares.tolist() == [0.5, 0.5]  # until something is known
+    maps = ensemble.fit_normalisation(ensemble.component_maps(held_out), np.zeros(100, int))
+    asked = learn(EnsembleScorer(config, SPEC), normal, held_out)
+    torch.testing.assert_close(asked.shares, ensemble.shares)
+    torch.testing.assert_close(maps, asked(held_out))
+    torch.testing.assert_close(ensemble.normalise(ensemble.component_maps(others), np.zeros(50, int)), ensemble(others))
+    peaks = torch.stack([member(held_out).flatten(1).amax(dim=1) for member in ensemble.scorers], dim=1)
+    np.testing.assert_allclose(ensemble.shares, steadiness(peaks), rtol=1e-5)
+    assert ensemble.learned_weights == dict(zip(TWO.scorers, ensemble.shares.tolist(), strict=True))
+    copy = EnsembleScorer(config, SPEC)
+    copy.load_state_dict(ensemble.state_dict())
+    torch.testing.assert_close(copy(others), ensemble(others), rtol=0, atol=0)
+    given = EnsembleConfig(scorers=TWO.scorers, settings=TWO.settings, weights=(3, 1))
+    assert learn(EnsembleScorer(given, SPEC), normal, held_out).learned_weights == {}
+
+
+def test_the_weights_of_categories_are_said_on_average():
+    codes = torch.cat([grids(30), grids(30, seed=1) + 9])
+    both = Batches.of_tensors(codes, categories=np.repeat([0, 1], 30))
+    config = EnsembleConfig(scorers=("gaussian", "neighbours"), weights="steady")
+    several = PerCategoryScorer(lambda: EnsembleScorer(config, SPEC), [("a",), ("b",)]).fit(both, both, 0)
+    first, second = (member.learned_weights["gaussian"] for member in several.scorers)
+    assert several.learned_weights["gaussian"] == pytest.approx((first + second) / 2)
+    assert sum(several.learned_weights.values()) == pytest.approx(1)
+    plain = PerCategoryScorer(lambda: GaussianScorer(GaussianConfig(), SPEC), [("a",), ("b",)])
+    assert plain.learned_weights == {}
 
 
 def test_a_scorer_comes_again_with_other_settings_and_is_loaded():
@@ -273,7 +345,7 @@ def test_the_settings_of_one_scorer_leave_those_of_the_others():
     chosen = {"scorer": {"settings": {"neighbours": {"least": 70}}}}
     found = Detector(preset="ensemble", settings=chosen).settings.scorer.settings
     usual = PRESETS["ensemble"].sections["scorer"]["settings"]
-    assert found == usual | {"neighbours": {"feature_group": 0, "least": 70}}
+    assert found == usual | {"neighbours": {**usual["neighbours"], "least": 70}}
     with pytest.raises(ConfigError, match=r"scorer\.settings"):
         Detector(preset="ensemble", settings={"scorer": {"settings": {"neighbours": 3}}})
 

@@ -15,6 +15,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
 
 from made_features import SPEC, learn
+from unlike.data.randomness import random_directions
 from unlike.errors import ConfigError, DataError
 from unlike.models.base import OutputSpec
 from unlike.scoring import SCORERS, neighbours, pca
@@ -107,6 +108,150 @@ def test_pca_mahalanobis_in_the_discarded_directions(normal, others):
     np.testing.assert_allclose(found, expected, rtol=1e-2)
 
 
+@pytest.mark.parametrize("distance", ["error", "euclidean", "mahalanobis"])
+def test_pca_of_codes_of_length_1_starts_at_their_mean(normal, others, distance):
+    """They lie to one side of 0: what is left, measured from there, would be the way to their mean."""
+    ours, theirs = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (flat(normal), flat(others)))
+    found = scores(learn(PCAScorer(PCAConfig(components=2, distance=distance, unit=True), SPEC), normal), others)
+    pca = PCA().fit(ours)
+    left = pca.transform(theirs)[:, 2:]
+    variances = np.var(pca.transform(ours), axis=0)
+    expected = {
+        "error": np.square(left).sum(axis=1),
+        "euclidean": np.linalg.norm(left, axis=1),
+        "mahalanobis": (np.square(left) / np.maximum(variances, 1e-6 * variances[0])[2:]).sum(axis=1),
+    }
+    np.testing.assert_allclose(found, expected[distance], rtol=1e-2, atol=1e-5)
+
+
+def test_pca_of_whole_codes_of_length_1_starts_at_their_mean():
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 6, 6))).float() + 4  # fewer than their numbers
+    config = PCAConfig(code="vector", components=5, distance="euclidean", unit=True)
+    scorer = learn(PCAScorer(config, SPEC), codes)
+    ours = flat(codes) / np.linalg.norm(flat(codes), axis=1, keepdims=True)
+    gaps = left_of(ours, ours[:6], 5).reshape(6, 3, 6, 6)
+    np.testing.assert_allclose(scorer(codes[:6]).numpy(), np.linalg.norm(gaps, axis=1), rtol=1e-3)
+    fresh = codes.flip(0)[:30] + 1
+    torch.testing.assert_close(learn(scorer, fresh)(codes), learn(PCAScorer(config, SPEC), fresh)(codes))
+    copy = PCAScorer(config, SPEC)
+    copy.load_state_dict(scorer.state_dict())
+    torch.testing.assert_close(copy(codes), scorer(codes), rtol=0, atol=0)
+
+
+def test_pca_of_codes_of_length_1_knows_what_leaves_the_plane_of_normal_ones():
+    random = np.random.default_rng(0)
+    middle, ways = random.normal(size=20) * 3, random.normal(size=(3, 20))
+    normal, fresh, odd = (
+        middle + random.normal(size=(count, 3)) @ ways + noise * random.normal(size=(count, 20))
+        for count, noise in ((300, 0.1), (200, 0.1), (200, 1.0))
+    )
+    codes = [torch.tensor(rows[:, :, None, None]).float() for rows in (normal, fresh, odd)]
+    scorer = learn(PCAScorer(PCAConfig(components=3, unit=True), SPEC), codes[0])
+    usual, strange = scores(scorer, codes[1]), scores(scorer, codes[2])
+    assert (usual[:, None] < strange).mean() > 0.97  # the AUROC
+
+
+GROUPS = OutputSpec("Made", ("features",), (2, 3, 4))  # of 9 numbers a position
+
+
+def grids(count: int = 6, height: int = 5, width: int = 4, seed: int = 0) -> torch.Tensor:
+    return torch.tensor(np.random.default_rng(seed).normal(size=(count, 9, height, width)) + 1).float()
+
+
+def measured(features: torch.Tensor, spec: OutputSpec = GROUPS, **settings) -> torch.Tensor:
+    """The features as a scorer of these settings takes them."""
+    return KMeansScorer(KMeansConfig(**settings), spec).group_of(features)
+
+
+def test_several_feature_groups_are_taken_in_the_order_of_their_names():
+    features = grids()
+    torch.testing.assert_close(measured(features), features)
+    torch.testing.assert_close(measured(features, feature_group=1), features[:, 2:5])
+    torch.testing.assert_close(measured(features, feature_group=(0, 2)), features[:, [0, 1, 5, 6, 7, 8]])
+    torch.testing.assert_close(measured(features, feature_group=(2, 0)), features[:, [5, 6, 7, 8, 0, 1]])
+    torch.testing.assert_close(measured(features, spec=SPEC, feature_group=(0,)), features)
+
+
+def test_each_feature_group_is_brought_to_length_1_by_itself():
+    features = grids()
+    features[0, 2:5] = 0  # a network that sees nothing
+    found = measured(features, feature_group=(0, 1), unit_groups=True)
+    lengths = torch.stack([part.norm(dim=1) for part in torch.split(found, (2, 3), dim=1)])
+    torch.testing.assert_close(lengths[:, 1:], torch.ones(2, 5, 5, 4))
+    assert lengths[1, 0].max() == 0
+    alone = measured(features, spec=SPEC, unit_groups=True)  # of a model of one group that is all
+    torch.testing.assert_close(alone, features / features.norm(dim=1, keepdim=True))
+
+
+def test_pools_are_means_of_blocks_and_averages_have_nothing_beyond_the_border():
+    features = grids()
+    found = measured(features, pool=2)
+    assert found.shape == (6, 9, 3, 2)
+    torch.testing.assert_close(found[..., 0, 1], features[..., :2, 2:].mean(dim=(2, 3)))
+    torch.testing.assert_close(found[..., 2, 1], features[..., 4:, 2:].mean(dim=(2, 3)))  # half a block
+    averaged = measured(features, pool=2, averaging=3)
+    torch.testing.assert_close(averaged[..., 0, 0], found[..., :2, :2].sum(dim=(2, 3)) / 9)
+    torch.testing.assert_close(averaged[..., 1, 1], found.sum(dim=(2, 3)) / 9)
+
+
+def test_random_directions_are_some_of_a_positions_numbers_mixed_and_the_same_each_time():
+    features = grids()
+    scorer = KMeansScorer(KMeansConfig(feature_group=(1, 2), dimensions=4), GROUPS)
+    directions = torch.from_numpy(random_directions(7, 4, seed=0))
+    torch.testing.assert_close(directions @ directions.T, torch.eye(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        scorer.group_of(features), torch.einsum("dc,bchw->bdhw", directions, features[:, 2:]), rtol=1e-4, atol=1e-4
+    )
+    learn(scorer, features)
+    copy = KMeansScorer(scorer.config, GROUPS)
+    copy.load_state_dict(scorer.state_dict())
+    torch.testing.assert_close(copy(features), scorer(features), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("distance", ["whitened", "euclidean"])
+def test_what_is_left_out_in_closed_form_is_measured_as_all_else_is(distance):
+    """With groups, blocks, averages and directions: as learning again without each."""
+    settings = {"feature_group": (0, 2), "unit_groups": True, "pool": 2, "averaging": 3, "dimensions": 3}
+    config = PCAConfig(code="vector", components=0.5, distance=distance, **settings)
+    features, none = grids(30), np.zeros(30, int)
+    scorer = learn(PCAScorer(config, GROUPS), features)
+    found = scorer.leave_one_out(features, torch.arange(3), none, np.arange(30))[:, 0]
+    assert found.shape == (3, 3, 2)
+    again = [
+        learn(PCAScorer(config, GROUPS), torch.cat([features[:row], features[row + 1 :]]))(features[row : row + 1])
+        for row in range(3)
+    ]
+    torch.testing.assert_close(found, torch.cat(again), rtol=0.35, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"feature_group": (0, -1)}, r"scorer\.feature_group: expected 0 or more, or none, came \(0, -1\)"),
+        ({"feature_group": (0, 3)}, r"scorer\.feature_group: expected 0 to 2, or none, came 3"),
+        ({"averaging": 2}, r"scorer\.averaging: expected an odd number, which has a middle, came 2"),
+        ({"averaging": 0}, r"scorer\.averaging: expected 1 to 99, came 0"),
+        ({"pool": 0}, r"scorer\.pool: expected 1 or more, came 0"),
+        ({"dimensions": 0}, r"scorer\.dimensions: expected 1 or more, came 0"),
+        (
+            {"dimensions": 9},
+            r"scorer\.dimensions: expected fewer than the numbers of a position, which are 9, came 9; leave it out",
+        ),
+        ({"feature_group": 0, "dimensions": 5}, r"scorer\.dimensions: .*, which are 2, came 5"),
+    ],
+)
+def test_what_of_a_position_cannot_be_taken(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        KMeansScorer(KMeansConfig(**settings), GROUPS)
+
+
+def test_a_model_of_one_feature_group_says_what_gives_more():
+    with pytest.raises(ConfigError, match=r"expected 0, for the model gives one \(see model.fine and model.separate"):
+        KMeansScorer(KMeansConfig(feature_group=(0, 1)), SPEC)
+    with pytest.raises(ConfigError, match=r"a position, which are not known of this model, came 5"):
+        KMeansScorer(KMeansConfig(dimensions=5), SPEC)
+
+
 @pytest.mark.parametrize("components", [5, 0.7])
 def test_pca_of_whole_codes_wider_than_any_covariance_says_where_the_error_lies(components):
     random = np.random.default_rng(0)
@@ -165,7 +310,7 @@ def test_of_few_images_something_is_always_left_to_whiten_by(count):
         config = PCAConfig(code="vector", components=components, distance="whitened")
         scorer = learn(PCAScorer(config, SPEC), codes[:count])
         if scorer.capabilities.leave_one_out is not None:
-            alone = scorer.leave_one_out(codes[:count], torch.arange(count), np.zeros(count, int))
+            alone = scorer.leave_one_out(codes[:count], torch.arange(count), np.zeros(count, int), np.arange(count))
             left = alone.mean(dim=(1, 2, 3))
             assert scores(scorer, codes[count:]).max() < 2 * left.median()
         assert scores(scorer, codes[count:]).max() < 1e4

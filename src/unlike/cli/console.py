@@ -68,6 +68,8 @@ class Console:
         )
         for note in fitted.notes:
             self.say(note)
+        if weights := fitted.pipeline.scorer.learned_weights:
+            self.say(_weights_sentence(weights, on_average=bool(fitted.pipeline.scorer.categories)))
         if best := kept_epoch(fitted.history, detector.settings.training.keep):
             of = len(fitted.history)
             self.say(f"Kept epoch {best['epoch']:.0f} of {of}: validation loss {best['validation']:.4g}.")
@@ -288,6 +290,18 @@ def diagnose_detector(detector: Detector) -> Diagnosis:
     decision = detector.fitted_.decision
     thresholds = {name: threshold.score for name, threshold in decision.thresholds.items()}
     return diagnose(thresholds, decision.scores, decision.categories, decision.too_few, decision.ids)
+
+
+def _weights_sentence(weights: Mapping[str, float], *, on_average: bool) -> str:
+    """How much each of several scorers counts, by what normal images show.
+
+    >>> _weights_sentence({"neighbours": 0.7512, "pca": 0.2488}, on_average=False)
+    'Scorers count by how steady they are on normal images: neighbours 75 %, pca 25 %.'
+    """
+    shares = ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in weights.items())
+    return (
+        f"Scorers count by how steady they are on normal images{', on average over categories' * on_average}: {shares}."
+    )
 
 
 def _promise_sentence(decision: Decision, *, of_a_category: bool) -> str:

@@ -50,7 +50,8 @@ def fit(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Pixels a side, or HEIGHTxWIDTH, or auto: arrays as they are, files 256. The default and most presets: 256."
+            help="Pixels a side, or HEIGHTxWIDTH, or auto: arrays as they are, files 256; or native, as the default has it: near "
+            "the images' own size. Most presets: 256."
         ),
     ] = None,
     pages: Annotated[
@@ -146,23 +147,26 @@ def advise(detector: Detector, normal: Source) -> list[str]:
         return []
     height, width = (int(median(sides)) for sides in zip(*shapes, strict=True))
     promised = fitted.decision.false_alarms if detector.settings.decision.false_alarms == "auto" else None
-    return fit_lines((height, width), fitted.spec, fitted.counts["calibration"], promised)
+    native = detector.settings.data.size == "native"
+    return fit_lines((height, width), fitted.spec, fitted.counts["calibration"], promised, native=native)
 
 
-def parse_size(text: str) -> int | tuple[int, int] | Literal["auto"]:
-    """The side, or height and width, in pixels; auto leaves it to the images.
+def parse_size(text: str) -> int | tuple[int, int] | Literal["auto", "native"]:
+    """The side, or height and width, in pixels; auto and native leave it to the images.
 
-    >>> parse_size("256"), parse_size("240x320"), parse_size("auto")
-    (256, (240, 320), 'auto')
+    >>> parse_size("256"), parse_size("240x320"), parse_size("native")
+    (256, (240, 320), 'native')
     """
     if text == "auto":
         return "auto"
+    if text == "native":
+        return "native"
     try:
         sides = [int(side) for side in text.lower().split("x")]
     except ValueError:
         sides = []
     if len(sides) not in (1, 2):
-        raise ConfigError(f"--size: expected pixels a side, HEIGHTxWIDTH, or auto, came {text!r}")
+        raise ConfigError(f"--size: expected pixels a side, HEIGHTxWIDTH, auto or native, came {text!r}")
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 

@@ -23,7 +23,8 @@ def inspect(
     group_by: GroupBy = None,
     preset: Annotated[str | None, typer.Option(help="That you mean to fit: `unlike list presets`.")] = None,
     size: Annotated[
-        str | None, typer.Option(help="That you mean to fit: pixels a side, HEIGHTxWIDTH, or auto. The default's: 256.")
+        str | None,
+        typer.Option(help="That you mean to fit: pixels a side, HEIGHTxWIDTH, auto or native; the default is native."),
     ] = None,
     features: Annotated[
         bool,

@@ -50,7 +50,7 @@ class Detector:
         scorer: str | None = None,
         *,
         preset: str | None = None,
-        size: int | tuple[int, int] | Literal["auto"] | None = None,
+        size: int | tuple[int, int] | Literal["auto", "native"] | None = None,
         epochs: int | None = None,
         false_alarms: float | Literal["auto"] | None = None,
         seed: int = 0,

@@ -129,16 +129,21 @@ def advise_size(defect: Defect, shape: tuple[int, int], spec: InputSpec) -> Size
     return Size(_tiled(shape), defect.original)
 
 
-def fit_lines(shape: tuple[int, int], spec: InputSpec, normals: int, promised: float | None) -> list[str]:
-    """What is worth telling whoever has just fitted: what more images would promise, and what the size costs.
+def fit_lines(
+    shape: tuple[int, int], spec: InputSpec, normals: int, promised: float | None, *, native: bool = False
+) -> list[str]:
+    """What is worth telling whoever has just fitted: what more images would promise, and what the size is and costs.
 
-    `shape` is the median of the originals (H, W); `normals` calibrated, and as few false alarms as they can hold are `promised`.
+    `shape` is the median of the originals (H, W); `normals` calibrated, and as few false alarms as they can hold are `promised`;
+    the size was read off the images where it is `native`.
 
     >>> for line in fit_lines((256, 4000), InputSpec(256, 256, 3), 31, 3 / 32):
     ...     print(line)
     99 normal images that calibrate would hold 1 %, here are 31; `unlike inspect` says how many are independent.
     Images of 256 x 4000 are seen at 256 x 256: what is less than about 62 of their pixels across will mostly be missed.
     To see it: --set data.size=[256,512], a larger size; or in tiles, --size 256x4000 --set data.tile=256.
+    >>> fit_lines((612, 600), InputSpec(512, 512, 3), 99, None, native=True)
+    ['Images of some 612 pixels are seen at 512 x 512, near their own size; --size takes another.']
     """
     lines = []
     needed = normals_needed(AUTO_FALSE_ALARMS)
@@ -154,6 +159,11 @@ def fit_lines(shape: tuple[int, int], spec: InputSpec, normals: int, promised: f
             f"{SEEN * factor:.0f} of their pixels across will mostly be missed."
         )
         lines.append(f"To see it: --set data.size={_larger(shape, spec)}, a larger size; or in tiles, {_tiled(shape)}.")
+    elif native:
+        why = "enlarged, for networks see more so" if max(shape) < max(spec.size) else "near their own size"
+        lines.append(
+            f"Images of some {max(shape)} pixels are seen at {spec.height} x {spec.width}, {why}; --size takes another."
+        )
     return lines
 
 

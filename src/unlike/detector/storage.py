@@ -96,6 +96,8 @@ class Fitted:
             facts["categories"] = thresholds
         if self.pipeline.scorer.categories:
             facts["per_category"] = [list(names) for names in self.pipeline.scorer.categories]
+        if weights := self.pipeline.scorer.learned_weights:
+            facts["weights"] = {name: round(weight, 4) for name, weight in weights.items()}
         if self.decision.too_few:
             facts["too_few"] = dict(self.decision.too_few)
         if (other := self.decision.otherwise) is not None:

@@ -67,6 +67,11 @@ class Scorer(nn.Module):
         """What it can do beyond `fit` and `forward`."""
         return Capabilities()
 
+    @property
+    def learned_weights(self) -> dict[str, float]:
+        """How much each scorer that it is made of counts, by name and together 1, where normal images decide that; or empty."""
+        return {}
+
     def fit(self, train: Batches, held_out: Batches, seed: int) -> Scorer:  # noqa: ARG002 - some learn nothing
         """Learn from batches of inputs of normal images, and give back itself; some learn nothing.
 

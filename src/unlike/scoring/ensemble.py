@@ -117,6 +117,12 @@ class EnsembleScorer(Scorer):
             leave_one_out=max(fewest) if len(fewest) == len(found) else None,
         )
 
+    @property
+    def learned_weights(self) -> dict[str, float]:
+        if self.config.weights != "steady":
+            return {}
+        return dict(zip(self.config.scorers, self.shares.tolist(), strict=True))
+
     def fit(self, train: Batches, held_out: Batches, seed: int) -> EnsembleScorer:
         for member in self.scorers:
             positions = tuple(self.inputs.index(name) for name in member.inputs)

@@ -89,12 +89,14 @@ class PCAScorer(FeatureScorer):
     kept: Tensor | None  # (D, M) directions that are kept, each weighed; None for mahalanobis
     discarded: Tensor | None  # (D, N) the others, each over its deviation; for mahalanobis alone
     whitening: Tensor | None  # (P, D, D) of what is left at each position; for whitened alone
+    centre: Tensor | None  # (D,) of codes that have length 1 (unit), which have no mean of 0; None for others
 
     def __init__(self, config: PCAConfig, spec: OutputSpec) -> None:
         super().__init__(config, spec)
         wanted = {"kept": config.distance != "mahalanobis", "discarded": config.distance == "mahalanobis"}
         for name, wants in {**wanted, "whitening": config.distance == "whitened"}.items():
             self.register_buffer(name, torch.empty(0) if wants else None)
+        self.register_buffer("centre", None)
         self.spread = 0.0  # variance of a number of a code, while it is learned
 
     @property
@@ -117,6 +119,7 @@ class PCAScorer(FeatureScorer):
         return MOST_WHOLE if self.config.whole else super().most_rows
 
     def fit(self, train: Batches, held_out: Batches, seed: int) -> FeatureScorer:
+        self.centre = None  # of an earlier fit
         super().fit(train, held_out, seed)
         if self.whitening is not None:
             self._learn_whitening(train)
@@ -146,6 +149,15 @@ class PCAScorer(FeatureScorer):
         return maps[:, None]
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
+        if not self.config.unit:
+            return self._learn_components(rows, moments)
+        centre = moments.mean.astype(
+            np.float32
+        )  # codes of length 1 lie to one side of 0, and components start at their mean
+        whole = self.config.whole  # or what is learned is in their moments
+        return {"centre": centre, **self._learn_components(rows - centre if whole else rows, moments)}
+
+    def _learn_components(self, rows: Floats, moments: Moments) -> dict[str, Floats]:
         if self.config.whole:
             self.spread = moments.variance / moments.width
             return {"kept": _rebuilding(rows, self.config.components)}
@@ -155,6 +167,10 @@ class PCAScorer(FeatureScorer):
             return {"kept": vectors[:, :kept].astype(np.float32)}
         values = np.maximum(values, FLOOR * values[0])
         return {"discarded": (vectors[:, kept:] / np.sqrt(values[kept:])).astype(np.float32)}
+
+    def prepare(self, rows: Tensor) -> Tensor:
+        prepared = super().prepare(rows)
+        return prepared if self.centre is None else prepared - self.centre
 
     def distances(self, rows: Tensor) -> Tensor:
         if self.discarded is not None:

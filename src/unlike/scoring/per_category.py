@@ -64,6 +64,12 @@ class PerCategoryScorer(Scorer):
     def capabilities(self) -> Capabilities:
         return self.scorers[0].capabilities
 
+    @property
+    def learned_weights(self) -> dict[str, float]:
+        """On average over the parts."""
+        found = [member.learned_weights for member in self.scorers]
+        return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+
     def fresh(self) -> PerCategoryScorer:
         return PerCategoryScorer(self.make, self.told)
 
