@@ -51,7 +51,7 @@ class Console:
 
     def say_fit(self, detector: Detector, folder: Path) -> None:
         """What was learned, from what, and what is promised."""
-        from unlike.evaluation.history import kept_epoch
+        from unlike.records import kept_epoch
 
         fitted = detector.fitted_
         images, spec = fitted.counts, fitted.spec
@@ -67,6 +67,8 @@ class Console:
         if best := kept_epoch(fitted.history, detector.settings.training.keep):
             of = len(fitted.history)
             self.say(f"Kept epoch {best['epoch']:.0f} of {of}: validation loss {best['validation']:.4g}.")
+        for warning in fitted.warnings:
+            self.say(f"Warning: {warning}")
         self._say_promise(detector)
         self.say(f"Detector: {folder}")
 

@@ -18,6 +18,7 @@ from unlike.data.input_spec import InputSpec
 from unlike.data.source import Source
 from unlike.data.split import categories_of
 from unlike.detector.building import build_model, check_suits, place, spec_for
+from unlike.detector.health import diagnose_training
 from unlike.detector.learning import calibrate_held_out, calibrate_leave_one_out, fit_scorer
 from unlike.detector.pipeline import Pipeline, device_of
 from unlike.detector.scorers import make_scorer
@@ -66,6 +67,7 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
     pieces = Pieces.of(loaded, split, spec, tiling, numbers)
     history = train_model(task, model, pieces, loaded) if trained is None else []
     model.eval()
+    warnings = diagnose_training(model, pieces, history, settings.training.keep)
     make = partial(make_scorer, settings, model.output_spec, categories)
     pipeline = Pipeline(model, make().to(device_of(model)), settings.map, tiling).eval()
     if cross:
@@ -83,7 +85,9 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
         WORST_OF_CATEGORY if asked == "auto" else asked,
     )
     digests, counts = np.unique(loaded.digests), count_images(loaded, split)
-    return Fitted(pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable, notes)
+    return Fitted(
+        pipeline, spec, decision, digests, history, images.name, counts, loaded.unreadable, notes, warnings=warnings
+    )
 
 
 def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:

@@ -217,7 +217,10 @@ PRESETS: dict[str, Preset] = {
     "fcn-objects": Preset(
         "The fully-connected autoencoder of objects of 32 x 32, with its training of 1,000 epochs.",
         {
-            "model": {"name": "fcn"},
+            "model": {
+                "name": "fcn",
+                "widths": [128, 64, 32],
+            },  # a code as long as conv-dense's: scorers of codes compare
             "data": {"size": 32},
             "training": {
                 "epochs": 1000,

@@ -63,6 +63,7 @@ class Fitted:
     counts: Mapping[str, int]
     unreadable: tuple[Unreadable, ...] = ()  # images that could not be used, and why; not kept on disk
     notes: tuple[str, ...] = ()  # what was done to images that are unlike most, in sentences; not kept on disk
+    warnings: tuple[str, ...] = ()  # what is wrong with the training, in sentences
 
     @property
     def batch_size(self) -> int | None:
@@ -80,6 +81,8 @@ class Fitted:
             facts["per_category"] = [list(names) for names in self.pipeline.scorer.categories]
         if self.decision.too_few:
             facts["too_few"] = dict(self.decision.too_few)
+        if self.warnings:
+            facts["warnings"] = list(self.warnings)
         return facts
 
 
@@ -216,6 +219,7 @@ def _rebuild(
         [dict(row) for row in facts.get("history", [])],
         str(known["source"]),
         dict(known["images"]),
+        warnings=tuple(known.get("warnings", ())),
     )
 
 

@@ -16,7 +16,7 @@ from unlike.records import Codes, Pixels, Sample, Unreadable
 from unlike.report.clusters import alpha_sweep
 from unlike.report.edits import Edit, ElementEdit, Strip, check_elements, edit_strips, principal_edits
 from unlike.report.extremes import Shown, score_extremes
-from unlike.report.gallery import both_ends, displayable, shades
+from unlike.report.gallery import both_ends, displayable, shades, tell_ties
 from unlike.report.histograms import Spread, group_scores, score_spreads
 from unlike.report.latent import MOST, Seen, View, draw_rows, keep_shared, kinds_of, small_spec, view_pixels
 from unlike.report.projection import (
@@ -148,13 +148,17 @@ def _decode_edited(detector: Subject, codes: Codes, edit: Edit) -> Pixels:
 
 def show_extremes(seen: Sequence[Seen], most: int = 2) -> CaptionedFigure:
     """The images with the `most` largest and as many smallest scores of each detector."""
-    blocks = []
+    blocks, ties = [], ""
     for one in seen:
-        ends = [[one.samples[row] for row in rows] for rows in both_ends(one.scores, most)]
+        rows_of = both_ends(one.scores, most)
+        ends = [[one.samples[row] for row in rows] for rows in rows_of]
+        for which, rows in zip(("largest", "smallest"), rows_of, strict=True):
+            if said := tell_ties(one.scores, rows.tolist()):
+                ties += f" {one.name}, {which} scores: {said}"
         largest, smallest = (one.detector.explain(one.source, samples) for samples in ends)
         blocks.append(Shown(one.name, largest, smallest, one.note))
     title = f"Largest and smallest scores of {count(len(seen[0].samples), 'image')}"
-    return CaptionedFigure(score_extremes(blocks, title), title, EXTREME_CAPTION, photographs=True)
+    return CaptionedFigure(score_extremes(blocks, title), title, EXTREME_CAPTION + ties, photographs=True)
 
 
 def show_scores(seen: Sequence[Seen]) -> CaptionedFigure:

@@ -20,8 +20,7 @@ import numpy as np
 from unlike._version import __version__
 from unlike.artifacts import printable, write_file
 from unlike.calibration.decision import Decision, is_anomalous
-from unlike.evaluation.history import kept_epoch
-from unlike.records import Estimate, Evaluation, Floats, Metrics
+from unlike.records import Estimate, Evaluation, Floats, Metrics, kept_epoch
 from unlike.report import codespace, figures, gallery, wording
 from unlike.report.latent import Notify
 from unlike.report.subject import Described, FittedHistory, Reportable, Subject, subject_of
@@ -32,6 +31,7 @@ CATEGORY_COLUMNS = (*KIND_COLUMNS, "image.false_alarm_rate", "image.accuracy", "
 SECTIONS = (
     ("Ranking, whatever the threshold", ("image.auroc", "image.average_precision")),
     ("At the threshold", ("image.detection_rate", "image.false_alarm_rate")),
+    ("Of those called anomalous", ("image.precision", "image.recall", "image.f1")),
     ("Right and wrong", ("image.accuracy", "image.accuracy_all_anomalous", "image.improvement")),
     ("Where in the image", ("pixel.auroc", "pixel.aupro")),
 )
@@ -88,7 +88,7 @@ def render(
         environment()
         .get_template("report.html.j2")
         .render(
-            cautions=list(wording.cautions(evaluation)),
+            cautions=list(wording.cautions(evaluation, fitted.warnings)),
             code_space=list(codespace.explore(seen)),
             compared=codespace.compare(seen, absent),
             evaluated="" if evaluation.source is None else evaluation.source.name,

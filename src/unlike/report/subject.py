@@ -22,6 +22,8 @@ class FittedHistory(Fitted, Protocol):
     @property
     def counts(self) -> Mapping[str, int]: ...  # of the images of the fit, by what they were used for
     @property
+    def warnings(self) -> Sequence[str]: ...  # what is wrong with the training, in sentences
+    @property
     def history(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
 
 

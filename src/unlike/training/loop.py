@@ -160,7 +160,9 @@ class _Run:
         self.best = copy_weights(model)
         self.best_epoch, self.best_loss = 0, float("inf")
         self.lowest_minibatch = float("inf")  # of this epoch
-        self.promising: dict[str, Tensor] | None = None  # weights of this epoch with a lower loss than the best, of one step
+        self.promising: dict[str, Tensor] | None = (
+            None  # weights of this epoch with a lower loss than the best, of one step
+        )
 
     def learn(self, images: ImageSet, batches: Iterable[Rows], spoiler: _Spoiler) -> float:
         """One pass over the training images; the mean loss on the way."""

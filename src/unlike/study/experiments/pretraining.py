@@ -73,7 +73,7 @@ def pretrain_and_finetune(task: Task) -> Outcome:
     pretraining = detector.fitted_.history
     if pretraining and task.options.start != "scratch":
         histories = {"pretraining": pretraining, **histories}
-    return Outcome({**metrics, **checks}, histories, pictures=pictures)
+    return Outcome({**metrics, **checks}, histories, pictures=pictures, warnings=detector.fitted_.warnings)
 
 
 def without_labels(images: Source) -> Source:
