@@ -270,6 +270,17 @@ class Explanation:
     reconstruction: Pixels | None = None  # (H, W, C); None where the model has no decoder of images
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of a model, or a part of it that runs as a whole."""
+
+    name: str  # where it is: encoder.0
+    kind: str  # what it is: Linear(16, 8)
+    shape: tuple[int, ...] | None  # of what it makes of one image; None where it does not say
+    parameters: int
+    frozen: bool = False  # its parameters are not learned
+
+
 def kept_epoch(history: Sequence[Mapping[str, Any]], keep: str) -> Mapping[str, Any] | None:
     """The row of the epoch whose weights a training with that `training.keep` has kept; None where no row has such a loss.
 

@@ -132,6 +132,11 @@ class Console:
         for reason, names in reasons.items():
             self.say(f"  {_list(names)}: {reason}")
 
+    def say_scorers(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """The figures of several scorers, on stdout."""
+        for line in scorer_lines(evaluations):
+            print(line)  # noqa: T201
+
     def say_evaluation(self, evaluation: Evaluation, folder: Path) -> None:
         """The figures, with their intervals, on stdout; and where the rest is."""
         for line in evaluation_lines(evaluation):
@@ -142,6 +147,19 @@ class Console:
                 f"such as {evaluation.leaked[0]}: the figures flatter."
             )
         self.say(f"Report: {folder / 'report.html'}")
+
+
+def scorer_lines(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """A table of several scorers of one model on the same images; nothing where there are none."""
+    if not evaluations:
+        return []
+    widest = max(len(label) for label in evaluations)
+    lines = ["", f"  {'scorer of the same model':{max(widest, 24)}}  {'AUROC':22}  average precision"]
+    for label, found in evaluations.items():
+        image = found.overall.image
+        cells = [str(image.get(name, "-")) for name in ("auroc", "average_precision")]
+        lines.append(f"  {label:{max(widest, 24)}}  {cells[0]:22}  {cells[1]}")
+    return lines
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:

@@ -99,6 +99,7 @@ def render(
             headline=wording.headline(evaluation),
             histograms=_histograms(fitted.decision, evaluation),
             key=_key(pictures) if pictures.cards else None,
+            layers=subject.layers(),
             metric_sections=list(_metric_sections(evaluation.overall)),
             most_dots=figures.MOST_DOTS,
             most_named=MOST_NAMED,

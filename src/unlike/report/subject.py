@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from unlike.data.source import Source
 from unlike.evaluation.protocols import Fitted, FittedDetector
-from unlike.records import Codes, Explanation, Floats, Pixels, Sample, ScoredBatch
+from unlike.records import Codes, Explanation, Floats, Layer, Pixels, Sample, ScoredBatch
 
 Described = Mapping[str, Mapping[str, Any]]  # section -> name -> value
 
@@ -44,6 +44,7 @@ class Subject(Protocol):
     def explain(self, images: Source, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
     def encode(self, images: Source) -> Codes: ...
     def decode(self, grids: Floats) -> Pixels: ...
+    def layers(self) -> Sequence[Layer]: ...
 
 
 def subject_of(detector: Reportable) -> Subject:
@@ -88,3 +89,8 @@ class _Subject:
         from unlike.detector.explain import decode
 
         return decode(self.detector, grids)
+
+    def layers(self) -> Sequence[Layer]:
+        from unlike.detector.explain import layers
+
+        return layers(self.detector)
