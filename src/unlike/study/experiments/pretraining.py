@@ -57,7 +57,10 @@ def pretrain_and_finetune(task: Task) -> Outcome:
         epochs=task.options.finetune_epochs,
         seed=task.seed,
         device=task.device,
-        settings={"finetune": {**task.choices.finetune, **STARTS[task.options.start]}},
+        settings={
+            "finetune": {**task.choices.finetune, **STARTS[task.options.start]},
+            "augment": task.choices.sections.get("augment", {}),  # of both trainings, or of none
+        },
     )
     classifier.fit(_draw_labelled(learn, task.options.labels, task.seed))
     found = evaluate_classifier(classifier, classifier.predict(_without_split(test)))
