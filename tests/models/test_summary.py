@@ -38,7 +38,7 @@ def test_the_layers_of_the_report():
     layers = {layer.name: layer for layer in summarise(model)}
     assert layers["encoder.1"].kind.startswith("Conv2d(6, 12, kernel_size=(3, 3)")
     assert layers["encoder.2"].shape == (12, 16, 16)
-    assert layers["encoder.22"].shape == (384,)
+    assert layers["encoder.21"].shape == (384,)
     assert sum(layer.parameters for layer in layers.values()) == 191_777
     assert model.training  # and a look changes nothing
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

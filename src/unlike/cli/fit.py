@@ -43,7 +43,9 @@ def fit(
     model: Annotated[str | None, typer.Option(help="What turns images to a code: `unlike list models`.")] = None,
     scorer: Annotated[
         str | None,
-        typer.Option(help="What measures the distance from normal; `unlike evaluate --scorers` tries others on the same model."),
+        typer.Option(
+            help="What measures the distance from normal; `unlike evaluate --scorers` tries others on the same model."
+        ),
     ] = None,
     size: Annotated[
         str | None,
