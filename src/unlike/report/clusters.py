@@ -84,7 +84,7 @@ def alpha_sweep(
                 _tell_agreement(axes, panels[0], panel)
     figure.supxlabel(names[0], fontsize=9.5)
     figure.supylabel(names[1], fontsize=9.5)
-    _explain_marks(figure, grid[:2, 0] if labels is not None else grid[-1:, 0])
+    _explain_marks(figure, list(grid[:2, 0] if labels is not None else grid[-1:, 0]))
     return figure
 
 
