@@ -28,6 +28,7 @@ def main() -> None:
     for statistics in ("running", "estimated"):
         found["dropout"].append(train_objects(statistics, options.epochs, options.images))
         print(found["dropout"][-1], flush=True)
+    write("batch_norm", found | vars(options))  # what is there so far
     for name, images in small_sets().items():
         for preset, lengths in SMALL.items():
             for epochs in lengths:

@@ -20,7 +20,7 @@ MOST_LOOKED_AT = 256  # images
 SAME_RECONSTRUCTION = 0.01  # variance of reconstructions over that of what they rebuild, below which they say nothing
 SAME_CODE = 1e-6  # variance of codes over their mean square, below which they are the same but for rounding
 FEWEST_EPOCHS = 3  # from which it can be said that a loss only rose
-WAY_OUT = "try another training.learning_rate, more epochs, or less model.dropout, or take another --model"
+WAY_OUT = "leave training.statistics at estimated; try another training.learning_rate, more epochs, less model.dropout, or another --model"
 
 
 @torch.no_grad()
