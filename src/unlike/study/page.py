@@ -203,9 +203,10 @@ def _sections(plan: Plan, results: Sequence[Result]) -> Iterator[Section]:
     how = "A mark is one run; the line goes through the means."
     yield Section("sensitivity", "Sensitivity to settings", how, list(_sensitivities(plan, results)))
     how = "Loss over epochs, a pair of lines for each seed. Where validation rises while training falls, the model learns its images by heart."
-    how += _rest(len(_histories(results)))
+    how += _rest(len(_histories(results)), "losses.csv has the losses of all runs")
     yield Section("curves", "Training", how, list(_curves(results)))
     how = "The first seed, in the plane of the first two principal components; the sizes of the groups stand below each panel."
+    how += _rest(len(_points(results)), "study.sqlite has the points of the others")
     yield Section("points", "Clusters", how, list(_scatters(results)))
     how = "What the runs of the first seed drew, a picture for each cell."
     yield Section("pictures", "Pictures", how, list(_drawn(results)), captions=True)
@@ -303,11 +304,17 @@ def _histories(results: Sequence[Result]) -> dict[str, list[Any]]:
     return histories
 
 
-def _scatters(results: Sequence[Result]) -> Iterator[Picture]:
+def _points(results: Sequence[Result]) -> dict[str, Any]:
+    """The points of each cell, of the first seed that has some."""
     points: dict[str, Any] = {}
     for result in results:
         if result.points:
             points.setdefault(result.configuration.label, result.points)
+    return points
+
+
+def _scatters(results: Sequence[Result]) -> Iterator[Picture]:
+    points = _points(results)
     for part in _drawn_parts(points):
         yield Picture(svg(figures.scatters(part)), f"Points by group, a panel for {_which(part, points, 'cell')}.")
 
@@ -317,13 +324,9 @@ def _drawn_parts(panels: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     return _parts(dict(list(panels.items())[:MOST_PANELS]), figures.MOST_PANELS)
 
 
-def _rest(many: int) -> str:
+def _rest(many: int, where: str) -> str:
     """What a reader is told of panels that are not drawn."""
-    return (
-        f" Of {many:,} panels the first {MOST_PANELS} are drawn; losses.csv has the losses of all runs."
-        if many > MOST_PANELS
-        else ""
-    )
+    return f" Of {many:,} panels the first {MOST_PANELS} are drawn; {where}." if many > MOST_PANELS else ""
 
 
 def _drawn(results: Sequence[Result]) -> Iterator[Picture]:
