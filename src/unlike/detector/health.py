@@ -65,7 +65,8 @@ def judge_history(history: Sequence[Mapping[str, Any]], keep: str) -> Iterator[s
 def _look(model: Model, pieces: Pieces) -> Iterator[str]:
     """What codes and reconstructions of some images say."""
     names = [name for name in ("features", "target", "reconstruction") if name in model.output_spec.names]
-    rows, spreads = _rows(pieces), {name: _Spread() for name in names}
+    rows = _rows(pieces)
+    spreads: dict[str, _Spread] = {name: _Spread() for name in names}
     device = device_of(model)
     for batch in iterate(pieces.images, rows, pieces.spec):
         images = to_tensor(batch.pixels, pieces.spec.value_range, device)
