@@ -502,6 +502,7 @@ def batch_norm() -> str:
         f'`conv-dense-objects` with its dropout, {results["images"]} images of vehicles, {results["epochs"]} epochs, `keep = "train"`; codes and reconstructions of '
         "300 others:"
     )
+    lower = "The dead model has the lower loss: after so few epochs one grey square is the safer guess. A loss alone does not tell."
     after = "Presets of reports on 36 images, 4 to validate; losses of the first epoch and of the one that was kept:"
     head = [
         "statistics",
@@ -510,7 +511,7 @@ def batch_norm() -> str:
         "variance of reconstructions over that of images",
         "warned",
     ]
-    parts = ["## Batch norm, judged in use", words, table(head, dead)]
+    parts = ["## Batch norm, judged in use", words, table(head, dead), lower]
     if small:
         head = ["images", "preset", "statistics", "kept", "training loss", "validation loss"]
         parts += [after, table(head, small)]
