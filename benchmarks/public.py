@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, cpu_seconds, peak_megabytes, write
 
+from unlike.calibration.sweep import sweep
 from unlike.data.source import Source, labelled, open_source, training
-from unlike.evaluation.metrics import measure_images, sweep, wilson
+from unlike.evaluation.metrics import measure_images, wilson
 from unlike.records import Estimate
 
 PEER = Path(__file__).with_name("anomalib_peer.py")

@@ -577,6 +577,49 @@ def fdr() -> str:
     return "\n\n".join(["## Batches judged together", words, table(head, rows), made_by(results)])
 
 
+def batch_norm() -> str:
+    results = load("batch_norm")
+    dead = [
+        [
+            run["statistics"],
+            f"{run['validation'][0]:.3f} to {run['validation'][1]:.3f}",
+            str(run["distinct_codes"]),
+            f"{100 * run['variance_of_reconstructions']:.2g} %",
+            "yes" if run["warnings"] else "no",
+        ]
+        for run in results["dropout"]
+    ]
+    small = [
+        [
+            run["images"],
+            run["preset"],
+            run["statistics"],
+            f"{run['kept']:.0f} of {run['epochs']}",
+            *(f"{run['losses'][part][0]:.3f}, {run['losses'][part][1]:.3f}" for part in ("train", "validation")),
+        ]
+        for run in results["small"]
+    ]
+    words = (
+        "`training.statistics`: `running` means over past steps, as torch has them, or `estimated` anew before an epoch is judged. "
+        f'`conv-dense-objects` with its dropout, {results["images"]} images of vehicles, {results["epochs"]} epochs, `keep = "train"`; codes and reconstructions of '
+        "300 others:"
+    )
+    lower = "The dead model has the lower loss: after so few epochs one grey square is the safer guess. A loss alone does not tell."
+    after = "Presets of reports on 36 images, 4 to validate; losses of the first epoch and of the one that was kept:"
+    head = [
+        "statistics",
+        "validation loss, first to last",
+        "different codes",
+        "variance of reconstructions over that of images",
+        "warned",
+    ]
+    parts = ["## Batch norm, judged in use", words, table(head, dead), lower]
+    if small:
+        head = ["images", "preset", "statistics", "kept", "training loss", "validation loss"]
+        parts += [after, table(head, small)]
+    return "\n\n".join([*parts, made_by(results)])
+
+
 def page() -> str:
     parts = ["# Measured", "Written from `benchmarks/results` by `make docs`. These machines are shared and noisy."]
     parts += [quality(), false_alarms(), speed(), augmentation(), finetuning()]
@@ -593,6 +636,7 @@ def page() -> str:
         "fdr": fdr,
     }
     sections |= {"code_space": code_space, "vae_code": vae_code, "models_table": models}
+    sections |= {"batch_norm": batch_norm}
     parts += [section() for name, section in sections.items() if load(name)]
     return "\n\n".join(parts) + "\n"
 

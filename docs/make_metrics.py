@@ -126,7 +126,7 @@ an oracle's number. Its threshold calls {percent(whole["f1_max_false_alarms"])} 
 images normal, the best threshold is another ({percent(half["f1_max_false_alarms"])} false alarms). The threshold drawn from held-out *normal* images has an F1 of {found["f1"]:.3f} and
 a promise about false alarms that no mix of images changes. Even somebody with a few labels should not report
 the F1 on those: of the best threshold for {few["images"]} random cells, F1 is {few["there"]:.3f} on them and {few["elsewhere"]:.3f} on all others (mean of {few["draws"]:,} draws).
-`unlike` prints the best F1, and says that it is an oracle's."""
+`unlike` prints F1, precision and recall at the threshold, and the best F1 as what it is, an oracle's."""
 
 
 def intervals(results: dict) -> str:

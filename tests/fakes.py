@@ -21,7 +21,7 @@ def decision_of(thresholds, scores, categories=None, *, false_alarms=0.05, regio
     )
 
 
-def fitted_of(decision, spec, *, digests=(), counts=None, history=(), strangest=()):
+def fitted_of(decision, spec, *, digests=(), counts=None, history=(), strangest=(), warnings=()):
     """What `detector.fitted_` is, as far as evaluations and reports ask."""
     return SimpleNamespace(
         decision=decision,
@@ -30,4 +30,5 @@ def fitted_of(decision, spec, *, digests=(), counts=None, history=(), strangest=
         counts=counts or {},
         history=list(history),
         strangest=strangest,
+        warnings=tuple(warnings),
     )

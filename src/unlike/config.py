@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import tomllib
 import types
 import typing
@@ -104,10 +105,31 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
     section, dot, key = name.strip().partition(".")
     if not (equals and dot and section and key):
         raise ConfigError(f"expected section.key=value, came {text!r}; for instance training.epochs=20")
+    return section, key, parse_value(value)
+
+
+def parse_value(text: str) -> Any:
+    """A value of the command line, read as TOML, or as a bare word.
+
+    >>> parse_value("3"), parse_value("[8, 16]"), parse_value("pad")
+    (3, [8, 16], 'pad')
+    """
     try:
-        return section, key, tomllib.loads(f"value = {value}")["value"]
+        return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return section, key, value.strip()
+        return text.strip()
+
+
+def need_package(package: str, extra: str, what: str) -> None:
+    """Raise ConfigError, without loading it, where a package of an extra is not installed.
+
+    >>> need_package("numpy", "study", "studies need NumPy")
+    >>> need_package("no_such_package", "study", "studies need Optuna")
+    Traceback (most recent call last):
+    unlike.errors.ConfigError: studies need Optuna, which is not installed: pip install 'unlike[study]'
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{what}, which is not installed: pip install 'unlike[{extra}]'")
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -277,3 +278,27 @@ class Explanation:
     reconstruction: Pixels | None = None  # (H, W, C); None where the model has no decoder of images
     nearest: tuple[str, ...] = ()  # ids of the normal images that it is most like, the most alike first,
     nearest_pictures: tuple[Pixels, ...] = ()  # and small pictures of them, where those were kept
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of a model, or a part of it that runs as a whole."""
+
+    name: str  # where it is: encoder.0
+    kind: str  # what it is: Linear(16, 8)
+    shape: tuple[int, ...] | None  # of what it makes of one image; None where it does not say
+    parameters: int
+    frozen: bool = False  # its parameters are not learned
+
+
+def kept_epoch(history: Sequence[Mapping[str, Any]], keep: str) -> Mapping[str, Any] | None:
+    """The row of the epoch whose weights a training with that `training.keep` has kept; None where no row has such a loss.
+
+    >>> rows = [{"epoch": 1, "train": 3.0, "validation": 2.0}, {"epoch": 2, "train": 1.0, "validation": 4.0}]
+    >>> [kept_epoch(rows, keep)["epoch"] for keep in ("validation", "train", "last")]
+    [1, 2, 2]
+    """
+    if keep == "last":
+        return history[-1] if history else None
+    known = [row for row in history if row.get(keep) is not None and math.isfinite(row[keep])]
+    return min(known, key=lambda row: float(row[keep]), default=None)

@@ -7,8 +7,8 @@ import pytest
 
 from unlike import Detector
 from unlike.detector.settings import Settings, idle_settings
-from unlike.evaluation.history import kept_epoch
 from unlike.models import MODELS
+from unlike.records import kept_epoch
 from unlike.scoring.batches import OVERHEAD
 
 

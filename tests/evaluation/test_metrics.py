@@ -21,11 +21,14 @@ from unlike.evaluation.metrics import (
     average_precision,
     bootstrap,
     detection_rate,
+    f1,
+    f1_with_bounds,
     false_alarm_rate,
     improvement,
     measure_images,
     newcombe,
     pr_curve,
+    precision,
     roc_curve,
     wilson,
     with_bounds,
@@ -137,6 +140,28 @@ def test_figures_at_a_threshold_are_scikit_learns(data, threshold):
         1 - reference.recall_score(~anomalous, ~called)
     )
     assert detection_rate(scores, anomalous, threshold) == pytest.approx(reference.recall_score(anomalous, called))
+    assert f1(scores, anomalous, threshold) == pytest.approx(reference.f1_score(anomalous, called))
+    if called.any():
+        assert precision(scores, anomalous, threshold) == pytest.approx(reference.precision_score(anomalous, called))
+
+
+def test_the_interval_of_f1_is_that_of_drawing_images_anew():
+    """And it is not that of the best F1, whose threshold moves with what is drawn."""
+    scores, anomalous = gaussian(300)
+    found, random = f1_with_bounds(scores, anomalous, 0.5), np.random.default_rng(5)
+    drawn = []
+    for _ in range(1000):
+        rows = [random.choice(np.flatnonzero(kind), kind.sum()) for kind in (anomalous, ~anomalous)]
+        both = np.concatenate(rows)
+        drawn.append(reference.f1_score(anomalous[both], scores[both] > 0.5))
+    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.012)
+
+
+def test_no_precision_where_nothing_is_called_anomalous():
+    with pytest.raises(DataError, match=r"needs images that are called anomalous; none of the 2 is"):
+        precision(np.array([1.0, 2.0]), np.array([False, True]), 5.0)
+    found = measure_images(np.array([1.0, 2.0]), np.array([False, True]), 5.0)
+    assert (found.image["f1"].value, found.image["recall"].value) == (0.0, 0.0)
 
 
 def test_a_threshold_is_not_rounded_to_single_precision():
@@ -251,6 +276,9 @@ def test_measure_images_has_every_figure():
         "improvement": pytest.approx(improvement(scores, anomalous, 0.5)),
         "false_alarm_rate": false_alarm_rate(scores, anomalous, 0.5),
         "detection_rate": detection_rate(scores, anomalous, 0.5),
+        "precision": precision(scores, anomalous, 0.5),
+        "recall": detection_rate(scores, anomalous, 0.5),
+        "f1": f1(scores, anomalous, 0.5),
     }
     for name, estimate in found.image.items():
         if name != "accuracy_all_anomalous":
@@ -263,16 +291,17 @@ def test_measure_images_has_every_figure():
 @pytest.mark.parametrize(
     ("label", "absent", "reason"),
     [
-        (False, "detection_rate", "needs anomalous images; none of the 12 is anomalous"),
-        (True, "false_alarm_rate", "needs normal images; none of the 12 is normal"),
+        (False, {"detection_rate", "recall", "f1"}, "needs anomalous images; none of the 12 is anomalous"),
+        (True, {"false_alarm_rate"}, "needs normal images; none of the 12 is normal"),
     ],
 )
 def test_one_class_leaves_out_what_needs_two_and_keeps_the_rest(label, absent, reason):
     found = measure_images(np.arange(12.0), np.full(12, label), threshold=5.5)
     kind = "anomalous" if label else "normal"
     both = f"needs normal and anomalous images; all 12 are {kind}"
-    assert found.left_out == dict.fromkeys(WITHOUT_THRESHOLD, both) | {absent: reason}
-    kept = {"accuracy", "accuracy_all_anomalous", "improvement", "false_alarm_rate", "detection_rate"} - {absent}
+    assert found.left_out == dict.fromkeys(WITHOUT_THRESHOLD, both) | dict.fromkeys(absent, reason)
+    kept = {"accuracy", "accuracy_all_anomalous", "improvement", "false_alarm_rate", "detection_rate"}
+    kept = (kept | {"precision", "recall", "f1"}) - absent
     assert set(found.image) == kept
     assert found.image["accuracy"].value == 0.5
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -483,3 +484,80 @@ def test_list_backbones_says_which_need_no_hub(capsys):
     printed = capsys.readouterr().out
     assert "efficientnet-lite0" in printed
     assert "any network of timm by its name" in printed
+
+
+def test_several_scorers_of_one_trained_model(images, tmp_path, capsys):
+    folder, detector = images
+    scorers = "residual,kmeans:clusters=3,pca:components=2"
+    assert run(["evaluate", detector, folder, "-o", str(tmp_path / "out"), "--scorers", scorers]) == 0
+    said = capsys.readouterr().out
+    table = said[said.index("scorer of the same model") :].splitlines()
+    assert [line[2:20].strip() for line in table[1:4]] == ["residual", "kmeans, clusters 3", "pca, components 2"]
+    found = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert set(found["scorers"]) == {"residual", "kmeans, clusters 3", "pca, components 2"}
+    assert found["scorers"]["residual"]["auroc"] == found["image"]["auroc"]
+    assert found["scorers"]["residual"]["f1"] == found["image"]["f1"]
+    page = (tmp_path / "out/report.html").read_text()
+    assert "kmeans, clusters 3" in page
+    assert "encoder.0" in page  # the model, layer by layer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--scorers", "kmean"], "unknown scorer 'kmean'"),
+        (["--normal", "x"], "--normal: is for --scorers, which learn on these images; leave it out, or name scorers"),
+    ],
+)
+def test_scorers_that_cannot_be(images, tmp_path, capsys, arguments, words):
+    assert run(["evaluate", images[1], images[0], "-o", str(tmp_path / "out"), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_scorers_of_a_detector_whose_images_have_moved(images, tmp_path, capsys):
+    shutil.copytree(images[1], tmp_path / "moved.unlike")
+    np.save(tmp_path / "gone.npy", stripes(40, size=16))
+    moved = str(tmp_path / "moved.unlike")
+    assert run(["fit", str(tmp_path / "gone.npy"), "-o", moved, "--model", "fcn", "--epochs", "1"]) == 0
+    (tmp_path / "gone.npy").rename(tmp_path / "here.npy")
+    assert run(["evaluate", moved, images[0], "-o", str(tmp_path / "out"), "--scorers", "kmeans"]) == 2
+    assert "which are not there from here; name them with --normal IMAGES" in capsys.readouterr().err
+
+
+def test_describe_shows_layers_training_promise_and_settings(images, capsys):
+    assert run(["describe", images[1]]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("stripes: conv by residual, for images of 32 x 32 x 3")
+    assert re.search(r"encoder\.0 +Conv2d\(3, 8, .* 8 x 16 x 16  392", said)
+    assert re.search(r"\d parameters\n", said)
+    assert "trained for 15 epochs; epoch " in said
+    assert "threshold " in said
+    assert "\n[training]\n" in said
+    assert "epochs = 15" in said
+
+
+def test_a_dead_model_is_warned_of_by_fit_describe_and_report(images, tmp_path, capsys):
+    """A code that costs so much that it says nothing."""
+    dead = [
+        "--model",
+        "vae",
+        "--size",
+        "16",
+        "--epochs",
+        "40",
+        "--set",
+        "model.widths=[4, 8]",
+        "--set",
+        "model.latent=4",
+    ]
+    dead += ["--set", "model.norm=false", "--set", "model.beta=1e6", "--set", "model.warm_up=0"]
+    dead += ["--set", "training.learning_rate=0.01"]
+    assert run(["fit", images[0], "-o", str(tmp_path / "dead.unlike"), *dead]) == 0
+    words = "All reconstructions are nearly the same"
+    assert f"Warning: {words}" in capsys.readouterr().err
+    assert run(["describe", str(tmp_path / "dead.unlike")]) == 0
+    assert f"Warning: {words}" in capsys.readouterr().err
+    assert run(["evaluate", str(tmp_path / "dead.unlike"), images[0], "-o", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out/report.html").read_text()
+    assert "The training came to little" in page
+    assert words in page

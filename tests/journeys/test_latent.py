@@ -243,3 +243,61 @@ def test_latent_alone_lists_its_commands(capsys):
     said = capsys.readouterr().out
     assert all(command in said for command in COMMANDS)
     assert run(["latent", "-h"]) == 0
+
+
+def test_rows_and_ids_choose_the_images(stand, tmp_path):
+    path = tmp_path / "a.svg"
+    assert call(stand, "edit", "{conv}", "{test}", "-o", str(path), "--set", "0=x2", "--rows", "7,3") == 0
+    words = path.read_text()
+    assert words.count("<image") == 2 * 3
+    assert words.index(">7<") < words.index(">3<")
+    assert call(stand, "gallery", "{conv}", "{test}", "-o", str(path), "--rows", "0,1,2", "--most", "1") == 0
+    assert path.read_text().count("<image") == 2 * 2
+    assert call(stand, "project", "{conv}", "{test}", "-o", str(path), "--rows", "0,1,2,5") == 0
+    assert "PCA of 4 images" in path.read_text()
+
+
+def test_a_row_that_is_not_there(stand, tmp_path, capsys):
+    assert call(stand, "gallery", "{conv}", "{test}", "-o", str(tmp_path / "a.png"), "--rows", "3,100") == 2
+    said = capsys.readouterr().err
+    assert "--rows: '100' is no id of" in said
+    assert "no row from 0 to 99" in said
+
+
+def test_alpha_and_its_multiples_can_be_chosen(stand, tmp_path):
+    path = tmp_path / "a.svg"
+    chosen = ["--alpha", "0.5", "--times", "10,1"]
+    assert call(stand, "clusters", "{conv}", "{test}", "-o", str(path), "--clusters", "2", *chosen) == 0
+    words = path.read_text()
+    assert ">10 x alpha<" in words
+    assert ">alpha 0.5<" in words
+    assert ">0.1 x alpha<" not in words
+
+
+def test_points_of_a_table_are_clustered(tmp_path, capsys):
+    random, path = np.random.default_rng(0), tmp_path / "points.csv"
+    points = np.concatenate([random.normal(mean, 0.3, (size, 2)) for mean, size in [(0, 40), (4, 20), (-4, 20)]])
+    path.write_text("x,y\n" + "\n".join(f"{x},{y}" for x, y in points))
+    assert run(["latent", "points", str(path), "-o", str(tmp_path / "a.svg"), "--clusters", "3", "--alpha", "1"]) == 0
+    assert "points: 80 points in 3 clusters" in capsys.readouterr().err
+    assert ">sizes 40, 20, 20<" in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("x,y\n1,2\n3", "expected numbers, the same count in every row"),
+        ("x,y\n1,nan", "expected rows of finite numbers"),
+        ("", "expected rows of finite numbers, a point each; came 0 rows"),
+    ],
+)
+def test_points_that_cannot_be_read(tmp_path, capsys, content, words):
+    path = tmp_path / "points.csv"
+    path.write_text(content)
+    assert run(["latent", "points", str(path), "-o", str(tmp_path / "a.png")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_multiples_that_are_none(tmp_path, capsys):
+    assert run(["latent", "points", "x.csv", "-o", str(tmp_path / "a.png"), "--times", "1,0"]) == 2
+    assert "--times: expected up to 9 numbers above 0, such as 0.1,1,10, came '1,0'" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 
 import pytest
 
@@ -127,3 +128,16 @@ def test_ctrl_c_says_how_to_go_on(plan, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("unlike.study.run.run_one", interrupted)
     assert run(["study", str(plan), "-o", str(tmp_path / "o")]) == 130
     assert "The same command goes on from here." in capsys.readouterr().err
+
+
+def test_without_optuna_a_study_says_so_at_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert run(["study", "no-such-recipe", "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.strip() == (
+        "unlike: studies need Optuna, which is not installed: pip install 'unlike[study]'"
+    )
+
+
+def test_help_of_study_names_its_extra(capsys):
+    assert run(["study", "--help"]) == 0
+    assert "pip install 'unlike[study]'" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from unlike.calibration.decision import is_anomalous
 from unlike.data.input_spec import InputSpec
 from unlike.errors import ConfigError
 from unlike.evaluation.metrics import measure_images
-from unlike.records import Codes, Evaluation, Explanation, Sample, ScoredBatch, Scores, Unreadable
+from unlike.records import Codes, Evaluation, Explanation, Layer, Sample, ScoredBatch, Scores, Unreadable
 
 
 class FakeDetector:
@@ -33,6 +33,9 @@ class FakeDetector:
             "training": {"epochs": 12, "learning_rate": 0.002, "keep": "validation", "device": "cpu", "resume": False},
             "fitted": {"images": 800, "threshold": 1.9},
         }
+
+    def layers(self):
+        return [Layer("encoder.0", "Conv2d(3, 12)", (12, 24, 24), 588), Layer("encoder.1", "ReLU()", (12, 24, 24), 0)]
 
     def explain(self, _images, samples):
         return [self._explain(sample) for sample in samples]

@@ -112,3 +112,15 @@ def test_labels_of_other_points_are_told():
     points, labels = groups()
     with pytest.raises(ValueError, match="a label for each of the 470 points, came 469; give as many of both"):
         alpha_sweep(points, 3, labels[1:])
+
+
+@pytest.mark.parametrize(
+    ("factors", "labelled"), [((1.0,), False), ((0.1, 1, 10, 100), False), ((1.0,), True), ((0.1, 1, 10, 100), True)]
+)
+def test_alpha_times_whatever_is_asked_for(factors, labelled):
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    labels = ["normal"] * 60 if labelled else None
+    figure = alpha_sweep(points, 2, labels, alpha=2.0, factors=factors)
+    shown = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == len(factors) + 1 + labelled
+    assert shown[-1] == {1.0: "alpha", 100: "100 x alpha"}[factors[-1]]

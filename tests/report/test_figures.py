@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from report_fakes import losses_over
 
-from unlike.evaluation.history import kept_epoch
-from unlike.records import Estimate, Metrics
+from unlike.records import Estimate, Metrics, kept_epoch
 from unlike.report import figures
 
 XLINK = "{http://www.w3.org/1999/xlink}href"

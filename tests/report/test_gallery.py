@@ -162,3 +162,15 @@ def test_both_ends_never_show_an_image_twice():
     assert [rows.tolist() for rows in gallery.both_ends(scores, 9)] == [[0, 2], [1, 3]]
     assert [rows.tolist() for rows in gallery.both_ends(scores, 1)] == [[0], [1]]
     assert [rows.tolist() for rows in gallery.both_ends(scores[:1], 2)] == [[0], []]
+
+
+def test_ties_are_told():
+    """Which of the images with one score are shown says nothing of them."""
+    found = gallery.choose(evaluate_fake(6, 6, scores=[1.0] * 6 + [1.0] * 4 + [5.0, 6.0]))
+    told = {selection.title: selection.text for selection in found}
+    assert told["Least unusual"].endswith(
+        "6 others have the same score as one of these, and are left out for no reason but their place among the images."
+    )
+    assert told["Most unusual"].endswith("place among the images.")
+    apart = gallery.choose(evaluate_fake(2, 2, scores=[1.0, 2.0, 3.0, 4.0]))
+    assert not any("same score" in selection.text for selection in apart)

@@ -13,8 +13,8 @@ from unlike.study.recipes import describe_recipes, find_plan, recipe_names
 from unlike.study.run import run_study
 
 SHIPPED = [
-    *("architectures", "augmentation", "code-scorers", "encoders", "equilibrium", "joint-or-separate"),
-    *("learning-rates", "pretraining", "real-or-fake", "thresholds"),
+    *("architectures", "augmentation", "augmentation-classes", "code-scorers", "encoders", "equilibrium"),
+    *("joint-or-separate", "learning-rates", "overfitting", "pretraining", "real-or-fake", "thresholds"),
 ]  # fmt: skip
 
 
@@ -43,6 +43,22 @@ def test_cells_that_do_not_vary_the_model_have_the_same_one(name):
         if not {"model", "preset"} & set(configuration.choices)
     ]
     assert len({Choices.arrange(configuration.choices).resolve().model_name for configuration in configurations}) <= 1
+
+
+def test_every_cell_says_what_it_is_of():
+    """So that no setting of a training, given to all cells, turns one into another model under its old name."""
+    for name in SHIPPED:
+        for configuration in read_plan(find_plan(name), full=True, assignments=["training.epochs=4"]).configurations:
+            assert {"model", "preset"} & set(configuration.choices), f"{name}: {configuration.label}"
+            assert "default" not in configuration.label
+
+
+def test_no_scorer_of_codes_wants_more_components_than_a_code_has():
+    """`code-scorers --full` had a run that could only fail: three components of a code of three."""
+    for configuration in read_plan(find_plan("code-scorers"), full=True).configurations:
+        settings = Choices.arrange(configuration.choices).resolve()
+        code = settings.model.code if settings.model_name == "conv-dense" else settings.model.widths[-1]
+        assert getattr(settings.scorer, "components", 0) < code, configuration.label
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -130,3 +130,57 @@ def test_the_same_results_are_the_same_pictures():
     one, two = (re.findall(r"base64,[^\"]+", render_study(plan, list(map(replace, results)))) for _ in range(2))
     assert one == two
     assert one
+
+
+def many_results(count, seeds=1):
+    plan = plan_of(vary={"experiment": {"level": list(range(1, count + 1))}}, seeds=seeds)
+    history = [
+        {"epoch": epoch, "train": 1 / epoch, "validation": 1.1 / epoch, "learning_rate": 0.1} for epoch in (1, 2)
+    ]
+    results = [
+        replace(result_of(plan, {"experiment.level": level}, image__accuracy=0.5), histories={"": history})
+        for level in range(1, count + 1)
+    ]
+    return plan, results
+
+
+def test_every_panel_is_drawn_a_picture_for_each_nine():
+    page = render_study(*many_results(12))
+    assert "a panel for cells 1 to 9 of 12" in page
+    assert "a panel for cells 10 to 12 of 12" in page
+
+
+def test_every_figure_is_drawn():
+    plan, results = many_results(3)
+    names = ("score", "other", "image.improvement", "lost", "image.accuracy")
+    results = [replace(result, metrics=dict.fromkeys(names, 0.5)) for result in results]
+    outline = replace(plan.outline, metrics=names)
+    page = render_study(replace(plan, outline=outline), results)
+    assert page.count("of every cell with intervals") == 5
+
+
+def test_of_very_many_panels_the_page_says_where_the_rest_is(tmp_path):
+    plan, results = many_results(60)
+    write_results(plan, results, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "Of 60 panels the first 54 are drawn; losses.csv has the losses of all runs." in page
+    rows = (tmp_path / "losses.csv").read_text().splitlines()
+    assert rows[0] == "cell,part,data,seed,epoch,train,validation,minibatch,learning_rate"
+    assert len(rows) == 1 + 60 * 2
+    assert rows[-1] == "60,,textures,0,2,0.5,0.55,,0.1"
+
+
+def test_accuracy_of_categories_stands_beside_that_of_calling_all_anomalous():
+    plan, results = many_results(2)
+    names = ("accuracy@bolt", "accuracy@nut", "accuracy@average", "accuracy_all_anomalous@bolt")
+    results = [replace(each, metrics=each.metrics | {f"image.{name}": 0.5 for name in names}) for each in results]
+    page = render_study(plan, results)
+    assert "Accuracy, by every cell and category." in page
+
+
+def test_trainings_that_came_to_little_are_told():
+    plan, results = many_results(2)
+    results[1] = replace(results[1], warnings=("All reconstructions are nearly the same.",))
+    said = words(render_study(plan, results))
+    assert "1 run in which the training came to little" in said
+    assert "2; textures, seed 0: All reconstructions are nearly the same." in said

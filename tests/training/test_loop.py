@@ -18,10 +18,12 @@ from unlike.data.split import Split
 from unlike.errors import ArtifactError, ConfigError, DataError
 from unlike.models import MODELS
 from unlike.models.conv import ConvConfig
-from unlike.records import ImageShape
+from unlike.models.conv_dense import ConvDenseAutoencoder, ConvDenseConfig
+from unlike.records import ImageShape, kept_epoch
 from unlike.training import Checkpoint, CorruptionConfig, TrainingConfig, loop, train
 from unlike.training.corruption import spoil
 from unlike.training.loop import shuffled_batches
+from unlike.training.statistics import estimated_statistics
 
 SPLIT = Split(np.arange(40), np.arange(40, 48), np.arange(48, 56))
 
@@ -508,3 +510,104 @@ def test_schedules_end_where_they_should(pictures, name):
 def test_few_steps_are_no_trouble(pictures, name, epochs):
     config = TrainingConfig(epochs=epochs, batch_size=40, schedule=name)
     assert len(fit(pictures, config=config)[1]) == epochs
+
+
+NORMED = ConvDenseConfig(widths=(4, 8, 8), hidden=16, code=6, dropout=0.5)
+
+
+def make_normed():
+    """Dropout before batch norm: what goes into a norm varies more in training than in use."""
+    with isolated_randomness(0):
+        return ConvDenseAutoencoder(NORMED, ImageShape(1, 16, 16))
+
+
+def first_inputs(model, pictures, rows):
+    """What goes into the second batch norm, which has dropout before it, as the model is used: (n, D, h, w)."""
+    batch = torch.from_numpy(pictures.take(rows)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    second = [number for number, layer in enumerate(model.encoder) if isinstance(layer, torch.nn.BatchNorm2d)][1]
+    with torch.no_grad():
+        return model.eval().encoder[:second](batch), model.encoder[second]
+
+
+def test_batch_norms_have_the_statistics_of_use(pictures):
+    """As the mean and variance of the training images that go through the kept weights without dropout."""
+    config = TrainingConfig(epochs=3, batch_size=40, learning_rate=5e-3)
+    model, _ = fit(pictures, make_normed(), config)
+    inputs, norm = first_inputs(model, pictures, SPLIT.train)
+    assert torch.allclose(norm.running_mean, inputs.mean((0, 2, 3)), rtol=1e-3)
+    assert torch.allclose(norm.running_var, inputs.var((0, 2, 3)), rtol=1e-3)
+    running = dataclasses.replace(config, statistics="running")
+    model, _ = fit(pictures, make_normed(), running)
+    inputs, norm = first_inputs(model, pictures, SPLIT.train)
+    assert (norm.running_var / inputs.var((0, 2, 3)) - 1).abs().max() > 0.2
+
+
+def test_statistics_change_nothing_of_what_is_learned(pictures):
+    """They are not used while a model trains."""
+    last = TrainingConfig(epochs=3, batch_size=16, learning_rate=5e-3, keep="last")
+    found = [
+        fit(pictures, make_normed(), dataclasses.replace(last, statistics=how)) for how in ("estimated", "running")
+    ]
+    parameters = [torch.cat([value.flatten() for value in model.parameters()]) for model, _ in found]
+    assert torch.equal(*parameters)
+    assert [row["train"] for row in found[0][1]] == [row["train"] for row in found[1][1]]
+
+
+def test_frozen_batch_norms_keep_their_statistics():
+    class Half(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frozen, self.learns = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+
+        def train(self, mode=True):
+            super().train(mode)
+            self.frozen.eval()
+            return self
+
+        def forward(self, values):
+            return self.learns(self.frozen(values))
+
+    model = Half()
+    with estimated_statistics(model), torch.no_grad():
+        model(torch.tensor([[4.0, 0.0], [6.0, 0.0]]))
+    assert model.frozen.running_mean.tolist() == [0.0, 0.0]
+    assert model.learns.running_mean.tolist() == pytest.approx([5.0, 0.0], rel=1e-3)
+    assert model.learns.momentum == 0.1
+    assert not any(layer.training for layer in model.modules())
+
+
+@pytest.mark.parametrize("maker", [make, make_normed])
+def test_the_lowest_minibatch_is_kept(pictures, maker):
+    """The weights of one step, whose loss on its own few images no other step had."""
+    config = TrainingConfig(epochs=4, batch_size=8, learning_rate=5e-3, keep="minibatch")
+    seen = []
+
+    class Watching(type(maker())):
+        def loss(self, images, objective, clean=None):
+            loss = super().loss(images, objective, clean)
+            if self.training:
+                seen.append((loss.item(), torch.cat([value.detach().flatten() for value in self.parameters()])))
+            return loss
+
+    model = maker()
+    model.__class__ = Watching
+    _, history = fit(pictures, model, config)
+    lowest, weights_then = min(seen, key=lambda pair: pair[0])
+    assert min(row["minibatch"] for row in history) == pytest.approx(lowest)
+    assert torch.equal(torch.cat([value.detach().flatten() for value in model.parameters()]), weights_then)
+    assert kept_epoch(history, "minibatch")["minibatch"] == pytest.approx(lowest)
+
+
+def test_a_minibatch_that_is_kept_survives_a_kill(pictures, tmp_path):
+    config = TrainingConfig(epochs=6, batch_size=8, learning_rate=5e-3, keep="minibatch")
+    expected, _ = fit(pictures, make_normed(), config)
+
+    def stop(epoch, *_):
+        if epoch == 3:
+            raise KilledError
+
+    path = tmp_path / "state"
+    with pytest.raises(KilledError):
+        fit(pictures, make_normed(), config, checkpoint=Checkpoint(path, "x", wait_seconds=0), notify=stop)
+    model, _ = fit(pictures, make_normed(), config, checkpoint=Checkpoint(path, "x"), resume=True)
+    assert torch.equal(weights(model), weights(expected))

@@ -15,10 +15,11 @@ from unlike.cli.calibrate import calibrate
 from unlike.cli.classes import classify, finetune
 from unlike.cli.console import fail
 from unlike.cli.demo import demo
+from unlike.cli.describe import describe
 from unlike.cli.evaluate import evaluate
 from unlike.cli.fit import fit
 from unlike.cli.inspect import inspect
-from unlike.cli.latent import clusters, edit, gallery, histograms, project, show_help
+from unlike.cli.latent import clusters, edit, gallery, histograms, points, project, show_help
 from unlike.cli.listing import list_names
 from unlike.cli.residuals import residuals
 from unlike.cli.score import score
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names
     "score": score,
     "evaluate": evaluate,
     "calibrate": calibrate,
+    "describe": describe,
     "demo": demo,
     "list": list_names,
     "finetune": finetune,
@@ -45,6 +47,7 @@ LATENT_COMMANDS: dict[str, Callable[..., None]] = {
     "gallery": gallery,
     "histograms": histograms,
     "clusters": clusters,
+    "points": points,
     "residuals": residuals,
 }
 

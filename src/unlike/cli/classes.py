@@ -183,7 +183,7 @@ def _start_rows(file: TextIO, classes: Sequence[str]) -> Any:
 def _say_finetuned(
     console: Console, classifier: Classifier, found: ClassEvaluation, output: Path, report: Path | None
 ) -> None:
-    from unlike.evaluation.history import kept_epoch
+    from unlike.records import kept_epoch
 
     images = classifier.describe()["fitted"]["images"]
     console.say(

@@ -55,7 +55,7 @@ class Console:
 
     def say_fit(self, detector: Detector, folder: Path) -> None:
         """What was learned, from what, and what is promised."""
-        from unlike.evaluation.history import kept_epoch
+        from unlike.records import kept_epoch
 
         fitted = detector.fitted_
         images, spec = fitted.counts, fitted.spec
@@ -73,6 +73,8 @@ class Console:
         if best := kept_epoch(fitted.history, detector.settings.training.keep):
             of = len(fitted.history)
             self.say(f"Kept epoch {best['epoch']:.0f} of {of}: validation loss {best['validation']:.4g}.")
+        for warning in fitted.warnings:
+            self.say(f"Warning: {warning}")
         self._say_promise(detector)
         self.say(f"Detector: {folder}")
 
@@ -192,6 +194,11 @@ class Console:
         for reason, names in reasons.items():
             self.say(f"  {_list(names)}: {reason}")
 
+    def say_scorers(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """The figures of several scorers, on stdout."""
+        for line in scorer_lines(evaluations):
+            print(line)  # noqa: T201
+
     def say_evaluation(self, evaluation: Evaluation, folder: Path) -> None:
         """The figures, with their intervals, on stdout; and where the rest is."""
         for line in evaluation_lines(evaluation):
@@ -202,6 +209,19 @@ class Console:
                 f"such as {evaluation.leaked[0]}: the figures flatter."
             )
         self.say(f"Report: {folder / 'report.html'}")
+
+
+def scorer_lines(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """A table of several scorers of one model on the same images; nothing where there are none."""
+    if not evaluations:
+        return []
+    widest = max(len(label) for label in evaluations)
+    lines = ["", f"  {'scorer of the same model':{max(widest, 24)}}  {'AUROC':22}  average precision"]
+    for label, found in evaluations.items():
+        image = found.overall.image
+        cells = [str(image.get(name, "-")) for name in ("auroc", "average_precision")]
+        lines.append(f"  {label:{max(widest, 24)}}  {cells[0]:22}  {cells[1]}")
+    return lines
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:

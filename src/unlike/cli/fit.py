@@ -46,7 +46,12 @@ def fit(
         str | None, typer.Option(help="A proven pair of model and scorer: `unlike list presets`.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="What turns images to a code: `unlike list models`.")] = None,
-    scorer: Annotated[str | None, typer.Option(help="What measures the distance from normal.")] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            help="What measures the distance from normal; `unlike evaluate --scorers` tries others on the same model."
+        ),
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(

@@ -42,6 +42,15 @@ Output = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Of the images that are drawn, and of every random choice.")]
 Most = Annotated[int, typer.Option(min=1, help="Of more images than this, as many are drawn at random.")]
+MOST_FACTORS = 9  # panels
+Alpha = Annotated[
+    float | None, typer.Option(min=1e-30, help="Of equilibrium k-means; unless given, by the spread of the points.")
+]
+Times = Annotated[str, typer.Option(metavar="FACTOR,...", help="What alpha is multiplied by, a panel each.")]
+WhichRows = Annotated[
+    str | None,
+    typer.Option(metavar="ROW|ID,...", help="These images alone: rows from 0, or ids, separated by commas."),
+]
 
 
 def show_help(context: typer.Context) -> None:
@@ -62,6 +71,7 @@ def project(
     colour: Annotated[
         Colour | None, typer.Option(help="What a dot's colour says: its label where there are some, or its score.")
     ] = None,
+    rows: WhichRows = None,
     most: Most = 2000,
     seed: Seed = 0,
     device: Device = "auto",
@@ -75,7 +85,7 @@ def project(
     from unlike.report.pictures import check_picture
 
     check_picture(output)
-    seen = _rate_all([detector, *(beside or [])], images, labels, device, most, seed)
+    seen = _rate_all([detector, *(beside or [])], images, labels, device, rows, most, seed)
     chosen = _choose_colour(seen[0].samples, colour)
     views = [view_codes(one) for one in seen]
     _finish(show_positions(seen[0], views, (chosen,), method.value, seed), output, seen)
@@ -99,6 +109,7 @@ def edit(
             min=1, help="Move along this many directions of largest variance of the codes; 2 where nothing is --set."
         ),
     ] = None,
+    rows: WhichRows = None,
     most: Annotated[int, typer.Option(min=1, help="Images that are shown; of more, as many are drawn at random.")] = 8,
     seed: Seed = 0,
     device: Device = "auto",
@@ -115,8 +126,10 @@ def edit(
 
     check_picture(output)
     edits = [parse_edit(text) for text in changes or []]
-    subject, source = subject_of(Detector.load(detector, device)), _find(images)
-    _finish(show_edits(name_of(detector), subject, source, edits, directions, most=most, seed=seed), output)
+    subject, everything = subject_of(Detector.load(detector, device)), _find(images)
+    shown = None if rows is None else choose_rows(everything, rows)
+    found = show_edits(name_of(detector), subject, everything, edits, directions, most=most, seed=seed, shown=shown)
+    _finish(found, output)
 
 
 def gallery(
@@ -125,6 +138,7 @@ def gallery(
     output: Output,
     beside: Beside = None,
     labels: Labels = None,
+    rows: WhichRows = None,
     most: Annotated[int, typer.Option(min=1, help="Of the largest scores, and of the smallest.")] = 2,
     device: Device = "auto",
 ) -> None:
@@ -136,7 +150,7 @@ def gallery(
     from unlike.report.pictures import check_picture
 
     check_picture(output)
-    seen = _rate_all([detector, *(beside or [])], images, labels, device)
+    seen = _rate_all([detector, *(beside or [])], images, labels, device, rows)
     _finish(show_extremes(seen, most), output, seen)
 
 
@@ -165,6 +179,8 @@ def clusters(
     images: ImagesArgument,
     output: Output,
     count: Annotated[int, typer.Option("--clusters", min=1, help="How many groups to look for.")] = 3,
+    alpha: Alpha = None,
+    times: Times = "0.1,1,10",
     labels: Labels = None,
     most: Most = 2000,
     seed: Seed = 0,
@@ -172,15 +188,80 @@ def clusters(
 ) -> None:
     """Divide the codes by k-means and by equilibrium k-means at a tenth of alpha, alpha, and ten times alpha.
 
-    Example: unlike latent clusters conv.unlike new/ -o clusters.png --clusters 3
+    Example: unlike latent clusters conv.unlike new/ -o clusters.png --clusters 3 --alpha 0.5 --times 0.1,1,10
     """
     from unlike.report.captioned import show_clusters
     from unlike.report.latent import view_codes
     from unlike.report.pictures import check_picture
 
     check_picture(output)
-    seen = _rate_all([detector], images, labels, device, most, seed)
-    _finish(show_clusters(view_codes(seen[0]), count, seed), output, seen)
+    factors = parse_factors(times)
+    seen = _rate_all([detector], images, labels, device, most=most, seed=seed)
+    shown = show_clusters(
+        view_codes(seen[0]), count, seed, alpha="dvariance" if alpha is None else alpha, factors=factors
+    )
+    _finish(shown, output, seen)
+
+
+def points(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="POINTS.csv", help="A point a row, a coordinate a column; a first row of names is skipped."
+        ),
+    ],
+    output: Output,
+    count: Annotated[int, typer.Option("--clusters", min=1, help="How many groups to look for.")] = 3,
+    alpha: Alpha = None,
+    times: Times = "0.1,1,10",
+    seed: Seed = 0,
+) -> None:
+    """Divide points of a table as `clusters` does codes: k-means beside equilibrium k-means, with the sizes.
+
+    Example: unlike latent points points.csv -o clusters.png --clusters 3 --alpha 2 --times 0.1,1,10
+    """
+    from unlike.report.captioned import show_points
+    from unlike.report.clusters import read_points
+    from unlike.report.pictures import check_picture
+
+    check_picture(output)
+    factors = parse_factors(times)
+    found = show_points(
+        table.stem, read_points(table), count, seed, alpha="dvariance" if alpha is None else alpha, factors=factors
+    )
+    _finish(found, output)
+
+
+def parse_factors(text: str) -> tuple[float, ...]:
+    """What alpha is multiplied by, panel by panel.
+
+    >>> parse_factors("10,1,0.1")
+    (10.0, 1.0, 0.1)
+    """
+    try:
+        factors = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        factors = ()
+    if not factors or not all(0 < factor < float("inf") for factor in factors) or len(factors) > MOST_FACTORS:
+        raise ConfigError(f"--times: expected up to {MOST_FACTORS} numbers above 0, such as 0.1,1,10, came {text!r}")
+    return factors
+
+
+def choose_rows(source: Source, text: str) -> Source:
+    """The images of these rows from 0, or of these ids, in the order in which they are named."""
+    import numpy as np
+
+    known = {sample.id: row for row, sample in enumerate(source.samples)}
+    found = []
+    for word in (part.strip() for part in text.split(",")):
+        row = known.get(word, int(word) if word.isdecimal() else None)
+        if row is None or row >= len(source):
+            raise ConfigError(
+                f"--rows: {word!r} is no id of {source.name}, and no row from 0 to {len(source) - 1:,}; ids are those that "
+                "`unlike score` prints"
+            )
+        found.append(row)
+    return source.take(np.array(found))
 
 
 def _find(images: Sequence[str], labels: Path | None = None) -> Source:
@@ -197,6 +278,7 @@ def _rate_all(
     images: Sequence[str],
     labels: Path | None,
     device: str,
+    rows: str | None = None,
     most: int | None = None,
     seed: int = 0,
 ) -> list[Seen]:
@@ -205,6 +287,8 @@ def _rate_all(
 
     detectors = load_detectors(folders, device)
     source = _find(images, labels)
+    if rows is not None:
+        source = choose_rows(source, rows)
     if most is not None:
         source = source.take(draw_rows(len(source), most, seed))
     return keep_shared([_rate(loaded, name, source) for name, loaded in detectors.items()])

@@ -24,7 +24,10 @@ def study(
         str, typer.Argument(metavar="FILE.toml|RECIPE", help="What to compare; recipes: `unlike list recipes`.")
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="For results.csv, report.html and what is kept.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="For results.csv, losses.csv, report.html and what is kept."
+        ),
     ],
     data: Annotated[
         list[Path] | None,
@@ -47,8 +50,13 @@ def study(
 ) -> None:
     """Compare settings over many runs: a table with intervals and a page. The same command goes on after a kill.
 
+    Needs the extra `study`: pip install 'unlike[study]'.
+
     Example: unlike study learning-rates -o rates --data bottle/
     """
+    from unlike.config import need_package
+
+    need_package("optuna", "study", "studies need Optuna")  # before seconds go by that load the rest
     from unlike.study.page import write_results
     from unlike.study.plan import read_plan
     from unlike.study.recipes import find_plan
@@ -102,4 +110,6 @@ def _say_results(console: Console, plan: Plan, results: Sequence[Result], folder
         console.say(f"  {result.configuration.label}; {result.data}, seed {result.seed}: {result.error}")
     if len(results) < plan.runs:
         console.say(f"{plural(plan.runs - len(results), 'run')} not started: the budget is spent.")
+    if warned := sum(bool(result.warnings) for result in results):
+        console.say(f"Warning: in {plural(warned, 'run')} the training came to little; the report says what and where.")
     console.say(f"Results: {folder / 'results.csv'}; report: {folder / 'report.html'}")

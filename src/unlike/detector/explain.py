@@ -20,7 +20,8 @@ from unlike.detector.nearest import summarise_pixels
 from unlike.detector.pipeline import BLOCK, Pipeline, score_pixels
 from unlike.detector.storage import Fitted, versions
 from unlike.errors import ConfigError, none_usable
-from unlike.records import Codes, Explanation, Floats, Pixels, Sample, Verdict
+from unlike.models.summary import summarise as summarise_layers
+from unlike.records import Codes, Explanation, Floats, Layer, Pixels, Sample, Verdict
 
 NEAREST = 3  # normal images that are named
 
@@ -125,6 +126,11 @@ def describe(detector: Detector) -> dict[str, dict[str, Any]]:
     """Every setting, and what was learned, by section: what `detector.toml` says."""
     sections = {**detector.settings.to_sections(), "run": {"seed": detector.seed}, "versions": versions()}
     return {**sections, "fitted": detector.fitted_.describe()}
+
+
+def layers(detector: Detector) -> tuple[Layer, ...]:
+    """The detector's model layer by layer; of one that sees images in tiles, for a tile."""
+    return summarise_layers(_placed(detector).pipeline.model)
 
 
 @torch.inference_mode()

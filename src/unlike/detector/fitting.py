@@ -22,6 +22,7 @@ from unlike.data.source import Source
 from unlike.data.split import Split, categories_of
 from unlike.detector.building import build_model, check_suits, place, spec_for
 from unlike.detector.grouping import Grouping, each_alone, find_by_features, find_by_pictures, given_groups
+from unlike.detector.health import diagnose_training
 from unlike.detector.learning import HeldOut, calibrate_held_out, calibrate_leave_one_out, fit_scorer
 from unlike.detector.nearest import MOST_ENCODED, MOST_KNOWN, KnownNormals, draw_small, summarise_pixels
 from unlike.detector.pipeline import BLOCK, Pipeline, device_of
@@ -76,6 +77,7 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
     pieces = Pieces.of(loaded, split, spec, tiling, numbers)
     history = train_model(task, model, pieces, loaded) if trained is None else []
     model.eval()
+    warnings = diagnose_training(model, pieces, history, settings.training.keep)
     make = partial(make_scorer, settings, model.output_spec, categories)
     pipeline = Pipeline(model, make().to(device_of(model)), settings.map, tiling).eval()
     if cross:
@@ -110,6 +112,7 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
         loaded.unreadable,
         notes,
         strangest,
+        warnings=warnings,
         known=normals,
     )
 

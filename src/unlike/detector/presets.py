@@ -209,7 +209,13 @@ PRESETS: dict[str, Preset] = {
             "data": {"size": 256},
             "augment": {"horizontal_flip": 0.5},
             "corruption": {"defect_share": 0.75},
-            "training": {"batch_size": 8, "learning_rate": 2e-3, "objective": "absolute", "keep": "last"},
+            "training": {
+                "batch_size": 8,
+                "learning_rate": 2e-3,
+                "objective": "absolute",
+                "keep": "last",
+                "statistics": "running",  # those of images with defects in them
+            },
         },
     ),
     "textbook": Preset(
@@ -268,7 +274,25 @@ PRESETS: dict[str, Preset] = {
                 "learning_rate": 1e-3,
                 "momentum": 0.8,
                 "schedule": "constant",
-                "keep": "train",
+                "keep": "minibatch",
+            },
+        },
+        report=True,
+    ),
+    "fcn-objects": Preset(
+        "The fully-connected autoencoder of objects of 32 x 32, with its training of 1,000 epochs.",
+        {
+            "model": {
+                "name": "fcn",
+                "widths": [128, 64, 32],
+            },  # a code as long as conv-dense's: scorers of codes compare
+            "data": {"size": 32},
+            "training": {
+                "epochs": 1000,
+                "optimiser": "adamw",
+                "learning_rate": 1e-3,
+                "weight_decay": 0.01,
+                "schedule": "constant",
             },
         },
         report=True,
@@ -290,6 +314,7 @@ PRESETS: dict[str, Preset] = {
                 "epochs": 500,
                 "batch_size": 64,
                 "learning_rate": 5e-4,
+                "weight_decay": 0.01,
                 "schedule": "cosine",
                 "t_max": 100,
                 "initialisation": "kaiming-xavier",

@@ -79,6 +79,7 @@ class Fitted:
         None  # normal images in short, to name those that a new one is most like; None of tiles
     )
     calibrated: str = ""  # on what else than by the fit, in words; nothing: by the fit
+    warnings: tuple[str, ...] = ()  # what is wrong with the training, in sentences
 
     @property
     def batch_size(self) -> int | None:
@@ -104,6 +105,8 @@ class Fitted:
             facts["otherwise"] = {"by": other.by, "independent": other.independent, **_describe(other.threshold)}
         if self.strangest:
             facts["strangest"] = [{"id": one.id, "score": one.score} for one in self.strangest]
+        if self.warnings:
+            facts["warnings"] = list(self.warnings)
         return facts
 
 
@@ -257,6 +260,7 @@ def _rebuild(
             )
             for n, one in enumerate(known.get("strangest", ()))
         ),
+        warnings=tuple(known.get("warnings", ())),
     )
 
 

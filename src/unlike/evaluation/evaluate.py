@@ -232,8 +232,9 @@ def _interval_methods(images: int) -> dict[str, str]:
     return {
         "confidence": "95 %",
         "image.auroc, average_precision, f1_max, accuracy_max": f"{bootstrap}, {replicates_for(images):,} replicates",
+        "image.f1": f"{bootstrap} at the same threshold, {REPLICATES:,} replicates",
         "image.auroc of images told apart without fault": "Newcombe's score interval",
-        "image.accuracy, improvement, false_alarm_rate, detection_rate, and these at a promise": "Wilson's score interval",
+        "image.accuracy, improvement, false_alarm_rate, detection_rate, and these at a promise, precision, recall": "Wilson's score interval",
         "pixel.auroc, aupro": f"{bootstrap}, {REPLICATES:,} replicates",
         "note": "other figures have no bounds where a bootstrap cannot show doubt",
     }

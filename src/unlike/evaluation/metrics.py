@@ -126,10 +126,41 @@ def detection_rate(scores: Floats, anomalous: Bools, threshold: Thresholds) -> f
     return float(is_anomalous(scores, threshold)[anomalous].mean())
 
 
+def precision(scores: Floats, anomalous: Bools, threshold: Thresholds) -> float:
+    """Share of the images called anomalous that are.
+
+    >>> precision(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
+    0.6666666666666666
+    """
+    called = is_anomalous(scores, threshold)
+    if not called.any():
+        raise DataError(f"needs images that are called anomalous; none of the {len(called):,} is")
+    return float(anomalous[called].mean())
+
+
+def f1(scores: Floats, anomalous: Bools, threshold: Thresholds) -> float:
+    """Harmonic mean of precision and recall of the anomalous class at that threshold.
+
+    >>> f1(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
+    0.8
+    """
+    _need(anomalous, "anomalous")
+    called = is_anomalous(scores, threshold)
+    return float(2 * (called & anomalous).sum() / (called.sum() + anomalous.sum()))
+
+
+def f1_with_bounds(scores: Floats, anomalous: Bools, threshold: Thresholds, seed: int = 0) -> Estimate:
+    """`f1` with the interval of a bootstrap that draws normal and anomalous images separately: the threshold stays."""
+    value, called = f1(scores, anomalous, threshold), is_anomalous(scores, threshold)
+    random, parts = np.random.default_rng(seed), (called[anomalous], called[~anomalous])
+    found, alarms = (random.binomial(len(part), part.mean() if len(part) else 0.0, REPLICATES) for part in parts)
+    return with_bounds(value, 2 * found / (found + alarms + anomalous.sum()))
+
+
 def measure_images(scores: Floats, anomalous: Bools, threshold: Thresholds, seed: int = 0) -> Metrics:
     """All image-level figures of one group of images with their intervals; what cannot be had is left out, with why.
 
-    Shares of images (accuracy, improvement and the two rates) have Wilson's interval; the others a bootstrap's, see
+    Shares of images (accuracy, improvement, precision, recall and the two rates) have Wilson's interval; the others a bootstrap's, see
     `bootstrap`.
 
     >>> found = measure_images(np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True]), threshold=1.5)
@@ -150,6 +181,11 @@ def measure_images(scores: Floats, anomalous: Bools, threshold: Thresholds, seed
         "improvement": lambda: _shift(wilson(correct, len(anomalous)), -share_all),
         "false_alarm_rate": lambda: wilson(false_alarm_rate(scores, anomalous, threshold), int((~anomalous).sum())),
         "detection_rate": lambda: wilson(detection_rate(scores, anomalous, threshold), int(anomalous.sum())),
+        "precision": lambda: wilson(
+            precision(scores, anomalous, threshold), int(is_anomalous(scores, threshold).sum())
+        ),
+        "recall": lambda: wilson(detection_rate(scores, anomalous, threshold), int(anomalous.sum())),
+        "f1": lambda: f1_with_bounds(scores, anomalous, threshold, seed),
     }
     image, left_out = {}, {}
     for name, figure in figures.items():

@@ -44,10 +44,13 @@ class ConvDenseAutoencoder(Autoencoder):
         for inputs, outputs in pairwise(widths):
             down += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.MaxPool2d(2), *_follow(outputs, config.dropout)]
         up: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths[::-1]):
+        for inputs, outputs in list(pairwise(widths[::-1]))[:-1]:
             up += [nn.ConvTranspose2d(inputs, outputs, 3, padding=1), nn.Upsample(scale_factor=2)]
             up += _follow(outputs, config.dropout)
-        up.append(nn.ConvTranspose2d(widths[0], shape.channels, 3, padding=1))
+        last = (*widths[1::-1], shape.channels)  # the last two convolutions share a block, which mirrors the first two
+        up += [nn.ConvTranspose2d(inputs, outputs, 3, padding=1) for inputs, outputs in pairwise(last)]
+        if blocks:
+            up += [nn.Upsample(scale_factor=2), *_follow(shape.channels, config.dropout)[:-1]]
         self.encoder = nn.Sequential(*down, nn.Flatten(), *linears(narrowing))
         self.decoder = nn.Sequential(*linears(narrowing[::-1]), nn.Unflatten(1, grid), *up, nn.Tanh())
 

@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from unlike.data.source import Source
-from unlike.records import Codes, Pixels, Sample, Unreadable
-from unlike.report.clusters import alpha_sweep
+from unlike.records import Codes, Floats, Pixels, Sample, Unreadable
+from unlike.report.clusters import FACTORS, Alpha, alpha_sweep
 from unlike.report.edits import Edit, ElementEdit, Strip, check_elements, edit_strips, principal_edits
 from unlike.report.extremes import Shown, score_extremes
-from unlike.report.gallery import both_ends, displayable, shades
+from unlike.report.gallery import both_ends, displayable, shades, tell_ties
 from unlike.report.histograms import Spread, group_scores, score_spreads
 from unlike.report.latent import MOST, Seen, View, draw_rows, keep_shared, kinds_of, small_spec, view_pixels
 from unlike.report.projection import (
@@ -112,13 +112,15 @@ def show_edits(
     most: int = 8,
     sample: int = MOST,
     seed: int = 0,
+    shown: Source | None = None,
 ) -> CaptionedFigure:
     """What images become when their codes are changed: by `changes`, and along directions of largest variance.
 
-    `most` images are shown, drawn at random; directions are of the codes of at least as many, of `sample` if there are. Without
+    `most` images are shown, drawn at random, or those that are `shown`; directions are of the codes of at least as many, of `sample` if there are. Without
     changes, and unless told how many, there are two directions. A ConfigError where the model has no decoder of images.
     """
-    codes = detector.encode(source.take(draw_rows(len(source), most, seed)))
+    shown = source.take(draw_rows(len(source), most, seed)) if shown is None else shown
+    codes = detector.encode(shown)
     numbers = codes.vectors.shape[1]
     check_elements(changes, numbers)
     check_finite(codes.vectors)
@@ -131,7 +133,7 @@ def show_edits(
         edits += principal_edits(others.vectors, directions, seed)
         unreadable += others.unreadable
     strips = [Strip(edit.label, _decode_edited(detector, codes, edit), edit.group) for edit in edits]
-    originals = np.stack([item.image for item in detector.explain(source, codes.samples)])
+    originals = np.stack([item.image for item in detector.explain(shown, codes.samples)])
     title = f"Edits of the code of {name}, which has {numbers:,} elements"
     return CaptionedFigure(
         edit_strips(codes.ids, originals, reconstructions, strips, title),
@@ -148,13 +150,17 @@ def _decode_edited(detector: Subject, codes: Codes, edit: Edit) -> Pixels:
 
 def show_extremes(seen: Sequence[Seen], most: int = 2) -> CaptionedFigure:
     """The images with the `most` largest and as many smallest scores of each detector."""
-    blocks = []
+    blocks, ties = [], ""
     for one in seen:
-        ends = [[one.samples[row] for row in rows] for rows in both_ends(one.scores, most)]
+        rows_of = both_ends(one.scores, most)
+        ends = [[one.samples[row] for row in rows] for rows in rows_of]
+        for which, rows in zip(("largest", "smallest"), rows_of, strict=True):
+            if said := tell_ties(one.scores, rows.tolist()):
+                ties += f" {one.name}, {which} scores: {said}"
         largest, smallest = (one.detector.explain(one.source, samples) for samples in ends)
         blocks.append(Shown(one.name, largest, smallest, one.note))
     title = f"Largest and smallest scores of {count(len(seen[0].samples), 'image')}"
-    return CaptionedFigure(score_extremes(blocks, title), title, EXTREME_CAPTION, photographs=True)
+    return CaptionedFigure(score_extremes(blocks, title), title, EXTREME_CAPTION + ties, photographs=True)
 
 
 def show_scores(seen: Sequence[Seen]) -> CaptionedFigure:
@@ -164,13 +170,32 @@ def show_scores(seen: Sequence[Seen]) -> CaptionedFigure:
     return CaptionedFigure(score_spreads(spreads, title), title, SCORE_CAPTION)
 
 
-def show_clusters(view: View, clusters: int, seed: int = 0) -> CaptionedFigure:
+def show_clusters(
+    view: View, clusters: int, seed: int = 0, *, alpha: Alpha = "dvariance", factors: Sequence[float] = FACTORS
+) -> CaptionedFigure:
     """What k-means and equilibrium k-means make of the codes, compared with the labels where there are some."""
     title = f"The codes of {count(len(view.samples), 'image')} in {count(clusters, 'cluster')}"
     labels = kinds_of(view.samples) if labelled(view.samples) else None
     return CaptionedFigure(
-        alpha_sweep(condense(view.points, seed), clusters, labels, seed=seed), title, CLUSTER_CAPTION
+        alpha_sweep(condense(view.points, seed), clusters, labels, alpha=alpha, factors=factors, seed=seed),
+        title,
+        CLUSTER_CAPTION,
     )
+
+
+def show_points(
+    name: str,
+    points: Floats,
+    clusters: int,
+    seed: int = 0,
+    *,
+    alpha: Alpha = "dvariance",
+    factors: Sequence[float] = FACTORS,
+) -> CaptionedFigure:
+    """What k-means and equilibrium k-means make of points (N, D) that come from anywhere."""
+    title = f"{name}: {count(len(points), 'point')} in {count(clusters, 'cluster')}"
+    figure = alpha_sweep(points, clusters, alpha=alpha, factors=factors, seed=seed)
+    return CaptionedFigure(figure, title, CLUSTER_CAPTION)
 
 
 def labelled(samples: Sequence[Sample]) -> bool:

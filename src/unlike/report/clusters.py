@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +26,7 @@ MOST_POINTS = 3000  # drawn in a panel; all of them are clustered
 MOST_SIZES = 6  # printed below a panel
 
 Labels = npt.NDArray[np.intp]
+Alpha = Literal["dvariance", "contrast"] | float  # as EquilibriumKMeans has it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,10 +47,11 @@ def alpha_sweep(
     n_clusters: int,
     labels: Sequence[object] | npt.NDArray[np.generic] | None = None,
     *,
-    alpha: Literal["dvariance", "contrast"] | float = "dvariance",
+    alpha: Alpha = "dvariance",
+    factors: Sequence[float] = FACTORS,
     seed: int = 0,
 ) -> Figure:
-    """Show what a tenth of alpha, alpha and ten times alpha make of points, beside k-means, with the sizes of the clusters.
+    """Show what alpha, times some `factors`, makes of points, beside k-means, with the sizes of the clusters.
 
     Points (N, D) are clustered in all D dimensions, and drawn on their first two principal components if D > 2. With
     `labels` (N,), from which nothing is learned, they are drawn as labelled too, and each panel tells how well it
@@ -59,17 +63,19 @@ def alpha_sweep(
     ['k-means', '0.1 x alpha', 'alpha', '10 x alpha']
     """
     points = np.asarray(points)
-    panels = _sweep(points, n_clusters, alpha, seed)
+    panels = _sweep(points, n_clusters, alpha, factors, seed)
     if labels is not None:
         panels.insert(0, _as_labelled(labels, len(points)))
     flatten, names = _plane(points)
     positions, drawn = flatten(points), np.random.default_rng(seed).permutation(len(points))[:MOST_POINTS]
     columns = 3 if labels is not None else 2
-    figure = Figure(figsize=(WIDE, 2.2 + 2 * WIDE / columns / 1.15), layout="constrained")
-    grid = figure.subplots(2, columns, sharex=True, sharey=True)
-    for axes in grid.flat[2:columns]:  # between the two to compare with and the sweep below them
+    rows = 1 + -(-(len(panels) - 2) // columns)
+    figure = Figure(figsize=(WIDE, 2.2 + rows * WIDE / columns / 1.15), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    places = [*grid[0, :2], *grid[1:].flat]  # the first row has what to compare with
+    for axes in [*grid[0, 2:], *places[len(panels) :]]:
         axes.set_visible(False)
-    for axes, panel in zip([*grid[0, :2], *grid[1]], panels, strict=True):
+    for axes, panel in zip(places, panels, strict=False):
         _scatter(axes, panel, positions, drawn)
         if panel.centres is not None:
             look: dict[str, Any] = {"marker": "X", "markersize": 9, "markerfacecolor": "white", "markeredgecolor": INK}
@@ -78,8 +84,31 @@ def alpha_sweep(
                 _tell_agreement(axes, panels[0], panel)
     figure.supxlabel(names[0], fontsize=9.5)
     figure.supylabel(names[1], fontsize=9.5)
-    _explain_marks(figure, grid[:, 0] if labels is not None else grid[1:, 0])
+    _explain_marks(figure, list(grid[:2, 0] if labels is not None else grid[-1:, 0]))
     return figure
+
+
+def read_points(path: Path) -> Floats:
+    """The points (N, D) of a CSV file, a point a row; a first row of names is skipped. A DataError says what is wrong."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+        if rows and not all(map(_is_number, rows[0])):
+            rows = rows[1:]
+        points = np.array([[float(value) for value in row] for row in rows])
+    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: expected numbers, the same count in every row ({error})") from None
+    if points.ndim != 2 or not np.isfinite(points).all():
+        raise DataError(f"{path}: expected rows of finite numbers, a point each; came {len(rows):,} rows")
+    return points
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _explain_marks(figure: Figure, panels: Sequence[Axes]) -> None:
@@ -92,9 +121,7 @@ def _explain_marks(figure: Figure, panels: Sequence[Axes]) -> None:
             mark.set(sizes=[30], alpha=1)
 
 
-def _sweep(
-    points: Floats, n_clusters: int, alpha: Literal["dvariance", "contrast"] | float, seed: int
-) -> list[Clustering]:
+def _sweep(points: Floats, n_clusters: int, alpha: Alpha, factors: Sequence[float], seed: int) -> list[Clustering]:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
@@ -105,7 +132,7 @@ def _sweep(
         middle = EquilibriumKMeans(n_clusters, alpha=alpha, random_state=seed).fit(points)
         plain = KMeans(n_clusters, n_init=middle.n_init, random_state=seed).fit(points)
         panels = [_ordered("k-means", plain.labels_, n_clusters, plain.cluster_centers_)]
-        for factor in FACTORS:
+        for factor in factors:
             value = factor * middle.alpha_
             found = EquilibriumKMeans(n_clusters, alpha=value, random_state=seed).fit(points)
             title = "alpha" if factor == 1 else f"{factor:g} x alpha"

@@ -25,9 +25,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from unlike.artifacts import printable
 from unlike.calibration.decision import is_anomalous
 from unlike.calibration.sweep import sweep
-from unlike.evaluation.history import kept_epoch
 from unlike.evaluation.metrics import pr_curve, roc_curve
-from unlike.records import Bools, Estimate, Floats, Metrics, Thresholds
+from unlike.records import Bools, Estimate, Floats, Metrics, Thresholds, kept_epoch
 from unlike.report.wording import interval, number, percent, shorten
 
 BINS = 50

@@ -24,9 +24,16 @@ def write_evaluation(
     folder: Path,
     beside: Mapping[str, Reportable] = MappingProxyType({}),
     notify: Notify | None = None,
+    scorers: Mapping[str, Evaluation] = MappingProxyType({}),
 ) -> None:
-    """Write metrics.json, scores.csv and report.html into `folder`, each whole; `beside` as for `write_report`."""
-    metrics = json.dumps(to_json(evaluation), indent=2, allow_nan=False)
+    """Write metrics.json, scores.csv and report.html into `folder`, each whole; `beside` as for `write_report`.
+
+    `scorers` are evaluations of other scorers of the same model, whose figures of whole images go to metrics.json too.
+    """
+    found = to_json(evaluation)
+    if scorers:
+        found["scorers"] = {name: to_json(other)["image"] for name, other in scorers.items()}
+    metrics = json.dumps(found, indent=2, allow_nan=False)
     write_file(folder / "metrics.json", f"{metrics}\n".encode())
     write_file(folder / "scores.csv", scores_table(evaluation).encode(errors="surrogateescape"))
     write_report(detector, evaluation, folder / "report.html", beside, notify)

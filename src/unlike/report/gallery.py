@@ -66,6 +66,22 @@ def both_ends(scores: Floats, most: int) -> tuple[Rows, Rows]:
     return order[::-1][:top], order[: min(most, len(order) - top)]
 
 
+def tell_ties(scores: Floats, rows: Sequence[int]) -> str:
+    """A sentence where images that are not among these rows have the same score as one that is: another could be here.
+
+    >>> tell_ties(np.array([3.0, 1.0, 1.0, 1.0]), [1])
+    '2 others have the same score as one of these, and are left out for no reason but their place among the images.'
+    >>> tell_ties(np.array([3.0, 1.0]), [1])
+    ''
+    """
+    others = int(np.isin(scores, scores[list(rows)]).sum()) - len(rows)
+    if not others:
+        return ""
+    have = "others have" if others > 1 else "other has"
+    left = "are left out for no reason but their" if others > 1 else "is left out for no reason but its"
+    return f"{others:,} {have} the same score as one of these, and {left} place among the images."
+
+
 def choose(evaluation: Evaluation) -> list[Selection]:
     """Pick the rows worth a look: the strangest and plainest images, and the worst mistakes of each sort."""
     scores, anomalous = evaluation.scores.image, evaluation.anomalous
@@ -74,8 +90,16 @@ def choose(evaluation: Evaluation) -> list[Selection]:
     largest, smallest = both_ends(scores, PER_SELECTION)
     missed, false = order[(anomalous & ~alarms)[order]], order[(~anomalous & alarms)[order]][::-1]
     selections = [
-        _select("Most unusual", "The highest scores, whatever the label.", largest),
-        _select("Least unusual", "The lowest scores, whatever the label.", smallest),
+        _select(
+            "Most unusual",
+            f"The highest scores, whatever the label. {tell_ties(scores, largest.tolist())}".strip(),
+            largest,
+        ),
+        _select(
+            "Least unusual",
+            f"The lowest scores, whatever the label. {tell_ties(scores, smallest.tolist())}".strip(),
+            smallest,
+        ),
     ]
     if anomalous.any():
         empty = "None: every anomalous image scores above the threshold."

@@ -21,8 +21,7 @@ from unlike._version import __version__
 from unlike.artifacts import printable, write_file
 from unlike.calibration.decision import Decision, is_anomalous
 from unlike.calibration.diagnosis import find_suspects
-from unlike.evaluation.history import kept_epoch
-from unlike.records import Estimate, Evaluation, Floats, Metrics
+from unlike.records import Estimate, Evaluation, Floats, Metrics, kept_epoch
 from unlike.report import codespace, figures, gallery, wording
 from unlike.report.latent import Notify
 from unlike.report.subject import Described, FittedHistory, Reportable, Subject, subject_of
@@ -45,6 +44,7 @@ SECTIONS = (
         "At other promises",
         tuple(f"image.{rate}_at_{share}" for share in (1, 2, 5) for rate in ("detection_rate", "false_alarm_rate")),
     ),
+    ("Of those called anomalous", ("image.precision", "image.recall", "image.f1")),
     ("Right and wrong", ("image.accuracy", "image.accuracy_all_anomalous", "image.improvement")),
     ("Where in the image", ("pixel.auroc", "pixel.aupro")),
 )
@@ -101,7 +101,7 @@ def render(
         environment()
         .get_template("report.html.j2")
         .render(
-            cautions=list(wording.cautions(evaluation)),
+            cautions=list(wording.cautions(evaluation, fitted.warnings)),
             code_space=list(codespace.explore(seen)),
             compared=codespace.compare(seen, absent),
             evaluated="" if evaluation.source is None else evaluation.source.name,
@@ -112,6 +112,7 @@ def render(
             headline=wording.headline(evaluation),
             histograms=_histograms(fitted.decision, evaluation),
             key=_key(pictures) if pictures.cards else None,
+            layers=subject.layers(),
             metric_sections=list(_metric_sections(evaluation.overall)),
             most_dots=figures.MOST_DOTS,
             most_named=MOST_NAMED,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from unlike.data.source import Source
 from unlike.evaluation.protocols import Fitted, FittedDetector
-from unlike.records import Codes, Explanation, Floats, Pixels, Sample, ScoredBatch
+from unlike.records import Codes, Explanation, Floats, Layer, Pixels, Sample, ScoredBatch
 
 Described = Mapping[str, Mapping[str, Any]]  # section -> name -> value
 
@@ -34,6 +34,8 @@ class FittedHistory(Fitted, Protocol):
 
     @property
     def counts(self) -> Mapping[str, int]: ...  # of the images of the fit, by what they were used for
+    @property
+    def warnings(self) -> Sequence[str]: ...  # what is wrong with the training, in sentences
     @property
     def history(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
     @property
@@ -59,6 +61,7 @@ class Subject(Protocol):
     def explain(self, images: Source, samples: Sequence[Sample]) -> Sequence[Explanation]: ...
     def encode(self, images: Source) -> Codes: ...
     def decode(self, grids: Floats) -> Pixels: ...
+    def layers(self) -> Sequence[Layer]: ...
 
 
 def subject_of(detector: Reportable) -> Subject:
@@ -103,3 +106,8 @@ class _Subject:
         from unlike.detector.explain import decode
 
         return decode(self.detector, grids)
+
+    def layers(self) -> Sequence[Layer]:
+        from unlike.detector.explain import layers
+
+        return layers(self.detector)

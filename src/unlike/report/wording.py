@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,9 @@ TERMS = {  # every figure that an evaluation has, in the order in which a person
     "image.false_alarm_rate_at_2": Term("False alarms at 2 %", "Share of the normal images that score above that threshold.", share=True),
     "image.detection_rate_at_5": Term("Found at 5 %", "Share of the anomalous images that score above the threshold that promises at most 5 % false alarms.", share=True),
     "image.false_alarm_rate_at_5": Term("False alarms at 5 %", "Share of the normal images that score above that threshold.", share=True),
+    "image.precision": Term("Precision", "Share of the images called anomalous at the threshold that are.", share=True),
+    "image.recall": Term("Recall", "Another name of the detection rate, beside the precision.", share=True),
+    "image.f1": Term("F1", "Harmonic mean of precision and recall at the threshold."),
     "image.accuracy": Term("Accuracy", "Share of the images judged rightly at the threshold.", share=True),
     "image.accuracy_all_anomalous": Term(
         "Accuracy of calling all anomalous", "Share of the images judged rightly by calling all of them so.", share=True
@@ -205,11 +208,13 @@ class Caution:
     grave: bool = True  # a figure may mislead; otherwise something is merely absent
 
 
-def cautions(evaluation: Evaluation) -> Iterator[Caution]:
-    """Everything in an evaluation that should make its reader careful."""
+def cautions(evaluation: Evaluation, warnings: Sequence[str] = ()) -> Iterator[Caution]:
+    """Everything in an evaluation, and in the training before it, that should make its reader careful."""
     overall, leaked = evaluation.overall, evaluation.leaked
     if evaluation.synthetic:
         yield Caution("The defects are synthetic", SYNTHETIC)
+    for warning in warnings:
+        yield Caution("The training came to little", warning)
     if leaked:
         title = f"{count(len(leaked), 'test image')} {'were' if len(leaked) > 1 else 'was'} also used in fitting"
         yield Caution(title, LEAKED, leaked)

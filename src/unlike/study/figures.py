@@ -16,7 +16,7 @@ from unlike.records import Estimate, Floats
 from unlike.report.figures import ANOMALOUS, GROUPS, HEAVY_TAIL, INK, NARROW, NORMAL, SHARES, USUAL, WIDE, styled
 from unlike.report.wording import interval, shorten
 
-MOST_BARS, MOST_PANELS = 40, 9
+MOST_BARS, MOST_PANELS = 40, 9  # of a figure, which its caller keeps to
 WIDE_RANGE = 8.0  # highest over lowest value of a setting from which a logarithmic axis is easier to read
 LETTERS = 34  # of a label
 
@@ -28,7 +28,7 @@ def bars(estimates: Mapping[str, Estimate], runs: Mapping[str, Sequence[float]],
     >>> bars({"conv": Estimate(0.9, 0.8, 1.0)}, {"conv": [0.9]}, "AUROC").axes[0].get_xlabel()
     'AUROC'
     """
-    shown = dict(list(estimates.items())[:MOST_BARS])
+    shown = dict(estimates)
     figure = Figure(figsize=(WIDE, 0.75 + 0.34 * len(shown)), layout="constrained")
     axes = figure.subplots()
     for row, (name, estimate) in enumerate(shown.items()):
@@ -56,9 +56,7 @@ def grouped_bars(groups: Mapping[str, Mapping[str, Estimate]], label: str) -> Fi
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['joint', 'separate']
     """
-    configurations = list(dict.fromkeys(configuration for estimates in groups.values() for configuration in estimates))[
-        : len(GROUPS)
-    ]
+    configurations = list(dict.fromkeys(configuration for estimates in groups.values() for configuration in estimates))
     height = 0.8 / len(configurations)
     figure = Figure(
         figsize=(WIDE, 1.1 + 0.2 * len(configurations) * len(groups) + 0.15 * len(groups)), layout="constrained"
@@ -94,7 +92,7 @@ def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> 
     >>> figure.axes[0].get_title(loc="left")
     'conv'
     """
-    shown = dict(list(histories.items())[:MOST_PANELS])
+    shown = dict(histories)
     figure, panels = _panels(len(shown))
     for axes, (name, runs) in zip(panels, shown.items(), strict=False):
         values: list[float] = []
@@ -179,7 +177,7 @@ def scatters(points: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     >>> scatters({"kmeans": [(0, 0, 0), (1, 1, 1), (1, 0, 1)]}).axes[0].get_xlabel()
     '2 : 1'
     """
-    shown = dict(list(points.items())[:MOST_PANELS])
+    shown = dict(points)
     figure, panels = _panels(len(shown))
     for axes, (name, rows) in zip(panels, shown.items(), strict=False):
         positions = np.asarray(rows, np.float64)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unlike.config import need_package
 from unlike.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -192,10 +193,9 @@ def hide_password(url: str) -> str:
 
 def need_optuna() -> Any:
     """Optuna, or a ConfigError that says how to get it."""
-    try:
-        import optuna
-    except ImportError:
-        raise ConfigError("studies need Optuna, which is not installed: pip install 'unlike[study]'") from None
+    need_package("optuna", "study", "studies need Optuna")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from unlike.artifacts import printable, write_file
 from unlike.records import Estimate
-from unlike.report.figures import svg
+from unlike.report.figures import GROUPS, svg
 from unlike.report.page import Picture, environment, settings_tables, signature
 from unlike.report.wording import Caution, count, number, shorten, term
 from unlike.study import figures, tables
@@ -20,8 +20,8 @@ from unlike.study.words import AVERAGE, IMPROVEMENT, WEIGHTED, metric_label, sho
 
 MOST_NAMED = 12  # runs that a caution lists
 FEW_SEEDS = 3
-MOST_HEATED = 3  # pairs of choices that are drawn as heat maps
-MOST_CHARTS = 4  # bar charts; the tables have every figure
+MOST_PANELS = 54  # of losses, and of clusters: a page that nobody can open shows nothing
+ACCURACY, ALL_ANOMALOUS = "image.accuracy", "image.accuracy_all_anomalous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ class Table:
 
 
 def write_results(plan: Plan, results: Sequence[Result], folder: Path) -> None:
-    """Write results.csv and report.html into `folder`, each whole."""
+    """Write results.csv, losses.csv and report.html into `folder`, each whole."""
     write_file(folder / "results.csv", tables.results_csv(plan, results).encode())
+    write_file(folder / "losses.csv", tables.losses_csv(results).encode())
     write_file(folder / "report.html", render_study(plan, results).encode())
 
 
@@ -113,6 +114,12 @@ def _cautions(plan: Plan, results: Sequence[Result]) -> Iterator[Caution]:
         names = tuple(f"{r.configuration.label}; {r.data}, seed {r.seed}: {r.error}" for r in failed)
         text = "They are left out of every figure below, which may favour the cells that failed. The same command with --retry runs them again."
         yield Caution(f"{count(len(failed), 'run')} failed", text, names)
+    warned = tuple(f"{r.configuration.label}; {r.data}, seed {r.seed}: {text}" for r in results for text in r.warnings)
+    if warned:
+        runs = count(sum(bool(result.warnings) for result in results), "run")
+        yield Caution(
+            f"{runs} in which the training came to little", "Their figures are of models that learned nothing.", warned
+        )
     missing = plan.runs - len(results)
     if missing:
         yield Caution(f"{count(missing, 'run')} not started", "The budget was spent before, or the study was stopped.")
@@ -184,9 +191,11 @@ def _sections(plan: Plan, results: Sequence[Result]) -> Iterator[Section]:
         return
     shown = [metric for metric in plan.metrics if tables.summary(results, metric)]
     how = "A bar is the mean over seeds, a line its 95 % interval, a ring one seed. Where intervals overlap much, do not rank one above the other."
-    yield Section("figures", "Figures", how, [_bars(results, metric) for metric in shown[:MOST_CHARTS]])
+    yield Section("figures", "Figures", how, [picture for metric in shown for picture in _bars(results, metric)])
     how = "Accuracy minus the share of anomalous images: what a detector gains over calling everything anomalous. Left of the line it does harm."
-    yield Section("improvement", "Improvement over calling all anomalous", how, list(_improvement(results)))
+    yield Section("improvement", "Improvement over calling all anomalous", how, list(_by_group(results, IMPROVEMENT)))
+    how = "Share of the images judged rightly at the threshold, beside that of calling all of them anomalous."
+    yield Section("accuracy", "Accuracy", how, list(_by_group(results, ACCURACY, ALL_ANOMALOUS)))
     how = (
         "The mean over seeds and data sets of every combination: the darker, the higher. The scale is this table's own."
     )
@@ -194,35 +203,64 @@ def _sections(plan: Plan, results: Sequence[Result]) -> Iterator[Section]:
     how = "A mark is one run; the line goes through the means."
     yield Section("sensitivity", "Sensitivity to settings", how, list(_sensitivities(plan, results)))
     how = "Loss over epochs, a pair of lines for each seed. Where validation rises while training falls, the model learns its images by heart."
+    how += _rest(len(_histories(results)), "losses.csv has the losses of all runs")
     yield Section("curves", "Training", how, list(_curves(results)))
     how = "The first seed, in the plane of the first two principal components; the sizes of the groups stand below each panel."
+    how += _rest(len(_points(results)), "study.sqlite has the points of the others")
     yield Section("points", "Clusters", how, list(_scatters(results)))
     how = "What the runs of the first seed drew, a picture for each cell."
     yield Section("pictures", "Pictures", how, list(_drawn(results)), captions=True)
 
 
-def _bars(results: Sequence[Result], metric: str) -> Picture:
+def _bars(results: Sequence[Result], metric: str) -> Iterator[Picture]:
     means = tables.summary(results, metric)
     runs = {configuration: list(tables.values_of(results, metric, configuration).values()) for configuration in means}
     label = metric_label(metric)
-    return Picture(
-        svg(figures.bars(means, runs, label)), f"{label} of every cell with intervals; the table above has the numbers."
-    )
+    for part in _parts(means, figures.MOST_BARS):
+        words = f"{label} of {_which(part, means, 'cell')} with intervals; the table above has the numbers."
+        yield Picture(svg(figures.bars(part, runs, label)), words)
 
 
-def _improvement(results: Sequence[Result]) -> Iterator[Picture]:
-    """By category where a data set has several, else by data set."""
-    found = {name for result in results for name in result.metrics if name.startswith(f"{IMPROVEMENT}@")}
-    averages = [f"{IMPROVEMENT}@{group}" for group in (AVERAGE, WEIGHTED)]
+def _by_group(results: Sequence[Result], metric: str, beside: str = "") -> Iterator[Picture]:
+    """A figure by category where a data set has several, with the averages last, else by data set."""
+    found = {name for result in results for name in result.metrics if name.startswith(f"{metric}@")}
+    averages = [f"{metric}@{group}" for group in (AVERAGE, WEIGHTED)]
     names = sorted(found, key=lambda name: (name in averages, name))
-    groups = {name.partition("@")[2]: tables.summary(results, name) for name in names}
-    groups = groups or {data: tables.summary(results, IMPROVEMENT, data) for data in tables.data_names(results)}
+    groups = {name.partition("@")[2]: _group(results, name, beside) for name in names}
+    groups = groups or {data: _group(results, metric, beside, data) for data in tables.data_names(results)}
     groups = {group: estimates for group, estimates in groups.items() if estimates}
-    if groups:
-        label = metric_label(IMPROVEMENT)
-        yield Picture(
-            svg(figures.grouped_bars(groups, label)), f"{label}, by cell and {'category' if names else 'data set'}."
-        )
+    cells = {cell: None for estimates in groups.values() for cell in estimates}
+    label = metric_label(metric)
+    for part in _parts(cells, len(GROUPS)):
+        shown = {
+            group: {cell: each for cell, each in estimates.items() if cell in part}
+            for group, estimates in groups.items()
+        }
+        words = f"{label}, by {_which(part, cells, 'cell')} and {'category' if names else 'data set'}."
+        yield Picture(svg(figures.grouped_bars({group: each for group, each in shown.items() if each}, label)), words)
+
+
+def _group(results: Sequence[Result], metric: str, beside: str, data: str | None = None) -> dict[str, Estimate]:
+    """A figure of every cell in one group; and what `beside` is in it, which is the same for all cells."""
+    found = tables.summary(results, metric, data)
+    _, at, group = metric.partition("@")
+    known = tables.summary(results, f"{beside}{at}{group}", data) if found and beside else {}
+    return found | {metric_label(beside): Estimate(next(iter(known.values())).value)} if known else found
+
+
+def _parts(cells: Mapping[str, Any], most: int) -> Iterator[dict[str, Any]]:
+    """At most so many cells at a time, so that a picture can be read."""
+    items = list(cells.items())
+    for start in range(0, len(items), most):
+        yield dict(items[start : start + most])
+
+
+def _which(part: Mapping[str, Any], whole: Mapping[str, Any], thing: str) -> str:
+    """Every one of them, or which of how many."""
+    if len(part) == len(whole):
+        return f"every {thing}"
+    first = list(whole).index(next(iter(part)))
+    return f"{thing}s {first + 1} to {first + len(part)} of {len(whole)}"
 
 
 def _heats(plan: Plan, results: Sequence[Result]) -> Iterator[Picture]:
@@ -230,7 +268,7 @@ def _heats(plan: Plan, results: Sequence[Result]) -> Iterator[Picture]:
     done = [result for result in results if not result.error]
     listed = [name for name in done[0].configuration.varied if not isinstance(plan.vary.get(name), Range)]
     listed = [name for name in listed if len({write_value(result.configuration.varied[name]) for result in done}) > 1]
-    for down, across in list(combinations(listed, 2))[:MOST_HEATED]:
+    for down, across in combinations(listed, 2):
         rows, columns, means = tables.grid(results, down, across, metric)
         chart = figures.heat(rows, columns, means, metric_label(metric), (down, across))
         yield Picture(svg(chart), f"Heat map of {metric_label(metric)} by {down} and {across}.")
@@ -243,32 +281,52 @@ def _sensitivities(plan: Plan, results: Sequence[Result]) -> Iterator[Picture]:
         values = {value for points in lines.values() for value, _ in points}
         if len(values) > 2:
             lines = {"": [point for points in lines.values() for point in points]} if plan.sampled else lines
-            picture = figures.sensitivity(lines, setting, metric_label(metric))
-            yield Picture(svg(picture), f"{metric_label(metric)} against {setting}.")
+            for part in _parts(lines, len(GROUPS)):
+                picture = figures.sensitivity(part, setting, metric_label(metric))
+                yield Picture(svg(picture), f"{metric_label(metric)} against {setting}, {_which(part, lines, 'line')}.")
 
 
 def _curves(results: Sequence[Result]) -> Iterator[Picture]:
+    histories = _histories(results)
+    for part in _drawn_parts(histories):
+        words = f"Training and validation loss over epochs, a panel for {_which(part, histories, 'cell')}."
+        yield Picture(svg(figures.curves(part)), words)
+
+
+def _histories(results: Sequence[Result]) -> dict[str, list[Any]]:
+    """What each cell, or part of one, says of its trainings, by seed."""
     histories: dict[str, list[Any]] = {}
     several = len(tables.data_names(results)) > 1
     for result in results:
         for part, history in result.histories.items():
             label = ", ".join(word for word in (result.configuration.label, part, result.data * several) if word)
             histories.setdefault(label, []).append(history)
-    if histories:
-        left_out = max(0, len(histories) - figures.MOST_PANELS)
-        more = f"; {left_out} more are left out" if left_out else ""
-        yield Picture(
-            svg(figures.curves(histories)), f"Training and validation loss over epochs, a panel for each cell{more}."
-        )
+    return histories
 
 
-def _scatters(results: Sequence[Result]) -> Iterator[Picture]:
+def _points(results: Sequence[Result]) -> dict[str, Any]:
+    """The points of each cell, of the first seed that has some."""
     points: dict[str, Any] = {}
     for result in results:
         if result.points:
             points.setdefault(result.configuration.label, result.points)
-    if points:
-        yield Picture(svg(figures.scatters(points)), "Points by group, a panel for each cell.")
+    return points
+
+
+def _scatters(results: Sequence[Result]) -> Iterator[Picture]:
+    points = _points(results)
+    for part in _drawn_parts(points):
+        yield Picture(svg(figures.scatters(part)), f"Points by group, a panel for {_which(part, points, 'cell')}.")
+
+
+def _drawn_parts(panels: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The panels that are drawn, a picture's worth at a time."""
+    return _parts(dict(list(panels.items())[:MOST_PANELS]), figures.MOST_PANELS)
+
+
+def _rest(many: int, where: str) -> str:
+    """What a reader is told of panels that are not drawn."""
+    return f" Of {many:,} panels the first {MOST_PANELS} are drawn; {where}." if many > MOST_PANELS else ""
 
 
 def _drawn(results: Sequence[Result]) -> Iterator[Picture]:

@@ -60,6 +60,7 @@ class Result:
     histories: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     points: Sequence[Sequence[float]] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
 def run_study(plan: Plan, folder: Path, running: Running | None = None, notify: Notify | None = None) -> list[Result]:
@@ -185,6 +186,7 @@ def run_one(plan: Plan, run: int, configuration: Configuration, device: str) -> 
         outcome = experiment.run(Task(plan.data[position.data], choices, options, seed, device))
         _need_first_metric(plan, outcome.metrics)
         found = {"metrics": dict(outcome.metrics), "histories": dict(outcome.histories)}
+        found["warnings"] = list(outcome.warnings)
         found["points"] = [list(point) for point in outcome.points]
         found["pictures"] = dict(outcome.pictures) if position.seed == 0 else {}
     except Exception as error:  # noqa: BLE001 - a study outlives whatever happens to one of its runs

@@ -72,6 +72,20 @@ def results_csv(plan: Plan, results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
+def losses_csv(results: Sequence[Result]) -> str:
+    """A row for each epoch of every training: cell, what of it was trained, data, seed, and the losses."""
+    columns = ("epoch", "train", "validation", "minibatch", "learning_rate")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["cell", "part", "data", "seed", *columns])
+    for result in results:
+        for part, history in result.histories.items():
+            for row in history:
+                values = [f"{row[name]:.9g}" if name in row else "" for name in columns]
+                table.writerow([result.configuration.label, part, result.data, result.seed, *values])
+    return text.getvalue()
+
+
 def varying(plan: Plan, results: Sequence[Result]) -> list[str]:
     """The settings that differ between runs, in the plan's order."""
     names = [*(name for _, settings in plan.named for name in settings), *plan.vary]

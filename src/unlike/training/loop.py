@@ -31,12 +31,14 @@ from unlike.training.checkpoints import Checkpoint, State, copy_weights
 from unlike.training.corruption import spoil
 from unlike.training.schedules import OPTIMISERS, SCHEDULES
 from unlike.training.settings import CorruptionConfig, TrainingConfig
+from unlike.training.statistics import estimated_statistics
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # imported where a training starts: a second and 150 MB for those that train
 
 History = list[dict[str, float]]
 Notify = Callable[[int, int, dict[str, float]], None]  # epoch from 1, epochs, its row of the history
+STATISTICS_IMAGES = 512  # of the training images, by which the statistics of batch norms are estimated
 
 
 @kept_memory()
@@ -82,6 +84,8 @@ def train(
             random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])
             spoiler = _Spoiler(augmentation, corruption, value_range, random)
             train_loss = run.learn(images, batches, spoiler)
+            if config.statistics == "estimated":
+                run.estimate_statistics(images, split.train, batch_size, value_range)
             # the same defects after each epoch, and no noise: what is validated is what the model is for
             damager = _Spoiler(None, _only_defects(corruption), value_range, np.random.default_rng([seed, 0, 1]))
             validation_loss = run.validate(images, split.validation, batch_size, damager)
@@ -155,13 +159,19 @@ class _Run:
         self.history: History = []
         self.best = copy_weights(model)
         self.best_epoch, self.best_loss = 0, float("inf")
+        self.lowest_minibatch = float("inf")  # of this epoch
+        self.promising: dict[str, Tensor] | None = (
+            None  # weights of this epoch with a lower loss than the best, of one step
+        )
 
     def learn(self, images: ImageSet, batches: Iterable[Rows], spoiler: _Spoiler) -> float:
         """One pass over the training images; the mean loss on the way."""
         fabric, config, count = self.fabric, self.config, 0
         total = torch.zeros((), device=fabric.device)
         self.wrapped.train()
+        self.lowest_minibatch, self.promising = float("inf"), None
         for rows in batches:
+            step = torch.zeros((), device=fabric.device)
             shares = _shares(rows, fabric.global_rank, fabric.world_size, config.accumulate)
             for number, (part, weight) in enumerate(shares, 1):
                 spoilt, clean = spoiler.spoil(images, part, fabric.device)
@@ -169,7 +179,10 @@ class _Run:
                 with fabric.no_backward_sync(self.wrapped, enabled=number < len(shares)), fabric.autocast():
                     loss = weight * self.loss(spoilt, self.objective, clean, *self.labels_of(part))
                     fabric.backward(loss)
-                total += loss.detach() * len(rows)
+                step += loss.detach()
+            total += step * len(rows)
+            if config.keep == "minibatch":
+                self.watch_minibatch(float(cast(Tensor, fabric.all_reduce(step, reduce_op="mean"))))
             if config.clip_norm is not None:
                 fabric.clip_gradients(self.model, self.optimiser, max_norm=config.clip_norm)
             self.optimiser.step()
@@ -178,6 +191,36 @@ class _Run:
                 self.schedule.step()
             count += len(rows)
         return float(cast(Tensor, fabric.all_reduce(total, reduce_op="mean"))) / count
+
+    def watch_minibatch(self, loss: float) -> None:
+        """Put the weights aside that had this loss, if no step of the training had a lower one."""
+        if loss < self.lowest_minibatch:
+            self.lowest_minibatch = loss
+            if loss < self.best_loss:
+                self.promising = copy_weights(self.model)
+
+    @torch.no_grad()
+    def estimate_statistics(
+        self, images: ImageSet, rows: Rows, batch_size: int, value_range: tuple[float, float]
+    ) -> None:
+        """Give batch norms the statistics that the weights have in use; those of a promising step too."""
+        chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_IMAGES)).astype(int)]
+        parts = np.array_split(chosen, -(-len(chosen) // batch_size))
+        loss_of = cast(Callable[..., Tensor], self.model.loss)
+
+        def estimate() -> None:
+            with estimated_statistics(self.model) as wanted:
+                for part in parts if wanted else ():
+                    batch = to_tensor(images.take(part), value_range, self.fabric.device)
+                    loss_of(batch, self.objective, None, *self.labels_of(part))
+
+        if self.promising is not None:
+            now = copy_weights(self.model)
+            self.model.load_state_dict(self.promising)
+            estimate()
+            self.promising = copy_weights(self.model)
+            self.model.load_state_dict(now)
+        estimate()
 
     @torch.no_grad()
     def validate(self, images: ImageSet, rows: Rows, batch_size: int, spoiler: _Spoiler) -> float:
@@ -208,6 +251,8 @@ class _Run:
             )
         rate = float(self.optimiser.param_groups[0]["lr"])
         row = {"epoch": epoch, "train": train_loss, "validation": validation_loss, "learning_rate": rate}
+        if self.config.keep == "minibatch":
+            row["minibatch"] = self.lowest_minibatch
         self.history.append(row)
         last = self.config.keep == "last"
         loss = row["validation" if last else self.config.keep]
@@ -215,7 +260,7 @@ class _Run:
         if better:
             self.best_epoch, self.best_loss = epoch, loss
         if better or last:
-            self.best = copy_weights(self.model)
+            self.best = copy_weights(self.model) if self.promising is None else self.promising
         return row
 
     def state(self) -> State:

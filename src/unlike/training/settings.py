@@ -33,8 +33,12 @@ class TrainingConfig:
     t_max: int | None = None  # epochs of half a cosine; none: all
     objective: str = "squared"  # what is lowered: squared, absolute, charbonnier, ssim, ms-ssim, cosine, frequency
     initialisation: str = "default"  # of new weights: default, or kaiming-xavier, as for VAEs on products
-    # whose weights are kept: those of the epoch with the lowest loss of these images, or of the last
-    keep: Literal["validation", "train", "last"] = "validation"
+    # whose weights are kept: those of the epoch with the lowest loss of these images, or of the last; minibatch: those of the
+    # step with the lowest loss of its own few images, which is noise for the most part, as a published report did
+    keep: Literal["validation", "train", "minibatch", "last"] = "validation"
+    # of batch norms, in use: estimated anew after each epoch, from training images as they are and the weights as they
+    # are, or running means over past steps with their dropout and noise
+    statistics: Literal["estimated", "running"] = "estimated"
     patience: int | None = None  # stop after this many epochs without a better loss; none: never
     # bits of a number; bf16 and 16 are mixed with 32, faster on some devices; auto: bf16 where the device gains by it
     precision: Literal["32", "auto", "bf16", "16"] = "32"

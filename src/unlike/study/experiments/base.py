@@ -11,8 +11,7 @@ from unlike.detector.detector import Detector
 from unlike.detector.presets import DEFAULT_PRESET
 from unlike.detector.settings import Sections, Settings
 from unlike.errors import ConfigError, unknown
-from unlike.evaluation.history import kept_epoch
-from unlike.records import Evaluation, Metrics
+from unlike.records import Evaluation, Metrics, kept_epoch
 from unlike.report.wording import TERMS
 from unlike.study.datasets import DataSource
 from unlike.training import History
@@ -87,6 +86,7 @@ class Outcome:
     histories: Mapping[str, History] = field(default_factory=dict)  # of what was trained: a row an epoch
     points: Sequence[Sequence[float]] = ()  # x, y, group: to be drawn as a scatter plot
     pictures: Mapping[str, str] = field(default_factory=dict)  # caption -> data URI, to be shown of the first seed
+    warnings: Sequence[str] = ()  # what is wrong with what was trained, in sentences
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,7 @@ def fit_and_evaluate(task: Task) -> Outcome:
         **read_metrics(evaluate(detector, test, seed=task.seed)),
         **read_losses(detector.fitted_.history, detector.settings.training.keep),
     }
-    return Outcome(metrics, histories_of(detector))
+    return Outcome(metrics, histories_of(detector), warnings=detector.fitted_.warnings)
 
 
 FIT_AND_EVALUATE = Experiment(

@@ -44,7 +44,8 @@ def cluster_unequal_classes(task: Task) -> Outcome:
     options = task.options
     chosen, classes = _draw_unequal(learn, options.shares, task.seed)
     unlabelled = without_labels(chosen)
-    codes = encode(task.detector().fit(unlabelled), unlabelled).vectors
+    detector = task.detector().fit(unlabelled)
+    codes = encode(detector, unlabelled).vectors
     points = _principal(codes, options.components)
     found = _cluster(points, options, task.seed)
     sizes = np.sort(np.bincount(found, minlength=len(options.shares)))[::-1]
@@ -52,7 +53,7 @@ def cluster_unequal_classes(task: Task) -> Outcome:
     metrics |= {f"size.{number}": float(size) for number, size in enumerate(sizes, start=1)}
     shown = np.random.default_rng(0).permutation(len(points))[:DRAWN]
     drawn = [[round(float(value), 4) for value in (*points[row, :2], found[row])] for row in np.sort(shown)]
-    return Outcome(metrics, points=drawn)
+    return Outcome(metrics, points=drawn, warnings=detector.fitted_.warnings)
 
 
 def _draw_unequal(images: Source, shares: tuple[int, ...], seed: int) -> tuple[Source, Labels]:

@@ -38,16 +38,20 @@ def fit_jointly_or_separately(task: Task) -> Outcome:
     tests = {name: of_category(test, name) for name in names}
     found: dict[str, dict[str, float]] = {}
     histories: dict[str, History] = {}
+    warnings: list[str] = []
     if task.options.training == "joint":
         detector = task.detector().fit(train)
         histories["all"] = detector.fitted_.history
+        warnings += detector.fitted_.warnings
         found = {name: read_figures(evaluate(detector, part, seed=task.seed)) for name, part in tests.items()}
     else:
         for name, part in tests.items():
             detector = task.detector().fit(of_category(train, name))
             histories[name] = detector.fitted_.history
+            warnings += [f"{name}: {warning}" for warning in detector.fitted_.warnings]
             found[name] = read_figures(evaluate(detector, part, seed=task.seed))
-    return Outcome(_average(found, tests), {name: history for name, history in histories.items() if history})
+    trained = {name: history for name, history in histories.items() if history}
+    return Outcome(_average(found, tests), trained, warnings=warnings)
 
 
 def _average(found: dict[str, dict[str, float]], tests: dict[str, Source]) -> dict[str, float]:

@@ -57,7 +57,10 @@ def pretrain_and_finetune(task: Task) -> Outcome:
         epochs=task.options.finetune_epochs,
         seed=task.seed,
         device=task.device,
-        settings={"finetune": {**task.choices.finetune, **STARTS[task.options.start]}},
+        settings={
+            "finetune": {**task.choices.finetune, **STARTS[task.options.start]},
+            "augment": task.choices.sections.get("augment", {}),  # of both trainings, or of none
+        },
     )
     classifier.fit(_draw_labelled(learn, task.options.labels, task.seed))
     found = evaluate_classifier(classifier, classifier.predict(_without_split(test)))
@@ -73,7 +76,7 @@ def pretrain_and_finetune(task: Task) -> Outcome:
     pretraining = detector.fitted_.history
     if pretraining and task.options.start != "scratch":
         histories = {"pretraining": pretraining, **histories}
-    return Outcome({**metrics, **checks}, histories, pictures=pictures)
+    return Outcome({**metrics, **checks}, histories, pictures=pictures, warnings=detector.fitted_.warnings)
 
 
 def without_labels(images: Source) -> Source:

@@ -51,7 +51,7 @@ def choose_and_check(task: Task) -> Outcome:
     metrics |= {f"promised.{name}": value for name, value in promised.items()}
     metrics |= {f"surprise.{name}": delivered[name] - value for name, value in promised.items()}
     metrics["labels"] = 0.0 if task.options.rule == "conformal" else float(known.sum())
-    return Outcome(metrics, histories_of(detector))
+    return Outcome(metrics, histories_of(detector), warnings=detector.fitted_.warnings)
 
 
 def thresholds_of(decision: Decision, samples: Sequence[Sample]) -> tuple[Floats, Floats]:
