@@ -16,6 +16,7 @@ from unlike.cli.classes import classify, finetune
 from unlike.cli.console import fail
 from unlike.cli.demo import demo
 from unlike.cli.evaluate import evaluate
+from unlike.cli.export import export
 from unlike.cli.fit import fit
 from unlike.cli.inspect import inspect
 from unlike.cli.latent import clusters, edit, gallery, histograms, project, show_help
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names
     "score": score,
     "evaluate": evaluate,
     "calibrate": calibrate,
+    "export": export,
     "demo": demo,
     "list": list_names,
     "finetune": finetune,

@@ -1,0 +1,89 @@
+"""`unlike export`: a detector as one graph that runs without torch, proven equal before it is written."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unlike.cli.console import Console, plural
+from unlike.errors import ConfigError
+
+
+class To(StrEnum):
+    """What runs the graph."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+
+
+class Depth(StrEnum):
+    """The number type of the graph's pixels."""
+
+    AUTO = "auto"
+    UINT8 = "uint8"
+    UINT16 = "uint16"
+    FLOAT32 = "float32"
+
+
+def export(
+    detector: Annotated[
+        Path | None, typer.Argument(metavar="DETECTOR", help="A detector that `unlike fit` wrote; none with --verify.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder to write.")
+    ] = None,
+    to: Annotated[To, typer.Option("--to", help="What is to run it.")] = To.ONNX,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check", metavar="IMAGES", help="Prove it with these images; otherwise with made and normal ones."
+        ),
+    ] = None,
+    depth: Annotated[
+        Depth, typer.Option("--depth", help="Of the pixels that the graph takes; auto: that of the images.")
+    ] = Depth.AUTO,
+    verify: Annotated[
+        Path | None,
+        typer.Option("--verify", metavar="FOLDER", help="Repeat the proof of an export, on the machine where it runs."),
+    ] = None,
+) -> None:
+    """Write a detector as one graph that runs without torch, once it is proven to say the same.
+
+    Example: unlike export bottle.unlike -o bottle.onnx --to onnx && unlike export --verify bottle.onnx
+    """
+    console = Console()
+    if verify is not None:
+        if detector is not None or output is not None:
+            raise ConfigError("--verify takes an export alone, without DETECTOR and -o: it writes nothing")
+        _verify(verify, console)
+        return
+    if detector is None or output is None:
+        raise ConfigError("expected a detector and where to write its export: unlike export DETECTOR -o FOLDER")
+    from unlike.detector.detector import Detector
+    from unlike.export.exporting import export_detector
+
+    found = export_detector(Detector.load(detector, "cpu"), output, to.value, check=check or None, depth=depth.value)
+    height, width, channels = found.shape
+    console.say(
+        f"Proven with {plural(found.images, 'image')}, 1, 2 and 7 at once: scores within {found.gap.score:.1e}, maps within "
+        f"{found.gap.map:.1e}, no verdict differs."
+    )
+    console.say(
+        f"Takes {found.depth} pixels, B x {height} x {width} x {channels}; {found.megabytes:,.0f} MB for {found.to}."
+        + (" For images of 16 bits export with --depth uint16." if found.depth == "uint8" else "")
+    )
+    console.say(f"Export: {found.folder}")
+
+
+def _verify(folder: Path, console: Console) -> None:
+    from unlike.runtime.manifest import read_manifest
+    from unlike.runtime.proof import describe_machine, verify_export
+
+    gap = verify_export(folder)
+    console.say(
+        f"Equal to its detector on this machine ({describe_machine(read_manifest(folder).to)}): scores within {gap.score:.1e}, maps within "
+        f"{gap.map:.1e}, no verdict differs."
+    )
