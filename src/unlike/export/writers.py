@@ -27,36 +27,29 @@ def check_installed(to: str) -> None:
         raise ConfigError(f"export needs {' and '.join(missing)}, not installed here: pip install 'unlike[export]'")
 
 
-def write_graph(graph: PixelGraph, to: str, folder: Path) -> None:
-    """Write a graph for that runtime into a folder, under the names in `GRAPHS`."""
-    write_onnx(graph, folder / GRAPHS["onnx"][0])
-    if to == "openvino":
-        convert_to_openvino(folder)
-
-
-def write_onnx(graph: PixelGraph, path: Path) -> None:
-    """As ONNX, for any number of images; weights in a file beside it, so that whoever loads it can map them."""
+def write_onnx(graph: PixelGraph, folder: Path) -> Path:
+    """A graph as ONNX, for any number of images, in a folder; weights in a file beside it, so that whoever loads it can map them."""
     import onnx
 
-    program = _trace(graph)
-    _, weights = GRAPHS["onnx"]
-    program.save(str(path), external_data=True, keep_initializers_as_inputs=False)
-    onnx.checker.check_model(str(path))
-    assert (path.parent / weights).exists(), "torch calls the file of weights as this does"
+    main, weights = (folder / name for name in GRAPHS["onnx"])
+    folder.mkdir()
+    _trace(graph).save(str(main), external_data=True)
+    onnx.checker.check_model(str(main))
+    if not weights.exists():  # of a graph that has none to speak of
+        weights.write_bytes(b"")
+    return folder
 
 
-def convert_to_openvino(folder: Path) -> None:
-    """The ONNX graph in a folder as OpenVINO's, in its place, in full precision."""
+def convert_to_openvino(source: Path, folder: Path) -> Path:
+    """The ONNX graph of a folder as OpenVINO's, in another, in full precision."""
     openvino = import_openvino()
-    source, target = folder / GRAPHS["onnx"][0], folder / GRAPHS["openvino"][0]
+    folder.mkdir()
     try:
-        model = openvino.Core().read_model(source)
-        openvino.save_model(model, target, compress_to_fp16=False)
+        model = openvino.Core().read_model(source / GRAPHS["onnx"][0])
+        openvino.save_model(model, folder / GRAPHS["openvino"][0], compress_to_fp16=False)
     except Exception as error:
         raise ExportError(_say_unknown("OpenVINO", error)) from error
-    del model
-    for name in GRAPHS["onnx"]:
-        (folder / name).unlink()
+    return folder
 
 
 def _trace(graph: PixelGraph) -> torch.onnx.ONNXProgram:
