@@ -19,6 +19,15 @@ from unlike._version import __version__
 from unlike.errors import ArtifactError, ConfigError, OutputError
 
 TRAINING_PROCESSES = "UNLIKE_TRAINING_PROCESSES"  # set where a training starts more processes, which inherit it
+# what goes wrong where parts of a folder do not belong together
+MISFITS: tuple[type[Exception], ...] = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
 CHECKSUMS = "checksums.sha256"  # in the format of `sha256sum -c`
 
 
@@ -33,6 +42,9 @@ class Kind:
     def facts(self) -> str:
         """The file that says what was chosen."""
         return f"{self.name}.toml"
+
+    def __str__(self) -> str:
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
 
 
 DETECTOR = Kind("detector", "unlike fit IMAGES")
@@ -93,7 +105,7 @@ def find_folder(folder: Path, kind: Kind = DETECTOR) -> Path:
     if not source.is_dir():
         raise ArtifactError(f"{folder}: no {kind.name} here; `{kind.command} -o {folder}` makes one")
     if (other := _other_kind(source, kind)) is not None:
-        raise ArtifactError(f"{folder}: is a {other.name}; expected a {kind.name}, which `{kind.command}` makes")
+        raise ArtifactError(f"{folder}: is {other}; expected {kind}, which `{kind.command}` makes")
     return source
 
 
@@ -159,15 +171,7 @@ def misfits_refused(folder: Path, kind: Kind, *others: type[Exception]) -> Itera
         raise ArtifactError(
             f"{folder}: {kind.facts} does not suit this version of unlike ({__version__}): {error}"
         ) from None
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        *others,
-    ) as error:
+    except (*MISFITS, *others) as error:
         reason = " ".join(str(error).split())  # torch names each tensor in a line of its own
         raise ArtifactError(f"{folder}: its parts do not fit together ({reason}); make the {kind.name} again") from None
 

@@ -127,6 +127,14 @@ def run(arguments: Sequence[str]) -> int:
     except WrongArguments as error:
         words = " ".join(error.format_message().replace("Value error, ", "").split())
         return fail(f"{words} (see `{_command_of(error)} --help`)", WRONG_USE)
+    except ModuleNotFoundError as error:
+        if "--debug" in arguments or (error.name or "unlike").partition(".")[0] == "unlike":
+            raise
+        return fail(
+            f"this takes {error.name}, which is not installed here; unlike-runtime scores exports and no more: pip install unlike "
+            "has all the rest",
+            WRONG_USE,
+        )
     except OSError as error:
         if "--debug" in arguments:
             raise

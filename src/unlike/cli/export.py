@@ -77,7 +77,15 @@ def export(
     from unlike.detector.detector import Detector
     from unlike.export.exporting import export_detector
 
-    found = export_detector(Detector.load(detector, "cpu"), output, to.value, check=check or None, depth=depth.value)
+    found = export_detector(
+        Detector.load(detector, "cpu"),
+        output,
+        to.value,
+        check=check or None,
+        depth=depth.value,
+        int8=int8,
+        normals=normals,
+    )
     if found.quantised is not None:
         _say_quantised(found.quantised, console)
     height, width, channels = found.shape
