@@ -128,10 +128,11 @@ def run(arguments: Sequence[str]) -> int:
         words = " ".join(error.format_message().replace("Value error, ", "").split())
         return fail(f"{words} (see `{_command_of(error)} --help`)", WRONG_USE)
     except ModuleNotFoundError as error:
-        if "--debug" in arguments or (error.name or "unlike").partition(".")[0] == "unlike":
+        package = (error.name or "unlike").partition(".")[0]
+        if "--debug" in arguments or package == "unlike":
             raise
         return fail(
-            f"this takes {error.name}, which is not installed here; unlike-runtime scores exports and no more: pip install unlike "
+            f"this takes {package}, which is not installed here; unlike-runtime scores exports and no more: pip install unlike "
             "has all the rest",
             WRONG_USE,
         )
