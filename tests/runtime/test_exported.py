@@ -127,7 +127,7 @@ def test_scoring_needs_neither_torch_nor_what_comes_with_it(folder, tmp_path):
         "from unlike.cli import run\n"
         f"print(run(['score', {str(small_export())!r}, {str(folder)!r}, '-o', 'scores.csv', '--fdr', '0.5', '--explain']))\n"
         f"print(run(['export', '--verify', {str(small_export())!r}]))\n"
-        f"print(run(['score', {str(small_export())!r}, {str(folder)!r}, '-o', 'scores.csv', '--maps', 'maps']))\n"
+        f"print(run(['score', {str(small_export())!r}, {str(folder)!r}, '-o', 'other.csv', '--maps', 'maps']))\n"
         "assert sys.modules['torch'] is None\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

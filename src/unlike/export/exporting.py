@@ -47,7 +47,7 @@ from unlike.runtime.proof import (
 )
 from unlike.runtime.sessions import GRAPHS, open_session
 
-AT_ONCE = 4  # images that a graph is given: more do not fit the processor's caches
+AT_ONCE = 2  # images that a graph is given: 4 take a tenth less time, and 45 MB more
 Depth = Literal["auto", "uint8", "uint16", "float32"]
 
 
@@ -145,9 +145,8 @@ def _in_integers(
         return whole, found
     decision = recalibrate_quantised(detector, normal, depth, before, integers)
     known = whole.proof  # what this graph says of each image alone is what it is to say anywhere
-    proof = replace(
-        known, **dict(zip(("maps", "scores"), run_in_blocks(integers, known.pixels, known.missing, 1), strict=True))
-    )
+    maps, scores = run_in_blocks(integers, known.pixels, known.missing, 1)
+    proof = replace(known, maps=maps, scores=scores)
     return _prove(folder, to, proof, decision, TOLERANCE_INT8), found
 
 

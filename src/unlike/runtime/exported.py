@@ -131,8 +131,8 @@ def fit_depth(batch: Batch, depth: str) -> Batch:
     if depth != "uint8":
         return replace(batch, pixels=promote(batch.pixels, np.dtype(depth)))
     narrow = np.array([not (image % WIDENED).any() for image in batch.pixels], np.bool_)
-    rows = np.flatnonzero(narrow)
-    lost = tuple(Unreadable(batch.samples[row].id, DEEPER) for row in np.flatnonzero(~narrow))
+    rows = np.flatnonzero(narrow).tolist()
+    lost = tuple(Unreadable(batch.samples[row].id, DEEPER) for row in np.flatnonzero(~narrow).tolist())
     return Batch(
         [batch.samples[row] for row in rows],
         (batch.pixels[rows] // WIDENED).astype(np.uint8),

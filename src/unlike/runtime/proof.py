@@ -25,6 +25,7 @@ from unlike.runtime.sessions import PACKAGES, SINGLE_PRECISION, Session, open_se
 BATCHES = (1, 2, 7)  # images at once
 TOLERANCE = 1e-4  # how far scores and maps may be from the detector's, as a share of them
 TOLERANCE_INT8 = 0.02  # the same in integers, where another processor rounds some values the other way
+TINY = 1e-30
 LEAST = 0.01  # of the threshold: what is smaller is held against this, for it is all rounding
 
 
@@ -78,18 +79,17 @@ def measure_gap(session: Session, proof: Proof, decision: Decision, tolerance: f
     >>> gap.worst, round(gap.score, 2), gap.map, gap.verdicts
     ('b', 0.45, 0.0, 1)
     """
-    least = LEAST * decision.threshold, LEAST * decision.region_threshold
+    least = [max(LEAST * number, TINY) for number in (decision.threshold, decision.region_threshold)]
     score = map_ = 0.0
     differ: set[int] = set()
     worst, place = -1.0, (0, 1)
     for rows in _batches(len(proof.ids)):
         maps, scores = session(proof.pixels[rows], None if proof.missing is None else proof.missing[rows])
         _check_shape(maps, scores, proof, rows)
-        known, heights = proof.scores[rows], proof.maps[rows].max(axis=(1, 2))
-        off = np.abs(scores - known) / np.maximum(np.abs(known), max(least[0], np.finfo(np.float64).tiny))
+        known, heights = proof.scores[rows], np.asarray(proof.maps[rows].max(axis=(1, 2)))
+        off = _no_number_is_far(np.abs(scores - known) / np.maximum(np.abs(known), least[0]))
         spread = np.abs(maps - proof.maps[rows]).max(axis=(1, 2))
-        off_maps = spread / np.maximum(heights, max(least[1], np.finfo(np.float32).tiny))
-        off, off_maps = _no_number_is_far(off), _no_number_is_far(off_maps)
+        off_maps = _no_number_is_far(spread / np.maximum(heights, least[1]))
         other = is_anomalous(scores, decision.threshold) != is_anomalous(known, decision.threshold)
         close = np.abs(known - decision.threshold) <= tolerance * abs(decision.threshold)
         differ |= set(rows[other & ~close].tolist())
