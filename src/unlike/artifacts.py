@@ -253,8 +253,9 @@ def _backup(folder: Path) -> Path:
 
 
 def kind_of(folder: Path) -> Kind | None:
-    """What a folder holds, by the facts in it."""
-    return next((kind for kind in KINDS if (folder / kind.facts).is_file()), None)
+    """What a folder holds, by the facts in it; also where a kill came between two renames, and it lies beside."""
+    source = folder if folder.exists() else _backup(folder.resolve())
+    return next((kind for kind in KINDS if (source / kind.facts).is_file()), None)
 
 
 def _other_kind(folder: Path, kind: Kind) -> Kind | None:

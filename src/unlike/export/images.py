@@ -34,6 +34,18 @@ def look_at(images: Images, spec: InputSpec, pages: Pages, count: int = MOST) ->
     return [batch for batch in batches if len(batch.samples)]
 
 
+def is_there(source: str) -> bool:
+    """Whether what a detector was fitted on is a path at which there still is something.
+
+    >>> is_there("no/such/folder"), is_there("x" * 5000)
+    (False, False)
+    """
+    try:
+        return Path(source).exists()
+    except OSError:  # a name that no path can have
+        return False
+
+
 def choose_depth(spec: InputSpec, seen: list[Batch]) -> str:
     """The number type of pixels for a graph: that of the images, where the detector does not say it."""
     if spec.floating:
@@ -111,7 +123,7 @@ def _normals(fitted: Fitted, depth: str, pages: Pages) -> Iterator[tuple[str, Pi
     """Normal images: those that the detector was fitted on, where they still are, or the small ones that it keeps."""
     spec = fitted.spec
     found: list[Batch] = []
-    if Path(fitted.source).exists():
+    if is_there(fitted.source):
         try:
             normal = open_source(fitted.source, pages=pages).where(lambda sample: sample.anomalous is not True)
             found = look_at(normal, spec, pages, NORMALS)

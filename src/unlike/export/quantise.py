@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from unlike.backbones.telemetry import import_nncf
 from unlike.calibration.decision import ALL, Decision, calibrate
 from unlike.data.batches import Batch
 from unlike.data.source import Images, Source, open_source
 from unlike.detector.detector import Detector
 from unlike.errors import ConfigError, DataError
 from unlike.evaluation.synthetic import make_synthetic
+from unlike.export.images import is_there
 from unlike.records import Floats, Pixels
 from unlike.runtime.exported import fit_depth, run_in_blocks
 from unlike.runtime.sessions import GRAPHS, MISSING, PIXELS, Session
@@ -58,7 +60,7 @@ def check_quantisable(detector: Detector) -> None:
 def normal_source(detector: Detector, normals: Images | None) -> Source:
     """The normal images that the detector was fitted on; a DataError where they are not there any more."""
     fitted = detector.fitted_
-    if normals is None and not Path(fitted.source).exists():
+    if normals is None and not is_there(fitted.source):
         raise DataError(
             f"--int8 needs the normal images that the detector was fitted on, and {fitted.source} is not there any more; name them with --normals"
         )
@@ -76,9 +78,9 @@ def normal_source(detector: Detector, normals: Images | None) -> Source:
 
 def write_quantised(source: Path, folder: Path, normal: Source, detector: Detector, depth: str) -> Path:
     """The ONNX graph of a folder in integers, in another folder; how values become integers, normal images decide."""
-    import nncf
     import onnx
 
+    nncf = import_nncf()
     logging.getLogger("nncf").setLevel(logging.ERROR)
     feeds = _feeds(normal, detector, depth)
     main, weights = GRAPHS["onnx"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,12 @@ def _open_openvino(path: Path, threads: int, precision: str) -> Session:
         core.read_model(path), "CPU", {**kinds, "INFERENCE_NUM_THREADS": threads}
     ).create_infer_request()
 
+    lock = threading.Lock()  # a request is one thread's at a time
+
     def run(pixels: Pixels, missing: Bools | None) -> tuple[Floats, Floats]:
-        found = request.infer(_fed(pixels, missing), share_inputs=True)
-        return _checked(*(np.array(found[name]) for name in OUTPUTS))
+        with lock:
+            found = request.infer(_fed(pixels, missing), share_inputs=True)
+            return _checked(*(np.array(found[name]) for name in OUTPUTS))
 
     return run
 
