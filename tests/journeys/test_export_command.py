@@ -48,7 +48,7 @@ def test_a_detector_is_exported_proven_and_used(tmp_path, new, capsys):
         )
         assert "2 of 4 images anomalous (score above " in capsys.readouterr().err
         assert (tmp_path / name / "m" / "0.png.overlay.png").exists()
-        tables.append(list(csv.DictReader((tmp_path / "s.csv").open())))
+        tables.append(list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines())))
     for ours, theirs in zip(*tables, strict=True):
         assert float(theirs["score"]) == pytest.approx(float(ours["score"]), rel=1e-4)
         assert [theirs[name] for name in ("id", "p_value", "anomalous")] == [
