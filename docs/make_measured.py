@@ -475,6 +475,88 @@ def left_out() -> str:
     return "\n\n".join(["## Leave-one-out, or learned again", words, table(head, rows), made_by(results)])
 
 
+def rules() -> str:
+    results = load("rules")
+    columns = ("conformal", "tail", "confidence", "k-sigma")
+    rows = []
+    for name, data in results["sets"].items():
+        for promise in sorted({row["promise"] for row in data["splits"]}):
+            found = {row["rule"]: row for row in data["splits"] if row["promise"] == promise}
+            rows.append([name, f"{data['held_out']}", f"{promise:.1%}", *(_rule(found[rule]) for rule in columns)])
+    head = ["images", "normals held out", "asked", *columns]
+    words = (
+        f"Found, after it the false alarms on fresh normal images, and in brackets the standard deviation of what is found: means over "
+        f"{results['splits']} splits of the held-out scores of `{results['preset']}`, two thirds to draw the threshold by. Splits share their "
+        "images, so that with few of them a mean is no more certain than one image is. Where two thirds cannot hold what is asked "
+        "for, the least that they can is asked of all rules, and the confidence bound, which takes more images, has no figure. **Bold**: more "
+        "false alarms than asked for, by more than two standard errors."
+    )
+    names = [row["rule"] for row in next(iter(results["sets"].values()))["labels"]]
+    labelled = []
+    for name, data in results["sets"].items():
+        by = {row["rule"]: row for row in data["labels"]}
+        labelled.append([name, *(f"{by[rule]['found']:.0%}, {by[rule]['false_alarms']:.0%}" for rule in names)])
+    made = []
+    for name, found in results["made"].items():
+        for count in sorted({row["count"] for row in found}):
+            by = {row["rule"]: row for row in found if row["count"] == count}
+            cells = [_made(by[rule]) for rule in ("conformal", "tail", "k-sigma")]
+            made.append([name, f"{count}", f"{by['tail']['promise']:.1%}", *cells])
+    simulated = (
+        f"Scores that are made, {results['draws']} times each: false alarms among as many as one likes, and in brackets the standard "
+        "deviation of the threshold from fit to fit."
+    )
+    says = "By labels: chosen on half of the test images, found and false alarms on the other half. None of these promises anything."
+    return "\n\n".join(
+        [
+            "## Rules for a threshold",
+            words,
+            table(head, rows),
+            simulated,
+            table(["scores", "normals", "asked", "conformal", "tail", "k-sigma"], made),
+            says,
+            table(["images", *names], labelled),
+            made_by(results),
+        ]
+    )
+
+
+def _made(row: dict) -> str:
+    alarms = f"{row['false_alarms']:.2%}" if row["kept"] else f"**{row['false_alarms']:.2%}**"
+    return f"{alarms} ({row['threshold_deviation']:.2g})"
+
+
+def _rule(row: dict) -> str:
+    if "found" not in row:
+        return "-"
+    alarms = f"{row['false_alarms']:.1%}" if row.get("kept", True) else f"**{row['false_alarms']:.1%}**"
+    return f"{row['found']:.0%}, {alarms} ({row['found_deviation']:.0%})"
+
+
+def fdr() -> str:
+    results = load("fdr")
+    rows = [
+        [
+            name,
+            f"{row['calibrated_on']}",
+            f"{row['anomalous_share']:.0%}",
+            f"{row['fewest_to_find']}",
+            f"{row['power']:.0%}, {row['fdr']:.0%}",
+            f"{row['threshold_power']:.0%}, {row['threshold_fdr']:.0%}",
+        ]
+        for name, found in results["sets"].items()
+        for row in found
+    ]
+    head = ["images", "normals", "anomalous", "fewest to name", "together: found, wrong", "threshold: found, wrong"]
+    words = (
+        f"Batches of {results['batch']} images, {results['rounds']} of each kind, judged together at a false-discovery rate of {results['q']:g} and "
+        f"by the threshold at 1 % or the least that the images hold. Found is the share of the anomalous images; wrong is the share of "
+        "those named that are normal, 0 where none is. Fewest to name: so many must be stranger than every held-out normal image for any "
+        "to be named. The last set is made, to show what normal images enough do."
+    )
+    return "\n\n".join(["## Batches judged together", words, table(head, rows), made_by(results)])
+
+
 def page() -> str:
     parts = ["# Measured", "Written from `benchmarks/results` by `make docs`. These machines are shared and noisy."]
     parts += [quality(), false_alarms(), speed(), augmentation(), finetuning()]
@@ -487,6 +569,8 @@ def page() -> str:
         "peer": peer,
         "startup": startup,
         "growth": growth,
+        "rules": rules,
+        "fdr": fdr,
     }
     sections |= {"code_space": code_space, "vae_code": vae_code, "models_table": models}
     parts += [section() for name, section in sections.items() if load(name)]

@@ -21,8 +21,13 @@ def decision_of(thresholds, scores, categories=None, *, false_alarms=0.05, regio
     )
 
 
-def fitted_of(decision, spec, *, digests=(), counts=None, history=()):
+def fitted_of(decision, spec, *, digests=(), counts=None, history=(), strangest=()):
     """What `detector.fitted_` is, as far as evaluations and reports ask."""
     return SimpleNamespace(
-        decision=decision, spec=spec, digests=np.asarray(digests, np.uint64), counts=counts or {}, history=list(history)
+        decision=decision,
+        spec=spec,
+        digests=np.asarray(digests, np.uint64),
+        counts=counts or {},
+        history=list(history),
+        strangest=strangest,
     )

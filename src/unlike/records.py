@@ -275,4 +275,5 @@ class Explanation:
     image: Pixels  # (H, W, C)
     map: Floats  # (h, w)
     reconstruction: Pixels | None = None  # (H, W, C); None where the model has no decoder of images
-    nearest: tuple[str, ...] = ()  # ids of the normal images that it is most like, the most alike first
+    nearest: tuple[str, ...] = ()  # ids of the normal images that it is most like, the most alike first,
+    nearest_pictures: tuple[Pixels, ...] = ()  # and small pictures of them, where those were kept

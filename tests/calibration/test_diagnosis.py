@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unlike.calibration.diagnosis import diagnose
+from unlike.calibration.diagnosis import diagnose, find_suspects
 
 CALM = np.linspace(1.0, 1.5, 20)
 
@@ -43,3 +43,19 @@ def test_the_facts_are_those_of_the_calibration():
     assert (found.threshold, dict(found.own), found.images, dict(found.too_few)) == (1.5, {"low": 1.2}, 20, {"rare": 2})
     assert found.several
     assert not diagnose({"": 1.5}, CALM, np.full(20, ""), {}).several
+
+
+def test_suspects_are_above_a_wide_gap_among_the_highest():
+    usual = np.linspace(1.0, 1.4, 30)
+    ids = [f"{number}.png" for number in range(33)]
+    assert find_suspects(usual, ids[:30]) == ()
+    two = np.concatenate([usual, [2.8, 2.1]])
+    assert find_suspects(two, ids[:32]) == (("30.png", 2.0), ("31.png", 1.5))
+    assert find_suspects(two[-7:], ids[:7]) == ()  # of so few nobody can say what is usual
+    assert find_suspects(np.ones(20), ids[:20]) == ()
+
+
+def test_suspects_are_not_named_where_categories_have_scales_of_their_own():
+    scores, names = np.concatenate([np.linspace(1, 2, 20), [9.0]]), np.array(["a"] * 21)
+    assert diagnose({"": 9.0}, scores, names, {}, list(map(str, range(21)))).suspects == (("20", 4.5),)
+    assert diagnose({"": 9.0, "a": 9.0}, scores, names, {}, list(map(str, range(21)))).suspects == ()

@@ -240,7 +240,7 @@ def test_images_are_left_out_in_closed_form_where_each_category_has_enough(fewes
     make = lambda: Watched(Watched.Config(clusters=2), SPEC)  # noqa: E731
     numbers = np.repeat([0, 2], [20, fewest])  # of the second category there is none
     codes = draw(len(numbers))
-    maps = fit_leave_one_out(make(), make, codes, numbers, np.arange(3, len(codes)), seed=0)
+    maps = fit_leave_one_out(make(), make, codes, numbers, np.arange(3, len(codes)), np.arange(len(codes)), seed=0)
     assert maps.shape == (len(codes) - 3, 1, 2, 3)
     assert Watched.asked == asked
 
@@ -282,7 +282,7 @@ def test_of_several_categories_an_image_is_left_out_of_its_own():
     make = lambda: PerCategoryScorer(lambda: each(0.1), [("a",), ("b",)])  # noqa: E731
     scorer, chosen = make(), np.array([1, 4, 29, 30, 69])
     assert scorer.capabilities.leave_one_out == 3
-    maps = fit_leave_one_out(scorer, make, codes, numbers, chosen, seed=0)
+    maps = fit_leave_one_out(scorer, make, codes, numbers, chosen, np.arange(70), seed=0)
     first, second = scorer.members
     expected = [
         left_of(first, codes[:30], torch.tensor([1])),

@@ -35,8 +35,11 @@ def test_anomalous_is_when_the_p_value_is_within_the_promise(calibration, scores
     assert (is_anomalous(new, rule.threshold_) == (p_values(new, normal) <= promise + 1e-12)).all()
 
 
-@pytest.mark.parametrize(("count", "promised"), [(99, 0.01), (1000, 0.01), (59, 1 / 60), (1, 0.5)])
-def test_auto_promises_one_percent_or_the_smallest_that_can_be_held(count, promised):
+@pytest.mark.parametrize(
+    ("count", "promised"),
+    [(299, 0.01), (1000, 0.01), (99, 0.03), (59, 0.05), (20, 2 / 21), (9, 0.1), (5, 1 / 6), (1, 0.5)],
+)
+def test_auto_promises_one_percent_or_what_rests_on_three_images_up_to_ten_percent(count, promised):
     rule = ConformalThreshold().fit(np.arange(float(count)))
     assert rule.promise_.false_alarms == pytest.approx(promised)
     assert smallest_promise(count) <= rule.promise_.false_alarms

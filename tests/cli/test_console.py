@@ -137,3 +137,51 @@ def test_as_many_to_train_as_to_calibrate_are_still_held_back(tmp_path, capsys):
     assert "19 held-out normal images" in said
     Console().say_fit(Detector(model="pixels", scorer="gaussian", device="cpu").fit(stripes(40)), tmp_path)
     assert "40 images, none held back: each calibrates by what the others show" in capsys.readouterr().err
+
+
+def test_a_fit_says_what_its_threshold_rests_on_and_which_image_is_suspect(capsys, tmp_path):
+    images = np.random.default_rng(0).integers(100, 110, (60, 8, 8), dtype=np.uint8)
+    images[17] = 250
+    detector = Detector("pixels", "gaussian", cache=False).fit(images)
+    Console().say_fit(detector, tmp_path)
+    said = capsys.readouterr().err
+    assert "  2 %: threshold " in said
+    assert "rests on 1 image (17)" in said
+    assert "  5 %: threshold " in said
+    assert "rests on 3 images (" in said
+    assert "Suspect among the normal images, far stranger than the next: 17 (" in said
+    assert "By other rules (`unlike calibrate --threshold NAME`): " in said
+    assert "k-sigma " in said
+
+
+def test_series_and_the_other_way_to_count_are_said(capsys, tmp_path):
+    images = np.repeat(np.random.default_rng(0).integers(0, 250, (30, 1, 8, 8), dtype=np.uint8), 2, axis=1).reshape(
+        -1, 8, 8
+    )
+    images[1::2, 0, 0] += 3
+    settings = {"model": {"side": 8}}
+    names = [str(number // 2) for number in range(60)]
+    detector = Detector("pixels", "neighbours", settings=settings, cache=False).fit(images, group_by=names)
+    Console().say_fit(detector, tmp_path)
+    said = capsys.readouterr().err
+    assert "Groups: 30, as given. Each is left out as a whole; the promise rests on their number" in said
+    assert "If images counted: threshold " in said
+    assert "at most 4.92 % false alarms (60 images)." in said
+
+
+def test_images_that_were_fitted_on_are_counted_and_one_is_named(capsys):
+    Console().say_known([])
+    assert not capsys.readouterr().err
+    Console().say_known(["a.png", "b.png"])
+    assert (
+        "2 images identical to some that the detector was fitted on, such as a.png: they look"
+        in capsys.readouterr().err
+    )
+
+
+def test_kinds_are_printed_with_what_is_found_at_each_promise():
+    found = {"detection_rate_at_2": Estimate(0.4, 0.3, 0.5), "detection_rate_at_5": Estimate(0.625, 0.5, 0.7)}
+    part = Metrics(30, 20, {"auroc": Estimate(0.9, 0.8, 0.99), **found})
+    lines = evaluation_lines(evaluation(kinds={"bent": part, "cut": part}))
+    assert lines[-3].endswith("found at 1, 2, 5 %")
+    assert lines[-1].endswith("-, 0.40, 0.62")

@@ -192,8 +192,11 @@ def test_words_for_labels(tmp_path, word, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected a column named path (and label, split, category, mask), came an empty file"),
-        ("file,label\na.png,0\n", "expected a column named path (and label, split, category, mask), came file, label"),
+        ("", "expected a column named path (and label, split, category, group, mask), came an empty file"),
+        (
+            "file,label\na.png,0\n",
+            "expected a column named path (and label, split, category, group, mask), came file, label",
+        ),
         ("path,label\n", "names no image; expected one a line below the column names"),
         ("path\na.png\nb.png\n./a.png\n", "line 4 names a.png again, after line 2; keep one of them"),
         ("path,label\na.png,0\n,1\n", "line 3: the path is empty"),

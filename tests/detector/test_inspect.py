@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from conftest import scratched, stripes, write_png
+from unlike.calibration.thresholds import auto_promise
 from unlike.data.facts import Defect
 from unlike.data.input_spec import InputSpec
 from unlike.detector.inspect import inspect
@@ -40,7 +41,7 @@ def test_an_mvtec_folder_as_fit_would_take_it(mvtec):
     found = inspect(mvtec, settings=SMALL, features=False)
     assert (len(found.samples), len(found.taken), found.distinct) == (60, 40, 40)
     assert {found.sample(row).split for row in found.taken} == {"train"}
-    assert found.promise == pytest.approx(1 / 41)
+    assert found.promise == pytest.approx(3 / 41)
     assert found.spec.size == (64, 64)
     assert found.smallest.original == pytest.approx(6)
     assert (found.look, found.not_looked) == (None, "not asked for")
@@ -59,8 +60,8 @@ def test_bursts_count_once(rng):
     assert alone.distinct == 24
     assert 22 <= alone.groups <= 24  # independent pictures are hardly ever joined,
     assert abs(found.groups - alone.groups) <= 2  # and fourteen shots more of three of them add no groups
-    assert found.promise == pytest.approx(1 / 39)
-    assert found.promise_of_groups == pytest.approx(1 / (found.groups + 1))
+    assert found.promise == pytest.approx(3 / 39)
+    assert found.promise_of_groups == pytest.approx(auto_promise(found.groups))
 
 
 def test_the_strangest_normal_is_the_odd_one_and_the_map_says_where(rng):

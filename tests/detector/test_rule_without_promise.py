@@ -29,7 +29,7 @@ class KSigma:
     def __init__(self, false_alarms="auto"):
         self.false_alarms = false_alarms
 
-    def fit(self, scores):
+    def fit(self, scores, weights=None):
         self.threshold_ = float(scores.mean() + 3 * scores.std())
         return self
 

@@ -58,7 +58,29 @@ def test_there_is_no_pickle_in_it(folder):
     assert {path.name for path in folder.iterdir()} == {*FILES, CHECKSUMS}
     assert all(b"cnumpy" not in path.read_bytes() for path in folder.iterdir())
     with np.load(folder / "calibration.npz", allow_pickle=False) as arrays:
-        assert set(arrays.files) == {"scores", "peaks", "digests"}
+        names = {name for name in arrays.files if not name.startswith(("strangest", "known"))}
+        assert names == {"scores", "peaks", "digests", "ids", "groups"}
+
+
+def test_what_a_threshold_rests_on_is_kept(tmp_path):
+    """Names, groups, the threshold by counting otherwise, and the strangest with their pictures and maps."""
+    images = np.repeat(np.random.default_rng(0).integers(0, 250, (20, 1, 8, 8), dtype=np.uint8), 2, axis=1).reshape(
+        -1, 8, 8
+    )
+    images[1::2, 0, 0] += 3
+    settings = {"model": {"side": 8}, "decision": {"groups": "given"}}
+    names = [str(number // 2) for number in range(40)]
+    before = Detector("pixels", "neighbours", settings=settings, cache=False).fit(images, group_by=names)
+    before.save(tmp_path / "d")
+    one, two = before.fitted_, Detector.load(tmp_path / "d", cache=False).fitted_
+    assert two.decision.ids.tolist() == [str(number) for number in range(40)]
+    assert two.decision.groups.tolist() == [number // 2 for number in range(40)]
+    assert two.decision.otherwise == one.decision.otherwise
+    assert two.decision.otherwise.by == "images"
+    assert [item.id for item in two.strangest] == [item.id for item in one.strangest]
+    assert two.strangest[0].score == pytest.approx(one.decision.scores.max())
+    np.testing.assert_array_equal(two.strangest[0].picture[..., 0], images[int(two.strangest[0].id)])
+    np.testing.assert_allclose(two.strangest[0].map, one.strangest[0].map, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -135,7 +135,7 @@ def test_what_the_page_says_of_this_repository_is_so():
     lines = {
         "Add a model": ("src/unlike/models/__init__.py", "FAMILIES"),
         "Add a scorer": ("src/unlike/scoring/__init__.py", "SCORERS"),
-        "Add a threshold rule": ("src/unlike/calibration/thresholds.py", "THRESHOLDS"),
+        "Add a threshold rule": ("src/unlike/calibration/thresholds/__init__.py", "THRESHOLDS"),
         "Read another file format": ("src/unlike/data/readers/__init__.py", "READERS"),
     }
     for section, (path, registry_name) in lines.items():

@@ -75,7 +75,8 @@ def test_a_folder_in_mvtec_layout_has_every_figure(mvtec):
     assert found.scores.ids == tuple(sample.id for sample in found.samples)
     assert found.scores.maps is None
     np.testing.assert_array_equal(found.anomalous, [".png" in s.id and "scratch" in s.id for s in found.samples])
-    assert found.overall.image == measure_images(found.scores.image, found.anomalous, 0.38).image
+    expected = measure_images(found.scores.image, found.anomalous, 0.38).image
+    assert {name: found.overall.image[name] for name in expected} == expected
     assert (found.threshold, found.promised_false_alarms) == (0.38, 0.05)
     np.testing.assert_array_equal(found.p_values, p_values(found.scores.image, CALIBRATION))
     np.testing.assert_array_equal(found.alarms, found.scores.image > 0.38)
@@ -141,13 +142,40 @@ def test_categories_and_kinds_are_measured_against_their_own_normals(several):
     for name, metrics in found.categories.items():
         chosen = category == name
         expected = measure_images(found.scores.image[chosen], found.anomalous[chosen], 0.38)
-        assert (metrics.image, metrics.normal, metrics.anomalous) == (expected.image, 6, 6)
+        assert ({key: metrics.image[key] for key in expected.image}, metrics.normal, metrics.anomalous) == (
+            expected.image,
+            6,
+            6,
+        )
         assert set(metrics.pixel) == {"auroc", "aupro"}
     assert found.categories["cable"].pixel != found.categories["tile"].pixel
     chosen = (category == "tile") & ((kind == "good") | (kind == "bent"))
     expected = measure_images(found.scores.image[chosen], found.anomalous[chosen], 0.38)
-    assert found.kinds["tile/bent"] == expected
+    assert {key: found.kinds["tile/bent"].image[key] for key in expected.image} == expected.image
     assert (expected.normal, expected.anomalous) == (6, 3)
+
+
+def test_what_is_found_at_each_promise_is_by_thresholds_that_hold_it(several):
+    found = evaluate(ContrastDetector(), several)
+    scores, anomalous = found.scores.image, found.anomalous
+    for share, above in ((1, 1), (2, 2), (5, 5)):
+        threshold = np.sort(CALIBRATION)[-above]
+        rates = (found.overall.image[f"{what}_at_{share}"].value for what in ("detection_rate", "false_alarm_rate"))
+        assert tuple(rates) == ((scores[anomalous] > threshold).mean(), (scores[~anomalous] > threshold).mean())
+    assert found.kinds["tile/bent"].image["detection_rate_at_5"].value == pytest.approx(
+        np.mean([s > np.sort(CALIBRATION)[-5] for s, one in zip(scores, found.samples, strict=True)
+                 if one.category == "tile" and one.kind == "bent"])
+    )  # fmt: skip
+    told = to_json(found)
+    assert told["image"]["detection_rate_at_2"]["value"] == found.overall.image["detection_rate_at_2"].value
+
+
+def test_a_promise_that_cannot_be_held_leaves_its_figures_out(several):
+    detector = ContrastDetector()
+    detector.fitted_ = fitted_of(decision_of({"": 0.3}, CALIBRATION[:30]), detector.fitted_.spec)
+    left_out = evaluate(detector, several).overall.left_out
+    assert left_out["detection_rate_at_2"] == "needs 49 independent normal images that calibrate, for a promise of 2 %"
+    assert "detection_rate_at_5" not in left_out
 
 
 def test_each_image_is_judged_by_the_threshold_of_its_category(several):

@@ -9,7 +9,7 @@ import pytest
 from report_fakes import evaluate_fake
 
 from unlike.data.input_spec import InputSpec
-from unlike.evaluation.evaluate import ORACLE
+from unlike.evaluation.evaluate import ORACLE, PROMISES
 from unlike.evaluation.metrics import measure_images
 from unlike.evaluation.pixels import PixelSpool
 from unlike.records import Estimate, Metrics
@@ -119,7 +119,8 @@ def test_every_figure_that_is_measured_is_described_and_no_other():
     images = measure_images(np.array([1.0, 2.0]), np.array([False, True]), threshold=1.5).image
     with PixelSpool(InputSpec(8, 8, 3)) as spool:
         pixels = spool.measure()[""].left_out
-    assert set(wording.TERMS) == {*(f"image.{name}" for name in images), *pixels}
+    at = [f"{rate}_at_{100 * share:g}" for share in PROMISES for rate in ("detection_rate", "false_alarm_rate")]
+    assert set(wording.TERMS) == {*(f"image.{name}" for name in [*images, *at]), *pixels}
 
 
 def test_oracles_are_those_that_an_evaluation_names():

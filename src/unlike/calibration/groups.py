@@ -168,14 +168,16 @@ def closest_in_others(features: Floats, seed: int = 0) -> Floats:
     most = int(np.clip(MOST_KEPT // count**2, 1, POSITIONS))
     asked = np.sort(random.permutation(positions)[:most])
     bank = np.ascontiguousarray(rows.reshape(count * positions, -1))
-    lengths = np.square(bank).sum(axis=1)
+    # one product gives squared distances less the length of what asks: nothing else goes through so many numbers
+    bank = np.concatenate([-2 * bank, np.square(bank).sum(axis=1, keepdims=True)], axis=1).T
+    asking = np.concatenate([rows[:, asked], np.ones((count, len(asked), 1), np.float32)], axis=2)
     closest = np.empty((count, len(asked), count), np.float32)
-    size = max(1, BLOCK_VALUES // len(bank))
+    size = max(1, BLOCK_VALUES // (count * positions))
     for image in range(count):
         for start in range(0, len(asked), size):
-            own = rows[image, asked[start : start + size]]
-            squares = (lengths - 2 * own @ bank.T).reshape(len(own), count, positions).min(axis=2)
-            closest[image, start : start + size] = squares + np.square(own).sum(axis=1)[:, None]
+            own = asking[image, start : start + size]
+            squares = (own @ bank).reshape(len(own), count, positions).min(axis=2)
+            closest[image, start : start + size] = squares + np.square(own[:, :-1]).sum(axis=1)[:, None]
         closest[image, :, image] = np.inf
     found: Floats = np.sqrt(np.maximum(closest, 0, out=closest), out=closest)
     return found

@@ -32,6 +32,14 @@ Good = Annotated[
         help="Which files of IMAGES are normal, such as 'ok/*', where names of folders do not say it; may be repeated.",
     ),
 ]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="folder|REGEX",
+        help="Which images belong together, such as shots of one part: by their folder, or by what of their name a pattern finds.",
+    ),
+]
 Config = Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings by section.")]
 AnyOther = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.")

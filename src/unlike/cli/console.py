@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from unlike.artifacts import is_first_process
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 STAGES = {"read": "Reading", "train": "Training", "score": "Scoring"}
 UNITS = {"read": "images", "train": "epochs", "score": "images"}
 QUIET_SECONDS = 10.0  # between two lines of progress where there is no terminal
+PROMISES = (0.01, 0.02, 0.05)  # for each of which it is said what it rests on
+BASIS_NAMED = 3  # images on which a threshold rests
 NAMED = 20  # images or categories that are listed; the rest are counted
 Notify = Callable[[str, int, int, Mapping[str, float]], None]
 
@@ -83,6 +87,7 @@ class Console:
             f"{says} ({plural(fitted.counts['calibration'], kind)}); "
             + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
         )
+        self._say_basis(fitted.decision, found)
         if parts := fitted.pipeline.scorer.categories:
             together = [_list([*map(printable, names)]) for names in parts if len(names) > 1]
             alone = f"{plural(len(parts) - len(together), 'category', 'categories')}, each by itself"
@@ -95,9 +100,32 @@ class Console:
             )
         if doubtful := found.doubtful:
             where = f" of {_list([*map(printable, doubtful)])}" if own else ""
+            name = _strangest_of(fitted.decision, doubtful[0])
             self.say(
-                f"The threshold{where} is the strangest of them, far above the next: if that image is not really normal, defects "
-                "will be missed. Look at your normal images, or accept more false alarms with --false-alarms."
+                f"The threshold{where} is the strangest of them, {printable(name)}, far above the next: if that image is not really "
+                "normal, defects will be missed. Look at it, or accept more false alarms with --false-alarms."
+            )
+
+    def _say_basis(self, decision: Decision, found: Diagnosis) -> None:
+        """At several promises the threshold, and the normal images on which it rests; and what other counting would give."""
+        promised = decision.false_alarms if len(decision.thresholds) == 1 else None
+        for share in sorted({*PROMISES} if promised is None else {*PROMISES, promised}):
+            if line := basis_line(decision, share):
+                self.say(f"  {line}")
+        if (other := decision.otherwise) is not None:
+            word = other.by.removesuffix("s")
+            self.say(
+                f"If {other.by} counted: threshold {other.threshold.score:.4g}, {other.threshold.promise} "
+                f"({plural(other.independent, word)})."
+            )
+        if (others := other_rules(decision)) and len(decision.thresholds) == 1:
+            self.say(f"By other rules (`unlike calibrate --threshold NAME`): {'; '.join(others)}.")
+        if found.suspects:
+            from unlike.artifacts import printable
+
+            names = [f"{printable(name)} ({times:.2g} times the next)" for name, times in found.suspects]
+            self.say(
+                f"Suspect among the normal images, far stranger than the next: {_list(names)}. Look whether they are normal."
             )
 
     def say_calibration(self, before: Detector, after: Detector, folder: Path) -> None:
@@ -130,8 +158,6 @@ class Console:
 
     def say_reach(self, detector: Detector | ExportedDetector, categories: Sequence[str], fdr: float) -> None:
         """What a batch that is judged together must hold for anything to be named."""
-        import numpy as np
-
         from unlike.calibration.discoveries import say_reach
 
         names = sorted(set(categories))
@@ -147,6 +173,16 @@ class Console:
             self.say(
                 f"{plural(len(clipped), 'image')} with values beyond {2**bits - 1:,} ({bits} bits, as the images to fit on have), "
                 f"such as {printable(clipped[0])}: cut off there. Where that may hide a defect, fit with --set data.bits=16."
+            )
+
+    def say_known(self, known: Sequence[str]) -> None:
+        """Which images were fitted on: what is said of them is too good."""
+        from unlike.artifacts import printable
+
+        if known:
+            self.say(
+                f"{plural(len(known), 'image')} identical to {'one' if len(known) == 1 else 'some'} that the detector was fitted on, such "
+                f"as {printable(known[0])}: they look more usual than they would as new ones, and their p-values promise nothing."
             )
 
     def say_unreadable(self, unreadable: Sequence[Unreadable]) -> None:
@@ -192,9 +228,50 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         ]
     for groups in (evaluation.categories, evaluation.kinds):
         if len(groups) > 1:
-            lines += ["", f"  {'':36} {'normal':>8} {'anomalous':>10}  AUROC"]
+            lines += ["", f"  {'':36} {'normal':>8} {'anomalous':>10}  {'AUROC':21}  found at 1, 2, 5 %"]
             lines += [_group_line(name, group) for name, group in groups.items()]
     return lines
+
+
+def basis_line(decision: Decision, share: float) -> str:
+    """At a promise of that share, the threshold, and the normal images on which it rests; empty where it cannot be held."""
+    from unlike.artifacts import printable
+
+    basis = decision.at(share).get("")
+    if basis is None:
+        return ""
+    named = ", ".join(printable(name) for name in basis.ids[-1 : -1 - BASIS_NAMED : -1])
+    more = ", ..." * (len(basis.ids) > BASIS_NAMED)
+    return (
+        f"{100 * share:.3g} %: threshold {basis.score:.4g}, rests on {plural(len(basis.ids), 'image')} ({named}{more})"
+    )
+
+
+def other_rules(decision: Decision) -> list[str]:
+    """For the same promise the thresholds by other rules that need normal images alone, with what those say."""
+    from unlike.calibration.thresholds import THRESHOLDS, make_rule
+    from unlike.errors import UnlikeError
+
+    lines: list[str] = []
+    if (promised := decision.false_alarms) is None:
+        return lines
+    for name in THRESHOLDS:
+        rule = make_rule(name, promised)
+        if rule.needs_labels:
+            continue
+        try:
+            rule.fit(decision.scores, decision.weights)
+        except UnlikeError:  # it takes more images, or another question
+            continue
+        if str(rule.promise_) != str(decision.threshold_of("").promise):
+            lines.append(f"{name} {rule.threshold_:.4g} ({rule.promise_})")
+    return lines
+
+
+def _strangest_of(decision: Decision, category: str) -> str:
+    """What the held-out image with the highest score is called, of a category, or of all."""
+    own = np.flatnonzero(decision.categories == category) if category else np.arange(len(decision.scores))
+    return str(decision.ids[own[int(decision.scores[own].argmax())]])
 
 
 def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
@@ -205,7 +282,9 @@ def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _group_line(name: str, group: Metrics) -> str:
-    return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')}"
+    found = [group.image.get(f"detection_rate_at_{share}") for share in (1, 2, 5)]
+    at = ", ".join("-" if one is None else f"{one.value:.2f}" for one in found)
+    return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')!s:21}  {at}"
 
 
 def diagnose_detector(detector: Detector) -> Diagnosis:
@@ -214,7 +293,7 @@ def diagnose_detector(detector: Detector) -> Diagnosis:
 
     decision = detector.fitted_.decision
     thresholds = {name: threshold.score for name, threshold in decision.thresholds.items()}
-    return diagnose(thresholds, decision.scores, decision.categories, decision.too_few)
+    return diagnose(thresholds, decision.scores, decision.categories, decision.too_few, decision.ids)
 
 
 def _promise_sentence(decision: Decision, *, of_a_category: bool) -> str:

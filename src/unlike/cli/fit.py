@@ -16,6 +16,7 @@ from unlike.cli.arguments import (
     Device,
     FitSeed,
     Good,
+    GroupBy,
     finish,
     read_choices,
     resumable,
@@ -63,9 +64,17 @@ def fit(
     false_alarms: Annotated[
         str | None,
         typer.Option(
-            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or the least possible."
+            help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or what rests on three images."
         ),
     ] = None,
+    group_by: GroupBy = None,
+    keep_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--keep-pictures",
+            help="Keep small pictures of normal images, for reports to show beside what is like them.",
+        ),
+    ] = False,
     seed: FitSeed = None,
     device: Device = "auto",
     settings: AnyOther = None,
@@ -87,6 +96,10 @@ def fit(
         overrides.setdefault("data", {})["size"] = parse_size(size)
     if pages is not None:
         overrides.setdefault("data", {})["pages"] = pages
+    if group_by is not None:
+        overrides.setdefault("decision", {})["group_by"] = group_by
+    if keep_pictures:
+        overrides.setdefault("decision", {})["keep_pictures"] = True
     detector = Detector(
         model,
         scorer,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unlike.cli.arguments import DONE_IN_PART, IMAGES_HELP, Cached, Device, Good, Labels, read_choices
+from unlike.cli.arguments import DONE_IN_PART, IMAGES_HELP, Cached, Device, Good, GroupBy, Labels, read_choices
 from unlike.cli.console import Console
 from unlike.cli.fit import parse_size
 
@@ -20,6 +20,7 @@ def inspect(
     ] = None,
     labels: Labels = None,
     good: Good = None,
+    group_by: GroupBy = None,
     preset: Annotated[str | None, typer.Option(help="That you mean to fit: `unlike list presets`.")] = None,
     size: Annotated[
         str | None, typer.Option(help="That you mean to fit: pixels a side, HEIGHTxWIDTH, or auto. The default's: 256.")
@@ -57,6 +58,7 @@ def inspect(
             images,
             labels,
             good=good,
+            group_by=group_by,
             settings=Settings.resolve(preset=preset, overrides=overrides),
             features=features,
             seed=seed,

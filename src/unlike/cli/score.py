@@ -68,7 +68,7 @@ def score(
     from unlike.calibration.rows import EXPLANATION, Q_VALUE
     from unlike.cli.tables import Submission, open_table
     from unlike.data.source import open_source
-    from unlike.runtime.streams import judge_batch
+    from unlike.runtime.streams import judge_batch, known_images
 
     if fdr is not None:
         check_fdr(fdr)
@@ -78,6 +78,7 @@ def score(
     form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
     unreadable: list[Unreadable] = []
     clipped: list[str] = []
+    known: list[str] = []
     waiting: list[tuple[Sample, Verdict]] = []  # until all are known, where they are judged together
     with (
         open_table(
@@ -100,6 +101,7 @@ def score(
                 write_maps(maps, loaded.fitted_, source, batch)
             unreadable += batch.unreadable
             clipped += batch.clipped
+            known += known_images(loaded.fitted_.digests, batch)
             notify("score", table.rows + len(waiting) + len(unreadable), len(source), {})
         if fdr is not None and waiting:
             samples = [sample for sample, _ in waiting]
@@ -111,6 +113,7 @@ def score(
     if fdr is not None:
         console.say_reach(loaded, [sample.category for sample, _ in waiting], fdr)
     console.say_clipped(clipped, loaded)
+    console.say_known(known)
     finish(console, unreadable)
 
 

@@ -27,7 +27,7 @@ class Detector:
 
     `model` and `scorer` are names of `unlike.models.MODELS` and `unlike.scoring.SCORERS`, or `preset` names a proven pair
     with its settings. `size` is in pixels, a side or (height, width); `false_alarms` is the share of normal images that
-    may be called anomalous, "auto" for 1 % or the smallest that the images can hold. `settings` has everything else,
+    may be called anomalous, "auto" for 1 % or what rests on three images. `settings` has everything else,
     by section and key as in a TOML file: `{"training": {"schedule": "cosine"}}`.
 
     >>> import numpy as np
@@ -83,7 +83,7 @@ class Detector:
         `images` is a folder, glob, file, manifest or array; of a folder in MVTec AD layout only `train/good` is used. Where
         names of folders do not say which images are normal, `good` does: a pattern of paths, or several, such as "ok/*".
         `group_by` says which images belong together, such as shots of one part: "folder", a regular expression that finds
-        the group in what an image is called, or one name for each of the images that are fitted on (docs/decisions.md).
+        the group in what an image is called, or one name for each of the images that are fitted on (docs/promises.md).
         Of several categories all train the one model, a scorer of features learns each by itself, and each has a threshold of
         its own. A `model` that another detector trained (its `fitted_.pipeline.model`) is taken as it is, to try other scorers
         on the same codes; with the same images, seed and choices about the decision, or images that it knows may calibrate.

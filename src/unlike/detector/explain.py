@@ -67,8 +67,8 @@ def explain(detector: Detector, images: Images, samples: Sequence[Sample]) -> li
         maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range, batch.missing)
         rebuilt = reconstruct(fitted.pipeline, batch.pixels, fitted.spec.value_range)
         images_back = [None] * len(scores) if rebuilt is None else list(rebuilt)
-        alike = _nearest(fitted, batch.pixels)
-        rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, alike, strict=True)
+        names, pictures = _nearest(fitted, batch.pixels)
+        rows = zip(batch.samples, scores.tolist(), batch.pixels, maps, images_back, names, pictures, strict=True)
         explanations += [Explanation(*row) for row in rows]
     return explanations
 
@@ -90,7 +90,7 @@ def explain_verdicts(detector: Detector, images: Images, verdicts: Sequence[Verd
     nearest: dict[str, tuple[str, ...]] = dict.fromkeys(samples, ())
     if fitted.known is not None:
         for batch in source.with_samples(list(samples.values())).stream(fitted.spec, fitted.batch_size):
-            nearest |= zip([sample.id for sample in batch.samples], _nearest(fitted, batch.pixels), strict=True)
+            nearest |= zip([sample.id for sample in batch.samples], _nearest(fitted, batch.pixels)[0], strict=True)
     return [
         replace(one, explanation=explain_verdict(one, _promise_of(fitted, samples[one.id]), nearest[one.id]))
         for one in verdicts
@@ -101,11 +101,16 @@ def _promise_of(fitted: Fitted, sample: Sample) -> Promise:
     return fitted.decision.threshold_of(sample.category).promise
 
 
-def _nearest(fitted: Fitted, pixels: Pixels) -> list[tuple[str, ...]]:
-    """The normal images that each of some is most like; of tiles none are known."""
-    if fitted.known is None or not len(pixels):
-        return [()] * len(pixels)
-    return fitted.known.nearest(summarise_pixels(fitted.pipeline, pixels, fitted.spec.value_range), NEAREST)
+def _nearest(fitted: Fitted, pixels: Pixels) -> tuple[list[tuple[str, ...]], list[tuple[Pixels, ...]]]:
+    """The ids and pictures of the normal images that each of some is most like; of tiles none are known."""
+    known = fitted.known
+    names: list[tuple[str, ...]] = [()] * len(pixels)
+    pictures: list[tuple[Pixels, ...]] = [()] * len(pixels)
+    if known is not None and len(pixels):
+        rows = known.nearest(summarise_pixels(fitted.pipeline, pixels, fitted.spec.value_range), NEAREST)
+        names = list(map(tuple, known.ids[rows].tolist()))
+        pictures = list(map(tuple, known.pictures[rows])) if len(known.pictures) else pictures
+    return names, pictures
 
 
 def original_maps(detector: Detector, images: Images) -> Iterator[tuple[str, Floats]]:

@@ -23,7 +23,7 @@ from unlike.data.split import Split, categories_of
 from unlike.detector.building import build_model, check_suits, place, spec_for
 from unlike.detector.grouping import Grouping, each_alone, find_by_features, find_by_pictures, given_groups
 from unlike.detector.learning import HeldOut, calibrate_held_out, calibrate_leave_one_out, fit_scorer
-from unlike.detector.nearest import MOST_ENCODED, MOST_KNOWN, KnownNormals, summarise_pixels
+from unlike.detector.nearest import MOST_ENCODED, MOST_KNOWN, KnownNormals, draw_small, summarise_pixels
 from unlike.detector.pipeline import BLOCK, Pipeline, device_of
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import Settings
@@ -92,12 +92,12 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
     strangest = show_strangest(loaded, split.calibration, held_out, spec)
     notes += held_out.grouping.words
     normals = know_normals(
+        task,
         pipeline,
         loaded,
         np.unique(np.concatenate([split.train, split.validation, split.calibration])),
         held_out,
         spec,
-        task.seed,
     )
     return Fitted(
         pipeline,
@@ -174,19 +174,22 @@ def show_strangest(images: ImageSet, rows: Rows, held_out: HeldOut, spec: InputS
 
 
 def know_normals(
-    pipeline: Pipeline, images: ImageSet, rows: Rows, held_out: HeldOut, spec: InputSpec, seed: int
+    task: Task, pipeline: Pipeline, images: ImageSet, rows: Rows, held_out: HeldOut, spec: InputSpec
 ) -> KnownNormals | None:
     """What normal images in `rows` (N,) look like in short, to name those that a new one is most like; None of tiles."""
     if pipeline.tiling is not None:
         return None
     most = MOST_ENCODED if held_out.summaries is None else MOST_KNOWN
-    some = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
+    some = np.sort(np.random.default_rng(task.seed).permutation(len(rows))[:most])
     if held_out.summaries is None:
         blocks = (images.take(rows[some[start : start + BLOCK]]) for start in range(0, len(some), BLOCK))
         found = np.concatenate([summarise_pixels(pipeline, block, spec.value_range) for block in blocks])
     else:
         found = held_out.summaries[some]
-    return KnownNormals.of([images.samples[row].id for row in rows[some]], found)
+    pictures = None
+    if task.settings.decision.keep_pictures:
+        pictures = np.stack([draw_small(images.take(rows[[n]])[0], *spec.value_range) for n in some])
+    return KnownNormals.of([images.samples[row].id for row in rows[some]], found, pictures)
 
 
 def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:

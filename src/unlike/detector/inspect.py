@@ -16,6 +16,7 @@ from unlike.calibration.groups import connect, find_same_pictures, find_series, 
 from unlike.calibration.leave_one_out import fit_leave_one_out
 from unlike.data.batches import ImageSet, iterate, value_range_of
 from unlike.data.facts import Facts, read_facts
+from unlike.data.groups import group_samples
 from unlike.data.input_spec import InputSpec
 from unlike.data.samples import column
 from unlike.data.source import Images, Source, open_source, training
@@ -23,6 +24,7 @@ from unlike.data.split import Split, calibration_size, distinct_rows
 from unlike.data.tensors import to_tensor
 from unlike.detector.building import spec_for
 from unlike.detector.fitting import Notify, Task, prepare_model, say_nothing
+from unlike.detector.grouping import find_by_features, given_groups
 from unlike.detector.inspection import Inspection, Look, Strange
 from unlike.detector.pipeline import Pipeline, device_of
 from unlike.detector.scorers import make_scorer
@@ -45,6 +47,7 @@ def inspect(
     labels: Any = None,
     *,
     good: str | Sequence[str] | None = None,
+    group_by: str | Sequence[str] | None = None,
     settings: Settings | None = None,
     features: bool = True,
     seed: int = 0,
@@ -56,7 +59,8 @@ def inspect(
 
     All are read once: counts, sizes, values, broken files, copies, the size of labelled defects. With `features`, at most
     MOST_LOOKED_AT of the normal ones are looked at by the features of the settings, or of the default where theirs would have
-    to be trained: which are series of one part or scene, and which are the strangest, each by what the others show.
+    to be trained: which are series of one part or scene, and which are the strangest, each by what the others show. Groups that
+    are given, by a column or by `group_by` as for `Detector.fit`, are taken as they are.
 
     >>> images = np.random.default_rng(0).integers(0, 255, (20, 16, 16), dtype=np.uint8)
     >>> found = inspect(np.concatenate([images, images[:2]]), features=False)
@@ -65,6 +69,8 @@ def inspect(
     """
     settings, notify = settings or Settings.resolve(), notify or say_nothing
     source = open_source(images, labels, good, settings.data.pages)
+    told = group_by if group_by is not None else settings.decision.group_by
+    source = group_samples(source, told) if len(told) else source
     normals, refusal = _choose(source)
     spec, notes = spec_for(normals, settings.data)
     facts = read_facts(source, spec, lambda done, total: notify("read", done, total, {}))
@@ -157,13 +163,18 @@ def _look(task: Task, source: Source, found: Inspection, spec: InputSpec) -> Loo
     first = features[:, : model.feature_groups[0]] if model.feature_groups else features  # the one that is averaged
     flat = first.flatten(2).transpose(1, 2).float().cpu().numpy()  # (n, P, D)
     categories = column(loaded.samples, "category")
+    given = given_groups(loaded, task.settings.decision)
+    if given is not None:
+        series = connect(pairs_of(given.found), len(rows))
+        return Look(rows, series, _strangest(task, model, loaded, features, series.numbers), given=True)
     pairs = [np.empty((0, 2), np.intp)]
     for name in np.unique(categories):
         own = np.flatnonzero(categories == name)
         pairs.append(own[find_series(flat[own], task.seed)])
     pairs.append(pairs_of(found.same.numbers[rows]))
     series = connect(np.concatenate(pairs), len(rows))
-    return Look(rows, series, _strangest(task, model, loaded, features))
+    heeded = find_by_features(model, loaded, np.arange(len(rows)), features, task.settings.decision, task.seed)
+    return Look(rows, series, _strangest(task, model, loaded, features, heeded.used), words=heeded.words)
 
 
 def _affordable(model: Model) -> int:
@@ -195,14 +206,14 @@ def _see(model: Model, loaded: ImageSet, spec: InputSpec, notify: Notify) -> Ten
     return torch.cat(parts)
 
 
-def _strangest(task: Task, model: Model, loaded: ImageSet, features: Tensor) -> tuple[Strange, ...]:
+def _strangest(task: Task, model: Model, loaded: ImageSet, features: Tensor, groups: Rows) -> tuple[Strange, ...]:
     """The images that are least like the others, each scored by what the others show."""
     rows = np.arange(len(features))
     scorer = make_scorer(task.settings, model.output_spec)
     numbers, categories = part_categories(loaded, Split(rows, rows[:0], rows), scorer, cross=True)
     make = partial(make_scorer, task.settings, model.output_spec, categories)
     pipeline = Pipeline(model, make().to(device_of(model)), task.settings.map).eval()
-    component_maps = fit_leave_one_out(pipeline.scorer, make, features, numbers, rows, rows, task.seed)
+    component_maps = fit_leave_one_out(pipeline.scorer, make, features, numbers, rows, groups, task.seed)
     with torch.no_grad():
         maps, scores = pipeline.reduce(pipeline.scorer.fit_normalisation(component_maps, numbers))
     found = scores.cpu().double().numpy()

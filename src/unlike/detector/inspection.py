@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from unlike.calibration.conformal import smallest_promise
 from unlike.calibration.groups import Groups
-from unlike.calibration.thresholds import AUTO_FALSE_ALARMS, normals_needed
+from unlike.calibration.thresholds import AUTO_FALSE_ALARMS, auto_promise, normals_needed
 from unlike.data.facts import Defect, Facts
 from unlike.data.input_spec import InputSpec
 from unlike.records import Floats, Pixels, Rows, Sample
@@ -37,6 +37,8 @@ class Look:
     rows: Rows  # (n,) of the facts: the images that were looked at
     series: Groups  # (n,) those of one part or scene
     strangest: tuple[Strange, ...]  # the strangest first
+    given: bool = False  # whether series are as the user gave them
+    words: tuple[str, ...] = ()  # what fit would say of them, where it looks itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,14 @@ class Inspection:
 
     @property
     def promise(self) -> float:
-        """The smallest share of false alarms that the images can promise, or what `fit` promises by itself, if that is more."""
-        return max(AUTO_FALSE_ALARMS, smallest_promise(self.held_out))
+        """The share of false alarms that `fit` promises by itself with so many images."""
+        return auto_promise(self.held_out)
 
     @property
     def promise_of_groups(self) -> float:
         """The same, where each series counts as one image."""
         independent = int(self.held_out * self.groups / max(self.distinct, 1))
-        return max(AUTO_FALSE_ALARMS, smallest_promise(independent))
+        return auto_promise(independent)
 
     @property
     def smallest(self) -> Defect | None:
@@ -129,19 +131,19 @@ def advise_size(defect: Defect, shape: tuple[int, int], spec: InputSpec) -> Size
 def fit_lines(shape: tuple[int, int], spec: InputSpec, normals: int, promised: float | None) -> list[str]:
     """What is worth telling whoever has just fitted: what more images would promise, and what the size costs.
 
-    `shape` is that of an original image (H, W); `normals` calibrated, and as few false alarms as they can hold are `promised`.
+    `shape` is that of an original image (H, W); `normals` calibrated, and what they hold by itself is `promised`.
 
-    >>> for line in fit_lines((256, 4000), InputSpec(256, 256, 3), 31, 1 / 32):
+    >>> for line in fit_lines((256, 4000), InputSpec(256, 256, 3), 31, 3 / 32):
     ...     print(line)
-    99 normal images that calibrate would promise 1 %, here are 31; `unlike inspect` says how many are independent.
+    99 normal images that calibrate would hold 1 %, here are 31; `unlike inspect` says how many are independent.
     Images such as the first, 256 x 4000, are seen at 256 x 256: less than 31 pixels across is less than 2 there.
     Larger is --size; or in tiles, --preset patchcore --size 256x4000 --set data.tile=256.
     """
     lines = []
     needed = normals_needed(AUTO_FALSE_ALARMS)
-    if promised is not None and normals < needed and promised <= smallest_promise(normals) + 1e-9:
+    if promised is not None and normals < needed and math.isclose(promised, auto_promise(normals)):
         lines.append(
-            f"{needed} normal images that calibrate would promise {AUTO_FALSE_ALARMS:.0%}".replace("%", " %")
+            f"{needed} normal images that calibrate would hold {AUTO_FALSE_ALARMS:.0%}".replace("%", " %")
             + f", here are {normals:,}; `unlike inspect` says how many are independent."
         )
     factor = max(shape[0] / spec.height, shape[1] / spec.width)

@@ -83,7 +83,7 @@ class DecisionConfig:
 
     threshold: str = "conformal"  # the rule by which the threshold is found
     settings: Mapping[str, Any] = field(default_factory=dict)  # of that rule, by name
-    false_alarms: float | Literal["auto"] = "auto"  # share of normal images; auto: 1 %, or the least that can be held
+    false_alarms: float | Literal["auto"] = "auto"  # share of normal images; auto: 1 %, or what rests on three images
     # of normal images, those that calibrate; auto: a third up to 99, or a quarter up to 2,000, whichever is more
     calibration_share: float | Literal["auto"] = "auto"
     # held-out: the scorer does not learn from those; cross: it does, but each is scored as if it had not; auto: cross for
@@ -96,6 +96,8 @@ class DecisionConfig:
     group_by: str = (
         ""  # folder, or a regular expression that finds an image's group in what it is called; empty: nothing
     )
+
+    keep_pictures: bool = False  # small ones of normal images, for reports to show beside what is most like them
 
     def __post_init__(self) -> None:
         if self.threshold not in THRESHOLDS:

@@ -15,7 +15,7 @@ from unlike.calibration.decision import is_anomalous
 from unlike.calibration.sweep import best_accuracy, best_f1, sweep
 from unlike.data.source import Images, Source, labelled, open_source
 from unlike.errors import none_usable
-from unlike.evaluation.metrics import REPLICATES, measure_images, replicates_for
+from unlike.evaluation.metrics import REPLICATES, measure_at, measure_images, replicates_for
 from unlike.evaluation.pixels import PixelFigures, PixelSpool
 from unlike.evaluation.protocols import FittedDetector
 from unlike.evaluation.synthetic import make_synthetic
@@ -32,6 +32,7 @@ from unlike.records import (
 
 ORACLE = ("image.f1_max", "image.accuracy_max")  # found with the test's own labels
 UNNAMED = ("", "anomalous")  # labels that name no kind of defect
+PROMISES = (0.01, 0.02, 0.05)  # of false alarms, at each of which it is measured what is found
 NO_MASKS = "needs masks of the defects; no anomalous image has one"
 
 
@@ -69,7 +70,8 @@ def evaluate(
     samples, decision = tuple(seen.samples), fitted.decision
     categories = [sample.category for sample in samples]
     thresholds = np.array([decision.threshold_of(name).score for name in categories])
-    groups = _Groups(scores.image, samples, thresholds, seed, pixels)
+    promised = {share: decision.thresholds_at(share, categories) for share in PROMISES}
+    groups = _Groups(scores.image, samples, thresholds, seed, pixels, promised)
     leaked = np.isin(np.concatenate(seen.digests), fitted.digests)
     return Evaluation(
         overall=groups.overall(),
@@ -164,6 +166,7 @@ class _Groups:
     thresholds: Floats  # (N,)
     seed: int
     pixels: Mapping[str, PixelFigures]  # by category, of all images under the empty name
+    promised: Mapping[float, Floats]  # by promise, the threshold of each image (N,); infinite where it cannot be held
 
     def overall(self) -> Metrics:
         return self._with_pixels(self._measure(np.ones(len(self.samples), bool)), "")
@@ -190,7 +193,13 @@ class _Groups:
 
     def _measure(self, chosen: Bools) -> Metrics:
         anomalous = np.fromiter((bool(sample.anomalous) for sample in self.samples), bool, len(self.samples))
-        return measure_images(self.scores[chosen], anomalous[chosen], self.thresholds[chosen], self.seed)
+        found = measure_images(self.scores[chosen], anomalous[chosen], self.thresholds[chosen], self.seed)
+        image, left_out = dict(found.image), dict(found.left_out)
+        for share, thresholds in self.promised.items():
+            figures, missing = measure_at(self.scores[chosen], anomalous[chosen], thresholds[chosen], share)
+            image |= figures
+            left_out |= missing
+        return replace(found, image=image, left_out=left_out)
 
     def _with_pixels(self, metrics: Metrics, name: str) -> Metrics:
         found = self.pixels.get(name, PixelFigures({}, dict.fromkeys(("pixel.auroc", "pixel.aupro"), NO_MASKS)))
@@ -224,7 +233,7 @@ def _interval_methods(images: int) -> dict[str, str]:
         "confidence": "95 %",
         "image.auroc, average_precision, f1_max, accuracy_max": f"{bootstrap}, {replicates_for(images):,} replicates",
         "image.auroc of images told apart without fault": "Newcombe's score interval",
-        "image.accuracy, improvement, false_alarm_rate, detection_rate": "Wilson's score interval",
+        "image.accuracy, improvement, false_alarm_rate, detection_rate, and these at a promise": "Wilson's score interval",
         "pixel.auroc, aupro": f"{bootstrap}, {REPLICATES:,} replicates",
         "note": "other figures have no bounds where a bootstrap cannot show doubt",
     }

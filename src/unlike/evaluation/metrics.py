@@ -25,6 +25,7 @@ from unlike.calibration.sweep import (
     rank_scores,
     sweep,
 )
+from unlike.calibration.thresholds import normals_needed
 from unlike.errors import DataError
 from unlike.records import Bools, Estimate, Floats, Metrics, Thresholds
 
@@ -157,6 +158,33 @@ def measure_images(scores: Floats, anomalous: Bools, threshold: Thresholds, seed
         except DataError as reason:
             left_out[name] = str(reason)
     return Metrics(int((~anomalous).sum()), int(anomalous.sum()), image, left_out=left_out)
+
+
+def measure_at(
+    scores: Floats, anomalous: Bools, thresholds: Floats, share: float
+) -> tuple[dict[str, Estimate], dict[str, str]]:
+    """The two rates at thresholds (N,) that promise a share of false alarms, and what cannot be had, with why.
+
+    >>> scores, anomalous = np.array([1.0, 3.0, 2.0, 4.0]), np.array([False, False, True, True])
+    >>> found, _ = measure_at(scores, anomalous, np.full(4, 2.5), share=0.05)
+    >>> [(name, rate.value) for name, rate in found.items()]
+    [('detection_rate_at_5', 0.5), ('false_alarm_rate_at_5', 0.5)]
+    """
+    image, left_out = {}, {}
+    for what, rate, chosen in (
+        ("detection_rate", detection_rate, anomalous),
+        ("false_alarm_rate", false_alarm_rate, ~anomalous),
+    ):
+        name = f"{what}_at_{100 * share:g}"
+        if np.isinf(thresholds).any():
+            left_out[name] = (
+                f"needs {normals_needed(share)} independent normal images that calibrate, for a promise of {100 * share:g} %"
+            )
+        elif chosen.any():
+            image[name] = wilson(rate(scores, anomalous, thresholds), int(chosen.sum()))
+        else:
+            left_out[name] = f"no {'anomalous' if what == 'detection_rate' else 'normal'} image to measure it on"
+    return image, left_out
 
 
 def bootstrap(scores: Floats, anomalous: Bools, seed: int = 0, replicates: int | None = None) -> dict[str, Floats]:

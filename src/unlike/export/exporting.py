@@ -185,7 +185,7 @@ def _files(detector: Detector, made: Made, to: str, depth: str) -> dict[str, Con
     return {
         EXPORT.facts: tomli_w.dumps(facts).encode(errors="surrogateescape"),
         "detector.toml": describe_detector(detector.settings, detector.seed, detector.fitted_),
-        ARRAYS: pack_arrays(decision_arrays(made.decision)),
+        ARRAYS: pack_arrays({"digests": detector.fitted_.digests, **decision_arrays(made.decision)}),
         PROOF: pack_arrays(made.proof.arrays()),
         "README.md": write_readme(facts).encode(errors="surrogateescape"),
     }

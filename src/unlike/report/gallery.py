@@ -41,7 +41,8 @@ class Card:
     overlay: str
     reconstruction: str | None
     small: bool  # its pixels are shown as squares, not blurred
-    nearest: tuple[str, ...] = ()  # ids of the normal images that it is most like
+    nearest: tuple[str, ...] = ()  # ids of the normal images that it is most like,
+    nearest_pictures: tuple[str, ...] = ()  # and small pictures of them, where those were kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,7 @@ def _card(row: int, explanation: Explanation, low: float, high: float, start: fl
         reconstruction=None if reconstruction is None else data_uri(reconstruction),
         small=max(image.shape) <= SMALL,
         nearest=explanation.nearest,
+        nearest_pictures=tuple(data_uri(displayable(one, 0.0, 255.0)) for one in explanation.nearest_pictures),
     )
 
 

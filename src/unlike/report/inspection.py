@@ -37,6 +37,7 @@ LEAST_CROP = 24  # pixels a side, as the detector sees it
 BINS = 24
 FEWER = 0.9  # of the images, that are independent: said
 TALL = 100  # of a chart's bars
+FIT_HEEDS = "fit counts groups where they are given, or follow each other by name, and says so."
 DOUBTFUL = 1.5  # times the usual score: worth a look
 
 
@@ -122,7 +123,7 @@ def _verdict(inspection: Inspection) -> str:
         return f"fit would take none of these images: {inspection.refusal}."
     taken, of = len(inspection.taken), len(inspection.samples)
     return (
-        f"fit would take {taken:,} of {count(of, 'image')}, and could promise at most "
+        f"fit would take {taken:,} of {count(of, 'image')}, and promise at most "
         f"{exact_percent(inspection.promise)} false alarms{_if_in_series(inspection)}."
         + " Nothing says that they are normal."
         * all(inspection.sample(row).anomalous is None for row in inspection.taken)
@@ -143,7 +144,7 @@ def _tiles(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
         about = "about " * (not _all_looked_at(inspection))
         looked = "series count once" if inspection.look else "by small pictures alone"
         yield "Independent", f"{about}{inspection.groups:,}", looked
-        yield "Smallest promise", exact_percent(inspection.promise), "false alarms among normal images"
+        yield "The promise", exact_percent(inspection.promise), "false alarms among normal images"
 
 
 def _broken_words(many: int) -> str:
@@ -319,13 +320,19 @@ def _copies(inspection: Inspection) -> Finding:
         first = larger[0]
         ids = [inspection.sample(int(rows[row])).id for row in first]
         lines.append(
-            f"{found}, of images that show one part or scene, or nearly; the largest: {count(len(first), 'image')} "
+            f"{found}, {_what_groups_are(inspection)}; the largest: {count(len(first), 'image')} "
             f"({', '.join(ids[:3])}{', ...' * (len(ids) > 3)}); {count(sum(map(len, larger)), 'image')} in groups of two or more."
         )
         names = [_list_ids(inspection, rows[part], 4) for part in larger]
     else:
         lines.append(f"{found}: no series of one part or scene was found.")
+    lines += [f"fit would say: {words}" for words in inspection.look.words]
     return Finding("Copies and series", tuple(lines), tuple(names))
+
+
+def _what_groups_are(inspection: Inspection) -> str:
+    given = inspection.look is not None and inspection.look.given
+    return "as given" if given else "of images that show one part or scene, or nearly"
 
 
 def _list_ids(inspection: Inspection, rows: Rows, most: int) -> str:
@@ -341,7 +348,7 @@ def _promise(inspection: Inspection) -> Finding | None:
     share, needed = inspection.promise, normals_needed(AUTO_FALSE_ALARMS)
     rests = f"{held_out:,} of them hold the threshold" if held_out < distinct else "all hold the threshold"
     lines = [
-        f"{count(distinct, 'different normal image')}, {rests}: at most {exact_percent(share)} false alarms can be promised."
+        f"{count(distinct, 'different normal image')}, {rests}: fit promises at most {exact_percent(share)} false alarms."
     ]
     if held_out < needed:
         lines.append(
@@ -351,11 +358,10 @@ def _promise(inspection: Inspection) -> Finding | None:
     rest = f"If new images come in series as these do, the promise rests on {about}{groups:,} groups, not {distinct:,} images"
     if inspection.promise_of_groups > share:
         lines.append(
-            f"{rest}: count on {exact_percent(inspection.promise_of_groups)}. fit does not heed groups yet; more parts "
-            "help, more shots of the same do not."
+            f"{rest}: {exact_percent(inspection.promise_of_groups)}. More parts help, more shots of the same do not. {FIT_HEEDS}"
         )
     elif groups < FEWER * distinct:
-        lines.append(f"{rest}; so many hold it too. fit does not heed groups yet.")
+        lines.append(f"{rest}; so many hold it too. {FIT_HEEDS}")
     return Finding("The promise", tuple(lines), grave=inspection.promise_of_groups > 1.25 * share)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from unlike._version import __version__
 from unlike.artifacts import printable, write_file
 from unlike.calibration.decision import Decision, is_anomalous
+from unlike.calibration.diagnosis import find_suspects
 from unlike.evaluation.history import kept_epoch
 from unlike.records import Estimate, Evaluation, Floats, Metrics
 from unlike.report import codespace, figures, gallery, wording
@@ -27,11 +28,23 @@ from unlike.report.latent import Notify
 from unlike.report.subject import Described, FittedHistory, Reportable, Subject, subject_of
 
 MOST_NAMED = 12  # images that a caution lists
-KIND_COLUMNS = ("image.detection_rate", "image.auroc", "image.average_precision", "pixel.auroc", "pixel.aupro")
+FOUND_AT = ("image.detection_rate_at_1", "image.detection_rate_at_2", "image.detection_rate_at_5")
+KIND_COLUMNS = (
+    "image.detection_rate",
+    *FOUND_AT,
+    "image.auroc",
+    "image.average_precision",
+    "pixel.auroc",
+    "pixel.aupro",
+)
 CATEGORY_COLUMNS = (*KIND_COLUMNS, "image.false_alarm_rate", "image.accuracy", "image.improvement")
 SECTIONS = (
     ("Ranking, whatever the threshold", ("image.auroc", "image.average_precision")),
     ("At the threshold", ("image.detection_rate", "image.false_alarm_rate")),
+    (
+        "At other promises",
+        tuple(f"image.{rate}_at_{share}" for share in (1, 2, 5) for rate in ("detection_rate", "false_alarm_rate")),
+    ),
     ("Right and wrong", ("image.accuracy", "image.accuracy_all_anomalous", "image.improvement")),
     ("Where in the image", ("pixel.auroc", "pixel.aupro")),
 )
@@ -104,6 +117,7 @@ def render(
             most_named=MOST_NAMED,
             scope=_scope(evaluation),
             settings=settings_tables(described),
+            strangest=list(_strangest(fitted)),
             selections=selections,
             threshold=_threshold_facts(fitted),
             **signature(),
@@ -257,6 +271,26 @@ def _threshold_facts(fitted: FittedHistory) -> dict[str, Any]:
         "normals": len(decision.scores),
         "above": int(is_anomalous(decision.scores, _calibration_thresholds(decision)).sum()),
     }
+
+
+def _strangest(fitted: FittedHistory) -> Iterator[dict[str, Any]]:
+    """The normal images on which the threshold rests, with their maps, all in one range of colours."""
+    items, decision = fitted.strangest, fitted.decision
+    limit = gallery.colour_limit([item.map for item in items])
+    start = gallery.colour_start([item.map for item in items], limit)
+    suspects = dict(find_suspects(decision.scores, decision.ids))
+    resting = {share: basis.ids for share in (0.01, 0.02, 0.05) if (basis := decision.at(share).get("")) is not None}
+    for item in items:
+        image = gallery.displayable(item.picture, 0.0, 255.0)
+        rests = [f"{100 * share:g} %" for share, ids in resting.items() if item.id in ids]
+        yield {
+            "id": item.id,
+            "score": item.score,
+            "image": gallery.data_uri(image),
+            "overlay": gallery.data_uri(gallery.overlay(image, item.map, limit, start)),
+            "times": suspects.get(item.id),
+            "rests": ", ".join(rests),
+        }
 
 
 def _calibration_thresholds(decision: Decision) -> Floats:

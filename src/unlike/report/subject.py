@@ -16,6 +16,19 @@ from unlike.records import Codes, Explanation, Floats, Pixels, Sample, ScoredBat
 Described = Mapping[str, Mapping[str, Any]]  # section -> name -> value
 
 
+class StrangeNormal(Protocol):
+    """A held-out normal image of a high score, small, and where it is strange."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def picture(self) -> Pixels: ...  # (H, W, 1 or 3) 8 bits
+    @property
+    def map(self) -> Floats: ...  # (h, w)
+
+
 class FittedHistory(Fitted, Protocol):
     """What a detector has learned, and how that came about."""
 
@@ -23,6 +36,10 @@ class FittedHistory(Fitted, Protocol):
     def counts(self) -> Mapping[str, int]: ...  # of the images of the fit, by what they were used for
     @property
     def history(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
+    @property
+    def strangest(
+        self,
+    ) -> Sequence[StrangeNormal]: ...  # held-out normal images of the highest scores, the highest first
 
 
 class Reportable(FittedDetector, Protocol):

@@ -48,6 +48,12 @@ TERMS = {  # every figure that an evaluation has, in the order in which a person
     "image.average_precision": Term("Average precision", "Area under the precision-recall curve; guessing gives the share of anomalous images."),
     "image.detection_rate": Term("Detection rate", "Share of the anomalous images that score above the threshold.", share=True),
     "image.false_alarm_rate": Term("False-alarm rate", "Share of the normal images that score above the threshold.", share=True),
+    "image.detection_rate_at_1": Term("Found at 1 %", "Share of the anomalous images that score above the threshold that promises at most 1 % false alarms.", share=True),
+    "image.false_alarm_rate_at_1": Term("False alarms at 1 %", "Share of the normal images that score above that threshold.", share=True),
+    "image.detection_rate_at_2": Term("Found at 2 %", "Share of the anomalous images that score above the threshold that promises at most 2 % false alarms.", share=True),
+    "image.false_alarm_rate_at_2": Term("False alarms at 2 %", "Share of the normal images that score above that threshold.", share=True),
+    "image.detection_rate_at_5": Term("Found at 5 %", "Share of the anomalous images that score above the threshold that promises at most 5 % false alarms.", share=True),
+    "image.false_alarm_rate_at_5": Term("False alarms at 5 %", "Share of the normal images that score above that threshold.", share=True),
     "image.accuracy": Term("Accuracy", "Share of the images judged rightly at the threshold.", share=True),
     "image.accuracy_all_anomalous": Term(
         "Accuracy of calling all anomalous", "Share of the images judged rightly by calling all of them so.", share=True

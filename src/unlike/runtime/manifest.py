@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from unlike.artifacts import EXPORT, check_files, misfits_refused, read_facts, read_folder
 from unlike.calibration.decision import Decision
 from unlike.calibration.stored import ARRAYS, rebuild_decision, unpack_arrays
@@ -27,6 +30,7 @@ class Manifest:
     depth: str  # the number type of the graph's pixels
     spec: InputSpec  # the form that images are brought to
     decision: Decision  # where normal ends
+    digests: npt.NDArray[np.uint64]  # (N,) of all images that the detector was fitted on
     pages: Pages  # what a file of several pages is
     images_at_once: int  # as many as the graph is given
     batch_size: int | None  # images in a batch of a stream; None leaves it to their size
@@ -47,12 +51,13 @@ def _rebuild(facts: Mapping[str, Any], arrays: bytes) -> Manifest:
     graph, known = facts["graph"], facts["fitted"]
     if graph["runtime"] not in GRAPHS or graph["pixels"] not in DEPTHS:
         raise ValueError(f"unknown runtime {graph['runtime']!r} or type of pixels {graph['pixels']!r}")
-    at_once = graph.get("stream")
+    at_once, kept = graph.get("stream"), unpack_arrays(arrays)
     return Manifest(
         graph["runtime"],
         graph["pixels"],
         InputSpec.restore(known),
-        rebuild_decision(known, unpack_arrays(arrays)),
+        rebuild_decision(known, kept),
+        kept["digests"],
         facts["data"]["pages"],
         max(1, int(graph["images_at_once"])),
         None if at_once is None else int(at_once),

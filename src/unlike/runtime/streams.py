@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from unlike.calibration.decision import Decision
 from unlike.calibration.discoveries import check_fdr, judge_together
@@ -57,6 +58,12 @@ def judge_batch(judging: Judging, batch: ScoredBatch, *, regions: bool = True) -
     maps = map(restore_map, batch.maps, batch.shapes, repeat(judging.spec)) if regions else None
     ids, categories = ([sample.id for sample in batch.samples], [sample.category for sample in batch.samples])
     return judging.decision.judge(ids, batch.image, categories, maps)
+
+
+def known_images(digests: npt.NDArray[np.uint64], batch: ScoredBatch) -> list[str]:
+    """Of a batch of a stream, the ids of images that a detector was fitted on, by digests (N,) of their content."""
+    known = np.isin(batch.digests, digests)
+    return [sample.id for sample, seen in zip(batch.samples, known, strict=True) if seen]
 
 
 def judge_all(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unlike.calibration.thresholds.base import say_false_alarms as say_false_alarms
     from unlike.calibration.thresholds.conformal import AUTO_FALSE_ALARMS as AUTO_FALSE_ALARMS
     from unlike.calibration.thresholds.conformal import ConformalThreshold as ConformalThreshold
+    from unlike.calibration.thresholds.conformal import auto_promise as auto_promise
     from unlike.calibration.thresholds.conformal import normals_needed as normals_needed
 
 THRESHOLDS: Registry[type[Any]] = Registry(  # of a ThresholdRule
@@ -61,6 +62,7 @@ def make_rule(
 
 _HOMES = {
     "AUTO_FALSE_ALARMS": "conformal",
+    "auto_promise": "conformal",
     "ConformalThreshold": "conformal",
     "NoSettings": "base",
     "Promise": "base",
@@ -76,6 +78,7 @@ __all__ = [
     "NoSettings",
     "Promise",
     "ThresholdRule",
+    "auto_promise",
     "make_rule",
     "normals_needed",
     "say_false_alarms",
