@@ -193,3 +193,23 @@ def test_integers_are_taken_where_they_cost_next_to_nothing(tmp_path):
 def test_integers_take_the_normal_images(tmp_path):
     with pytest.raises(DataError, match=r"--int8 needs the normal images .* name them with --normals"):
         export_detector(small_detector(), tmp_path / "d.onnx", int8=True)
+
+
+def test_a_graph_that_nncf_does_not_know_is_an_error_in_a_sentence(monkeypatch, tmp_path):
+    from unlike.export import quantise
+
+    class Stumbling:
+        Dataset = IgnoredScope = AdvancedQuantizationParameters = dict
+
+        @staticmethod
+        def quantize(*_, **__):
+            raise RuntimeError("no tensor\nof that name")
+
+    monkeypatch.setattr(quantise, "import_nncf", lambda: Stumbling)
+    monkeypatch.setattr(Stumbling, "Dataset", list)
+    monkeypatch.setattr(Stumbling, "IgnoredScope", lambda **_: None)
+    normal = ArraySource("made", [Sample("0", row=0)], ImageArray(stripes(1)))
+    with pytest.raises(
+        ExportError, match=r"cannot turn this graph into integers \(no tensor of that name\); export it without --int8"
+    ):
+        quantise.write_quantised(small_export(), tmp_path / "int8", normal, small_detector(), "uint8")

@@ -14,7 +14,7 @@ from unlike.calibration.decision import ALL, Decision, calibrate
 from unlike.data.batches import Batch
 from unlike.data.source import Images, Source, open_source
 from unlike.detector.detector import Detector
-from unlike.errors import ConfigError, DataError
+from unlike.errors import ConfigError, DataError, ExportError
 from unlike.evaluation.synthetic import make_synthetic
 from unlike.export.images import is_there
 from unlike.records import Floats, Pixels
@@ -84,12 +84,20 @@ def write_quantised(source: Path, folder: Path, normal: Source, detector: Detect
     logging.getLogger("nncf").setLevel(logging.ERROR)
     feeds = _feeds(normal, detector, depth)
     main, weights = GRAPHS["onnx"]
-    found = nncf.quantize(
-        onnx.load(str(source / main)),
-        nncf.Dataset(feeds),
-        subset_size=len(feeds),
-        ignored_scope=nncf.IgnoredScope(types=list(KEPT), validate=False),
-    )
+    try:
+        found = nncf.quantize(
+            onnx.load(str(source / main)),
+            nncf.Dataset(feeds),
+            subset_size=len(feeds),
+            ignored_scope=nncf.IgnoredScope(types=list(KEPT), validate=False),
+            # it stumbles over convolutions without a bias (NNCF 3.4, "no tensor with the name None")
+            advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ExportError(
+            f"NNCF cannot turn this graph into integers ({reason}); export it without --int8, in single precision"
+        ) from error
     folder.mkdir()
     onnx.save_model(found, str(folder / main), save_as_external_data=True, location=weights, size_threshold=1024)
     return folder
