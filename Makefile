@@ -18,6 +18,7 @@ check: $(VENV)/dev.stamp          ## what to run before a commit
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_reference.py --check
 	$(BIN)/python docs/make_architecture.py --check
+	$(BIN)/python docs/make_export.py --check
 	$(BIN)/python docs/make_inputs.py --check
 	$(BIN)/python docs/make_measured.py --check
 	$(BIN)/python docs/make_metrics.py --check
@@ -31,6 +32,7 @@ format: $(VENV)/dev.stamp
 docs: $(VENV)/dev.stamp           ## write the pages and pictures that are made from code and results
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_architecture.py
+	$(BIN)/python docs/make_export.py
 	$(BIN)/python docs/make_inputs.py
 	$(BIN)/python docs/make_measured.py
 	$(BIN)/python docs/make_metrics.py

@@ -34,7 +34,7 @@ def measure_ours(preset: str, folder: Path, use: str) -> dict:
         import timm  # noqa: F401  (this and OpenVINO would otherwise be imported by the fit)
 
     from unlike import Detector
-    from unlike.backbones.runtimes import import_openvino
+    from unlike.backbones.telemetry import import_openvino
     from unlike.cache import Cache
     from unlike.calibration.sweep import sweep
     from unlike.data.source import labelled, open_source

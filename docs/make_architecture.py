@@ -31,9 +31,11 @@ PACKAGES = {  # name -> column, what it does, where it is on the way of an image
     "cli": (1, "the commands that people type", "8"),
     "study": (0, "many fits, one table with intervals", ""),
     "demo": (1, "solar cells, from fit to report", ""),
+    "export": (0, "one graph, proven equal", ""),
     "report": (2, "figures on one page of HTML", "7"),
-    "testing": (0, "promises as checks, for parts of your own", ""),
+    "testing": (1, "promises as checks, for parts of your own", ""),
     "detector": (1, "fits; one pipeline from image to score", "4"),
+    "runtime": (0, "exports at work, without torch", ""),
     "evaluation": (2, "scores and labels to metrics", "6"),
     "calibration": (2, "thresholds, p-values, verdicts", "5"),
     "training": (0, "images and a model to weights", ""),
@@ -158,7 +160,7 @@ class Layout:
         if columns == 0:  # straight up
             x, low, high = x + BOX * 0.60, y, to_y + TALL + 10
             return _way(f"M{x:.0f} {low} V{high}", (x, high), "up") + _words(
-                x + 12, (low + high) / 2 + (2 if low - high < PITCH else 20), words
+                x + 12, (low + high) / 2 + 2 if low - high < PITCH else low - 48, words
             )
         if to_y > y:  # to the side and down
             x, y, to_y = x + BOX, y + TALL / 2, to_y + TALL / 2

@@ -6,6 +6,7 @@
     ├── DataError       the images, labels or masks as a whole are not usable (also a ValueError)
     │   └── ImageError  one image cannot be read; the others can              (also a ValueError)
     ├── ArtifactError   a detector on disk is not what was written            (also a ValueError)
+    ├── ExportError     a graph cannot be made, or does not say the same      (also a ValueError)
     ├── OutputError     a result cannot be written                            (also an OSError)
     └── NotFittedError  a detector was used before it was fitted              (also an AttributeError)
 
@@ -45,6 +46,10 @@ class ImageError(DataError):
 
 class ArtifactError(UnlikeError, ValueError):
     """A detector on disk is incomplete, altered, or from a newer version."""
+
+
+class ExportError(UnlikeError, ValueError):
+    """A detector cannot be written down as a graph, or the graph does not say what the detector says."""
 
 
 class OutputError(UnlikeError, OSError):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlike.backbones import runtimes
+from unlike.backbones import runtimes, telemetry
 from unlike.backbones.runtimes import RUNTIMES, TOLERANCE, Frozen
 from unlike.errors import ConfigError
 from unlike.models import MODELS
@@ -103,7 +103,7 @@ def test_openvino_uses_all_threads_and_no_other_precision():
 def test_openvino_is_imported_without_its_telemetry():
     pytest.importorskip("openvino")
     script = (
-        "import sys; from unlike.backbones.runtimes import import_openvino; import_openvino(); "
+        "import sys; from unlike.backbones.telemetry import import_openvino; import_openvino(); "
         "from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm.__name__, 'openvino_telemetry' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -113,7 +113,7 @@ def test_openvino_is_imported_without_its_telemetry():
 def test_telemetry_that_others_imported_stays_theirs(monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setitem(sys.modules, "openvino_telemetry", runtimes)
-    runtimes.import_openvino()
+    telemetry.import_openvino()
     assert sys.modules["openvino_telemetry"] is runtimes
 
 

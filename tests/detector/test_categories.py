@@ -14,11 +14,12 @@ import tomli_w
 from conftest import write_png
 from unlike import Detector
 from unlike.artifacts import CHECKSUMS
+from unlike.calibration.stored import pack_arrays, unpack_arrays
 from unlike.cli.console import Console, evaluation_lines
 from unlike.data.arrays import ArraySource, ImageArray
 from unlike.data.source import open_source
 from unlike.detector.explain import describe
-from unlike.detector.storage import FORMAT, pack_arrays, unpack_arrays
+from unlike.detector.storage import FORMAT
 from unlike.errors import ArtifactError, DataError
 from unlike.evaluation import evaluate, to_json
 from unlike.records import Sample

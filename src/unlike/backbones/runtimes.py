@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import sys
 import tempfile
 import threading
 import warnings
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from unlike.backbones.lazy_network import materialise
 from unlike.backbones.network_cache import CachedNetwork
+from unlike.backbones.telemetry import import_openvino
 from unlike.errors import ConfigError
 
 TOLERANCE = 1e-4  # of the largest value: how far a runtime's results may be from torch's own
@@ -279,20 +279,6 @@ def _to_openvino(module: nn.Module, example: Tensor) -> Any:
     once = {"check_trace": False}  # what came out is compared with the module anyway
     decoder = TorchScriptPythonDecoder(module, example_input=example, trace_kwargs=once)  # must outlive the reading
     return reader.convert(reader.load(decoder))
-
-
-def import_openvino() -> Any:
-    """OpenVINO without its telemetry, which sends usage data from the first import on unless it is not installed."""
-    name = "openvino_telemetry"
-    known = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # importing it fails, and OpenVINO goes on without
-    try:
-        import openvino
-    finally:
-        del sys.modules[name]
-        if known is not None:
-            sys.modules[name] = known
-    return openvino
 
 
 def _by_onnxruntime(module: nn.Module, example: Tensor, threads: int) -> Run:

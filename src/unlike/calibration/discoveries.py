@@ -25,9 +25,11 @@ def q_values(p_values: Floats) -> Floats:
     >>> q_values(np.array([0.01, 0.5, 0.02, 0.9])).round(3)
     array([0.04 , 0.667, 0.04 , 0.9  ])
     """
-    from scipy.stats import false_discovery_control
-
-    return np.asarray(false_discovery_control(p_values, method="bh")) if len(p_values) else np.empty(0)
+    order = np.argsort(p_values, kind="stable")  # scipy.stats.false_discovery_control, without a second of imports
+    scaled = p_values[order] * len(p_values) / np.arange(1, len(p_values) + 1)
+    found = np.empty(len(p_values))
+    found[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
+    return found
 
 
 def judge_together(verdicts: Sequence[Verdict], fdr: float) -> list[Verdict]:

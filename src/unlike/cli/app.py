@@ -17,6 +17,7 @@ from unlike.cli.console import fail
 from unlike.cli.demo import demo
 from unlike.cli.describe import describe
 from unlike.cli.evaluate import evaluate
+from unlike.cli.export import export
 from unlike.cli.fit import fit
 from unlike.cli.inspect import inspect
 from unlike.cli.latent import clusters, edit, gallery, histograms, points, project, show_help
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names
     "evaluate": evaluate,
     "calibrate": calibrate,
     "describe": describe,
+    "export": export,
     "demo": demo,
     "list": list_names,
     "finetune": finetune,
@@ -128,6 +130,15 @@ def run(arguments: Sequence[str]) -> int:
     except WrongArguments as error:
         words = " ".join(error.format_message().replace("Value error, ", "").split())
         return fail(f"{words} (see `{_command_of(error)} --help`)", WRONG_USE)
+    except ModuleNotFoundError as error:
+        package = (error.name or "unlike").partition(".")[0]
+        if "--debug" in arguments or package == "unlike":
+            raise
+        return fail(
+            f"this takes {package}, which is not installed here; unlike-runtime scores exports and no more: pip install unlike "
+            "has all the rest",
+            WRONG_USE,
+        )
     except OSError as error:
         if "--debug" in arguments:
             raise

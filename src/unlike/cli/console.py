@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unlike.calibration.diagnosis import Diagnosis
     from unlike.detector.detector import Detector
     from unlike.records import Evaluation, Metrics, Unreadable
+    from unlike.runtime.exported import ExportedDetector
 
 STAGES = {"read": "Reading", "train": "Training", "score": "Scoring"}
 UNITS = {"read": "images", "train": "epochs", "score": "images"}
@@ -142,7 +143,12 @@ class Console:
         self.say(f"Detector: {folder}")
 
     def say_scores(
-        self, detector: Detector, rows: int, anomalous: int, output: Path | None, fdr: float | None = None
+        self,
+        detector: Detector | ExportedDetector,
+        rows: int,
+        anomalous: int,
+        output: Path | None,
+        fdr: float | None = None,
     ) -> None:
         """How many images are anomalous, and by which rule."""
         where = f"; scores in {output}" if output else ""
@@ -154,7 +160,7 @@ class Console:
             rule = f"of those named at most {100 * fdr:.3g} % normal, on average"
         self.say(f"{anomalous:,} of {plural(rows, 'image')} anomalous ({rule}){where}.")
 
-    def say_reach(self, detector: Detector, categories: Sequence[str], fdr: float) -> None:
+    def say_reach(self, detector: Detector | ExportedDetector, categories: Sequence[str], fdr: float) -> None:
         """What a batch that is judged together must hold for anything to be named."""
         from unlike.calibration.discoveries import say_reach
 
@@ -162,7 +168,7 @@ class Console:
         smallest = detector.fitted_.decision.p_values(np.full(len(names), np.inf), names).max()
         self.say(say_reach(float(smallest), len(categories), fdr))
 
-    def say_clipped(self, clipped: Sequence[str], detector: Detector) -> None:
+    def say_clipped(self, clipped: Sequence[str], detector: Detector | ExportedDetector) -> None:
         """How many images have values that the images to fit on did not have, and that were cut off."""
         from unlike.artifacts import printable
 

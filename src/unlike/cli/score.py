@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +13,15 @@ import typer
 
 from unlike.cli.arguments import IMAGES_HELP, DetectorPath, Device, finish
 from unlike.cli.console import Console
-from unlike.errors import none_usable
+from unlike.errors import ConfigError, none_usable
 
 if TYPE_CHECKING:
+    from unlike.data.source import Source
+    from unlike.detector.detector import Detector
     from unlike.records import Sample, Unreadable, Verdict
+    from unlike.runtime.exported import ExportedDetector
+
+    Why = Callable[[Source, Sequence[Verdict]], list[Verdict]]  # the verdicts on images of a source, explained
 
 
 class Format(StrEnum):
@@ -61,17 +68,12 @@ def score(
     from unlike.calibration.rows import EXPLANATION, Q_VALUE
     from unlike.cli.tables import Submission, open_table
     from unlike.data.source import open_source
-    from unlike.detector.detector import Detector, judge_batch, known_images
-    from unlike.detector.explain import explain_verdicts as why
+    from unlike.runtime.streams import judge_batch, known_images
 
     if fdr is not None:
         check_fdr(fdr)
-    loaded = Detector.load(detector, device)
-    if explain and loaded.fitted_.known is None:
-        Console().say(
-            "Which normal images are most like one is not known: the detector sees tiles, or is of an earlier version; fit again."
-        )
-    source = open_source(images, pages=loaded.settings.data.pages)
+    loaded, why = _open(detector, device, explain=explain)
+    source = open_source(images, pages=loaded.pages)
     console = Console()
     form = form or (Format.TABLE if output is None and sys.stdout.isatty() else Format.CSV)
     unreadable: list[Unreadable] = []
@@ -90,7 +92,7 @@ def score(
         for batch in loaded.stream(source):
             verdicts = judge_batch(loaded.fitted_, batch, regions=explain or form is Format.JSONL)
             if fdr is None:
-                table.write(batch.samples, why(loaded, source, verdicts) if explain else verdicts)
+                table.write(batch.samples, why(source, verdicts) if explain else verdicts)
             else:
                 waiting += zip(batch.samples, verdicts, strict=True)
             if maps is not None:
@@ -99,12 +101,12 @@ def score(
                 write_maps(maps, loaded.fitted_, source, batch)
             unreadable += batch.unreadable
             clipped += batch.clipped
-            known += known_images(loaded.fitted_, batch)
+            known += known_images(loaded.fitted_.digests, batch)
             notify("score", table.rows + len(waiting) + len(unreadable), len(source), {})
         if fdr is not None and waiting:
             samples = [sample for sample, _ in waiting]
             verdicts = judge_together([verdict for _, verdict in waiting], fdr)
-            table.write(samples, why(loaded, source, verdicts) if explain else verdicts)
+            table.write(samples, why(source, verdicts) if explain else verdicts)
     if not table.rows:
         raise none_usable(f"{source.name}: no image", "scored", unreadable)
     console.say_scores(loaded, table.rows, table.anomalous, output, fdr)
@@ -113,3 +115,29 @@ def score(
     console.say_clipped(clipped, loaded)
     console.say_known(known)
     finish(console, unreadable)
+
+
+def _open(folder: Path, device: str, *, explain: bool) -> tuple[Detector | ExportedDetector, Why]:
+    """A detector, or an export of one, which needs no torch; and what says why of its verdicts."""
+    from unlike.artifacts import EXPORT, kind_of
+
+    if kind_of(folder) is EXPORT:
+        from unlike.runtime.exported import load
+
+        if device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"--device {device}: an export runs on the CPU; expected cpu, or a detector in place of its export"
+            )
+        exported = load(folder)
+        if explain:
+            Console().say("Which normal images are most like one is not known: an export leaves them out.")
+        return exported, exported.explain
+    from unlike.detector.detector import Detector
+    from unlike.detector.explain import explain_verdicts
+
+    loaded = Detector.load(folder, device)
+    if explain and loaded.fitted_.known is None:
+        Console().say(
+            "Which normal images are most like one is not known: the detector sees tiles, or is of an earlier version; fit again."
+        )
+    return loaded, partial(explain_verdicts, loaded)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tomli_w
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
-from unlike.artifacts import CLASSIFIER, read_folder, write_folder
+from unlike.artifacts import CLASSIFIER, misfits_refused, read_facts, read_folder, write_folder
 from unlike.cache import Cache
+from unlike.calibration.stored import pack_arrays, unpack_arrays
 from unlike.data.batches import ImageSet, digest, iterate
 from unlike.data.classes import check_classes, choose_part, find_classes, number_classes, sort_classes
 from unlike.data.input_spec import InputSpec
@@ -29,15 +31,7 @@ from unlike.detector.building import choose_device
 from unlike.detector.detector import Detector
 from unlike.detector.fitting import Notify, say_nothing
 from unlike.detector.settings import FINETUNE_SECTIONS, ClassifierSettings, Settings, check_seed, copy_sections
-from unlike.detector.storage import (
-    misfits_refused,
-    pack_arrays,
-    pack_weights,
-    read_facts,
-    unpack_arrays,
-    versions,
-    without_pretrained,
-)
+from unlike.detector.storage import pack_weights, versions, without_pretrained
 from unlike.errors import ConfigError, NotFittedError, none_usable
 from unlike.models import MODELS, Model
 from unlike.models.initialise import initialise
@@ -226,7 +220,7 @@ class Classifier:
         folder = Path(folder)
         facts = read_facts(folder, CLASSIFIER, FORMAT)
         contents = read_folder(folder, (WEIGHTS, ARRAYS), CLASSIFIER)
-        with misfits_refused(folder, CLASSIFIER):
+        with misfits_refused(folder, CLASSIFIER, SafetensorError):
             detector = Settings.from_sections(facts["detector"])
             sections = {name: facts[name] for name in FINETUNE_SECTIONS}
             origin = Origin.restore(facts["origin"])

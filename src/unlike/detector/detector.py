@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from unlike.cache import Cache
-from unlike.calibration.discoveries import check_fdr, judge_together
-from unlike.data.batches import digest
 from unlike.data.groups import group_samples
-from unlike.data.input_spec import restore_map
+from unlike.data.pages import Pages
 from unlike.data.source import Images, open_source, training
 from unlike.detector.building import place
 from unlike.detector.fitting import Notify, Task, fit_detector, say_nothing
 from unlike.detector.pipeline import score_pixels
 from unlike.detector.settings import Settings, check_seed, copy_sections
 from unlike.detector.storage import Fitted, load_detector, save_detector
-from unlike.errors import NotFittedError, none_usable
+from unlike.errors import NotFittedError
 from unlike.models.base import Model
-from unlike.records import Floats, ScoredBatch, Scores, Unreadable, Verdict
-
-NOTHING: tuple[Floats, Floats] = (np.empty((0, 1, 1), np.float32), np.empty(0))  # maps and scores of no image
+from unlike.records import Bools, Floats, Pixels, ScoredBatch, Scores, Verdict
+from unlike.runtime.streams import gather_scores, judge_all, score_batches
 
 
 class Detector:
@@ -37,6 +30,7 @@ class Detector:
     may be called anomalous, "auto" for 1 % or what rests on three images. `settings` has everything else,
     by section and key as in a TOML file: `{"training": {"schedule": "cosine"}}`.
 
+    >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(100, 120, (40, 16, 16), dtype=np.uint8)
     >>> detector = Detector(model="conv", epochs=2, false_alarms=0.1).fit(images)
     >>> scores = detector.score(np.stack([images[0], images[1] + 120]))
@@ -110,29 +104,18 @@ class Detector:
         Keeps one number an image; `stream` keeps nothing, for sets that do not fit, and `original_maps` gives maps in
         the images' own pixels.
         """
-        kept = self.stream(images) if maps else (replace(b, maps=NOTHING[0]) for b in self.stream(images))
-        batches = list(kept)
-        unreadable = tuple(item for batch in batches for item in batch.unreadable)
-        clipped = tuple(name for batch in batches for name in batch.clipped)
-        batches = [batch for batch in batches if len(batch.samples)]
-        if not batches:
-            raise none_usable("no image", "scored", unreadable)
-        ids = tuple(sample.id for batch in batches for sample in batch.samples)
-        image = np.concatenate([batch.image for batch in batches])
-        return Scores(ids, image, np.concatenate([b.maps for b in batches]) if maps else None, unreadable, clipped)
+        return gather_scores(self.stream(images), maps=maps)
 
     def stream(self, images: Images, batch_size: int | None = None) -> Iterator[ScoredBatch]:
         """Score images a batch at a time, in order: memory does not grow with their number."""
         fitted = self.fitted_
         place(fitted.pipeline, self.device)
-        source = open_source(images, pages=self.settings.data.pages)
-        for batch in source.stream(fitted.spec, batch_size or fitted.batch_size):
-            maps, scores = NOTHING
-            if len(batch.samples):
-                maps, scores = score_pixels(fitted.pipeline, batch.pixels, fitted.spec.value_range, batch.missing)
-            digests = np.fromiter(map(digest, batch.pixels), np.uint64, len(batch.samples))
-            scored = ScoredBatch(batch.samples, scores, maps, batch.shapes, digests, batch.unreadable, batch.clipped)
-            yield scored if np.isfinite(scores).all() else _set_aside(scored)
+        source = open_source(images, pages=self.pages)
+
+        def see(pixels: Pixels, missing: Bools | None) -> tuple[Floats, Floats]:
+            return score_pixels(fitted.pipeline, pixels, fitted.spec.value_range, missing)
+
+        yield from score_batches(source.stream(fitted.spec, batch_size or fitted.batch_size), see)
 
     def judge(self, images: Images, *, regions: bool = True, fdr: float | None = None) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.
@@ -145,16 +128,7 @@ class Detector:
         With `fdr` the images are judged together: of those called anomalous at most that share is normal, on average, whatever
         their number (Benjamini-Hochberg). That can take many held-out normal images (docs/decisions.md#batches).
         """
-        if fdr is not None:
-            check_fdr(fdr)
-        verdicts: list[Verdict] = []
-        unreadable: list[Unreadable] = []
-        for batch in self.stream(images):
-            verdicts += judge_batch(self.fitted_, batch, regions=regions)
-            unreadable += batch.unreadable
-        if not verdicts:
-            raise none_usable("no image", "judged", unreadable)
-        return verdicts if fdr is None else judge_together(verdicts, fdr)
+        return judge_all(self.fitted_, self.stream(images), regions=regions, fdr=fdr)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the detector as a folder, whole or not at all."""
@@ -176,6 +150,11 @@ class Detector:
         return other
 
     @property
+    def pages(self) -> Pages:
+        """What a file of several pages is."""
+        return self.settings.data.pages
+
+    @property
     def fitted_(self) -> Fitted:
         """What was learned: the pipeline from images to scores, the decision, and where they came from."""
         if self._fitted is None:
@@ -183,36 +162,3 @@ class Detector:
                 "this detector has not been fitted yet; call fit(images) or Detector.load(folder) first"
             )
         return self._fitted
-
-
-def judge_batch(fitted: Fitted, batch: ScoredBatch, *, regions: bool = True) -> list[Verdict]:
-    """What a detector says of each image of a batch of its `stream`."""
-    maps = map(restore_map, batch.maps, batch.shapes, repeat(fitted.spec)) if regions else None
-    ids, categories = ([sample.id for sample in batch.samples], [sample.category for sample in batch.samples])
-    return fitted.decision.judge(ids, batch.image, categories, maps)
-
-
-def known_images(fitted: Fitted, batch: ScoredBatch) -> list[str]:
-    """Of a batch of a detector's `stream`, the ids of images that it was fitted on, by their content."""
-    known = np.isin(batch.digests, fitted.digests)
-    return [sample.id for sample, seen in zip(batch.samples, known, strict=True) if seen]
-
-
-def _set_aside(batch: ScoredBatch) -> ScoredBatch:
-    """The batch without images whose score is no number: their values are beyond what the model can compute with."""
-    good = np.flatnonzero(np.isfinite(batch.image)).tolist()
-    reason = "its score is not a finite number: its values are far outside what the detector was fitted on"
-    lost = tuple(
-        Unreadable(sample.id, reason)
-        for sample, score in zip(batch.samples, batch.image, strict=True)
-        if not np.isfinite(score)
-    )
-    return ScoredBatch(
-        [batch.samples[row] for row in good],
-        batch.image[good],
-        batch.maps[good],
-        [batch.shapes[row] for row in good],
-        batch.digests[good],
-        batch.unreadable + lost,
-        batch.clipped,
-    )

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import math
 import platform
-import tomllib
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,27 +22,31 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unlike._version import __version__
-from unlike.artifacts import DETECTOR, Content, Kind, read_folder, write_folder
+from unlike.artifacts import DETECTOR, Content, misfits_refused, read_facts, read_folder, write_folder
 from unlike.backbones.network_cache import NetworkCache
 from unlike.cache import Cache
-from unlike.calibration.decision import ALL, Decision, Otherwise, Threshold
-from unlike.calibration.thresholds import Promise
+from unlike.calibration.decision import Decision
+from unlike.calibration.stored import (
+    ARRAYS,
+    decision_arrays,
+    describe_decision,
+    pack_arrays,
+    rebuild_decision,
+    unpack_arrays,
+)
 from unlike.data.input_spec import InputSpec
 from unlike.detector.nearest import KnownNormals
 from unlike.detector.pipeline import Pipeline
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import SECTIONS, Settings
-from unlike.errors import ArtifactError, ConfigError, OutputError
+from unlike.errors import OutputError
 from unlike.models import MODELS
 from unlike.records import Floats, ImageShape, Pixels, Unreadable
 from unlike.training import History
 
 FORMAT = 6  # of the folder; a higher one is newer, a lower one is of a version before the first release
-WEIGHTS, SCORER, ARRAYS = "weights.safetensors", "scorer.safetensors", "calibration.npz"
+WEIGHTS, SCORER = "weights.safetensors", "scorer.safetensors"
 UPPER = ":upper"  # after the name of matrices of which the upper halves are kept: below there is nothing
-MAX_ARRAY_BYTES = 4_000_000_000
-LARGE_BYTES = 2_000_000_000  # what a zip archive holds without its extension for large files
-NPZ_DATE = (1980, 1, 1, 0, 0, 0)  # the same detector has the same bytes whenever it is written
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,20 +89,13 @@ class Fitted:
     def describe(self) -> dict[str, Any]:
         """The facts that are neither weights nor arrays, in values that TOML holds."""
         facts: dict[str, Any] = {"source": self.source, "images": dict(self.counts), **self.spec.describe()}
-        thresholds = {name: _describe(threshold) for name, threshold in self.decision.thresholds.items()}
-        facts |= thresholds.pop(ALL)
+        facts |= describe_decision(self.decision)
         if self.calibrated:
             facts["calibrated"] = self.calibrated
-        if thresholds:
-            facts["categories"] = thresholds
         if self.pipeline.scorer.categories:
             facts["per_category"] = [list(names) for names in self.pipeline.scorer.categories]
         if weights := self.pipeline.scorer.learned_weights:
             facts["weights"] = {name: round(weight, 4) for name, weight in weights.items()}
-        if self.decision.too_few:
-            facts["too_few"] = dict(self.decision.too_few)
-        if (other := self.decision.otherwise) is not None:
-            facts["otherwise"] = {"by": other.by, "independent": other.independent, **_describe(other.threshold)}
         if self.strangest:
             facts["strangest"] = [{"id": one.id, "score": one.score} for one in self.strangest]
         if self.warnings:
@@ -110,42 +103,27 @@ class Fitted:
         return facts
 
 
-def _describe(threshold: Threshold) -> dict[str, float | str]:
-    promised = {} if threshold.false_alarms is None else {"false_alarms": threshold.false_alarms}
-    return {
-        **promised,
-        "promise": threshold.promise.words,
-        "threshold": threshold.score,
-        "region_threshold": threshold.region,
-    }
-
-
 def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -> None:
     """Write a detector as a folder, whole or not at all."""
-    facts: dict[str, Any] = {"format": FORMAT, "seed": seed, **settings.to_sections()}
-    facts |= {"fitted": fitted.describe(), "versions": versions(), "history": fitted.history}
-    decision = fitted.decision
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "scores": decision.scores,
-        "peaks": decision.peaks,
-        "digests": fitted.digests,
-        "ids": decision.ids,
-        "groups": decision.groups,
-    }
+    arrays = {"digests": fitted.digests, **decision_arrays(fitted.decision)}
     for number, one in enumerate(fitted.strangest):
         arrays |= {f"strangest{number}": one.picture, f"strangest{number}_map": one.map.astype(np.float16)}
     if fitted.known is not None:
         arrays |= {f"known_{name}": value for name, value in fitted.known.arrays().items()}
-    if decision.categories.astype(bool).any():
-        arrays["categories"] = decision.categories
     pipeline = fitted.pipeline
     files: dict[str, Content] = {
         WEIGHTS: pack_weights(pipeline.model),
         SCORER: partial(write_scorer, pipeline.scorer),
         ARRAYS: pack_arrays(arrays),
     }
-    text = tomli_w.dumps(facts).encode(errors="surrogateescape")  # folders that name categories need be no UTF-8
-    write_folder(folder, {DETECTOR.facts: text, **files})
+    write_folder(folder, {DETECTOR.facts: describe_detector(settings, seed, fitted), **files})
+
+
+def describe_detector(settings: Settings, seed: int, fitted: Fitted) -> bytes:
+    """All that is neither weights nor arrays, as TOML: choices, what was learned from what, versions, history."""
+    facts: dict[str, Any] = {"format": FORMAT, "seed": seed, **settings.to_sections()}
+    facts |= {"fitted": fitted.describe(), "versions": versions(), "history": fitted.history}
+    return tomli_w.dumps(facts).encode(errors="surrogateescape")  # folders that name categories need be no UTF-8
 
 
 def load_detector(folder: Path, cache: Cache | None = None) -> tuple[Settings, int, Fitted]:
@@ -155,7 +133,7 @@ def load_detector(folder: Path, cache: Cache | None = None) -> tuple[Settings, i
     """
     facts = read_facts(folder, DETECTOR, FORMAT, oldest=FORMAT)
     contents = read_folder(folder, (WEIGHTS, SCORER, ARRAYS))
-    with misfits_refused(folder, DETECTOR):
+    with misfits_refused(folder, DETECTOR, SafetensorError):
         settings = Settings.from_sections({name: facts[name] for name in SECTIONS})
         networks = None if cache is None else NetworkCache(cache, weights_follow=True)
         return settings, int(facts["seed"]), _rebuild(settings, facts, contents, networks)
@@ -169,53 +147,6 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-
-
-def read_facts(folder: Path, kind: Kind, newest: int, oldest: int = 1) -> dict[str, Any]:
-    """The TOML of a folder of that kind, in a format between those that are known."""
-    content = read_folder(folder, (kind.facts,), kind)[kind.facts]
-    try:
-        facts = tomllib.loads(content.decode(errors="surrogateescape"))
-        found = int(facts["format"])
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{folder}: {kind.facts} cannot be understood ({error}); make the {kind.name} again"
-        ) from None
-    if found > newest:
-        made_with = facts.get("versions")
-        made_by = made_with.get("unlike") if isinstance(made_with, dict) else "a newer version"
-        raise ArtifactError(
-            f"{folder}: is in format {found}, written by unlike {made_by}; this is {__version__}, "
-            f"which reads up to format {newest}. Upgrade unlike."
-        )
-    if found < oldest:
-        raise ArtifactError(
-            f"{folder}: is in format {found}, of an older version of unlike; this is {__version__}, which reads format "
-            f"{oldest} and newer. Fit again with the same settings: `{kind.command} --config {folder / kind.facts} -o {folder}`"
-        )
-    return facts
-
-
-@contextlib.contextmanager
-def misfits_refused(folder: Path, kind: Kind) -> Iterator[None]:
-    """Turn what goes wrong when the parts of a folder do not belong together into an ArtifactError."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ArtifactError(
-            f"{folder}: {kind.facts} does not suit this version of unlike ({__version__}): {error}"
-        ) from None
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        SafetensorError,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = " ".join(str(error).split())  # torch names each tensor in a line of its own
-        raise ArtifactError(f"{folder}: its parts do not fit together ({reason}); make the {kind.name} again") from None
 
 
 def shape_of(settings: Settings, spec: InputSpec) -> ImageShape:
@@ -247,7 +178,7 @@ def _rebuild(
     return Fitted(
         Pipeline(model, scorer, settings.map, settings.data.tiling(spec)).eval(),
         spec,
-        _rebuild_decision(known, arrays),
+        rebuild_decision(known, arrays),
         arrays["digests"],
         [dict(row) for row in facts.get("history", [])],
         str(known["source"]),
@@ -267,30 +198,6 @@ def _rebuild(
 def _rebuild_normals(arrays: Mapping[str, npt.NDArray[Any]]) -> KnownNormals | None:
     names = [field.name for field in dataclasses.fields(KnownNormals)]
     return KnownNormals(*(arrays[f"known_{name}"] for name in names)) if "known_ids" in arrays else None
-
-
-def _rebuild_decision(known: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Decision:
-    thresholds = {name: _rebuild_threshold(one) for name, one in {ALL: known, **known.get("categories", {})}.items()}
-    categories = arrays.get("categories", np.full(len(arrays["scores"]), ALL))
-    other, otherwise = known.get("otherwise"), None
-    if other is not None:
-        otherwise = Otherwise(str(other["by"]), _rebuild_threshold(other), int(other["independent"]))
-    return Decision(
-        arrays["scores"],
-        arrays["peaks"],
-        categories,
-        thresholds,
-        dict(known.get("too_few", {})),
-        arrays["ids"],
-        arrays["groups"],
-        otherwise,
-    )
-
-
-def _rebuild_threshold(known: Mapping[str, Any]) -> Threshold:
-    promised = known.get("false_alarms")
-    promise = Promise(None if promised is None else float(promised), str(known["promise"]))
-    return Threshold(float(known["threshold"]), float(known["region_threshold"]), promise)
 
 
 def pack_weights(module: nn.Module) -> bytes:
@@ -334,26 +241,3 @@ def unpack_scorer(content: bytes) -> dict[str, Tensor]:
         learned[name.removesuffix(UPPER)] = whole = half.new_zeros(len(half), width, width)
         whole[:, rows, columns] = half
     return learned
-
-
-def pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """An `.npz` whose bytes depend on the arrays alone (numpy's own carries the time).
-
-    Measured numbers hardly compress, and take long to: floats are stored as they are.
-    """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, value in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy", NPZ_DATE)
-            entry.compress_type = zipfile.ZIP_STORED if value.dtype.kind == "f" else zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=value.nbytes > LARGE_BYTES) as file:
-                np.lib.format.write_array(file, np.asarray(value), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def unpack_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
-    """What `pack_arrays` packed; never runs code from it."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        if archive.zip is not None and sum(entry.file_size for entry in archive.zip.infolist()) > MAX_ARRAY_BYTES:
-            raise ValueError(f"{ARRAYS} unpacks to more than {MAX_ARRAY_BYTES / 1e9:,.0f} GB")
-        return {name: archive[name] for name in archive.files}

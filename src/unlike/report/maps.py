@@ -11,22 +11,22 @@ from unlike.artifacts import output_errors, write_file
 from unlike.calibration.overlay import overlay_range
 from unlike.data.input_spec import restore_map
 from unlike.data.source import Source, read_original
-from unlike.evaluation.protocols import Fitted
 from unlike.records import Pixels, ScoredBatch
 from unlike.report.gallery import displayable, overlay, shades
+from unlike.runtime.streams import Judging
 
 
-def write_maps(folder: Path, fitted: Fitted, source: Source, batch: ScoredBatch) -> None:
+def write_maps(folder: Path, judging: Judging, source: Source, batch: ScoredBatch) -> None:
     """For each image `<id>.map.tiff`, its float32 map, and `<id>.overlay.png`, the map over the image.
 
     The colours of all overlays have one scale, that of `overlay_range`.
     """
-    start, limit = overlay_range(fitted.decision.peaks, fitted.decision.region_threshold)
+    start, limit = overlay_range(judging.decision.peaks, judging.decision.region_threshold)
     for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
-        values = restore_map(map_, shape, fitted.spec)
+        values = restore_map(map_, shape, judging.spec)
         path = folder / safe_name(sample.id)
         _write_image(path.with_name(f"{path.name}.map.tiff"), ".tiff", values.astype(np.float32))
-        image = read_original(source, sample, fitted.spec.most_pixels)
+        image = read_original(source, sample, judging.spec.most_pixels)
         picture = overlay(displayable(image, *shades([image])[:2]), values, limit, start)
         _write_image(path.with_name(f"{path.name}.overlay.png"), ".png", picture[..., ::-1])
 
