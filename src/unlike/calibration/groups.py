@@ -28,6 +28,9 @@ POSITIONS = 64  # of an image that look for the most similar elsewhere
 NARROW = 32  # directions, along which they do
 BLOCK_VALUES = 16_000_000  # distances that are in memory at once
 MOST_KEPT = 64_000_000  # of them that are kept: 256 MB
+FOLLOWING = 2  # images beside one in order, that may be of the same part: those that are nearer to it
+RARE = 0.05  # than all but that share of pairs that do not follow each other
+PAIRS = 5000  # of those that are looked at
 WINDOW = 0.1  # of all images, on either side of one in order, among which shots of the same part are
 DRAWS = 20  # random orders, to compare with
 LOST = 1.03  # times as far without those beside them: series follow each other, and a new image is of none of them,
@@ -154,17 +157,60 @@ def link_series(features: Floats, shares: Floats) -> Pairs:
     return np.argwhere(np.triu(linked, 1))
 
 
+def link_followers(features: Floats, ranks: Rows, seed: int = 0) -> Pairs:
+    """Pairs of images that follow each other in order and are nearer than pairs elsewhere are, by features (N, P, D).
+
+    `ranks` (N,) are the places of the images in order. Position is held against position: shots of one part, one after the
+    other, differ less than parts do, where parts lie alike. Of images in no order few are linked, RARE of them by chance.
+
+    >>> random = np.random.default_rng(0)
+    >>> parts = random.normal(size=(30, 16, 8)).astype(np.float32).repeat(2, axis=0)
+    >>> shots = parts + 0.3 * random.normal(size=parts.shape).astype(np.float32)
+    >>> found = link_followers(shots, np.arange(60))
+    >>> found[:3].tolist(), len(found)
+    ([[0, 1], [2, 3], [4, 5]], 30)
+    """
+    count, order = len(features), np.argsort(ranks)
+    beside = max(round(WINDOW * count), FOLLOWING + 1)
+    if count <= 2 * beside:
+        return np.empty((0, 2), np.intp)
+    random = np.random.default_rng(seed)
+    rows = _along_few(np.asarray(features, np.float32), random).reshape(count, -1)
+    starts = random.integers(count, size=PAIRS)
+    others = (starts + random.integers(beside, count - beside, size=PAIRS)) % count  # far off in order, round its ends
+    apart = np.abs(starts - others) >= beside
+    least = np.quantile(_gaps(rows, order[starts[apart]], order[others[apart]]), RARE)
+    pairs = [np.stack([order[:-lag], order[lag:]], axis=1) for lag in range(1, FOLLOWING + 1)]
+    near = [some[_gaps(rows, some[:, 0], some[:, 1]) < least] for some in pairs]
+    found: Pairs = np.concatenate(near)
+    return found
+
+
+def _gaps(rows: Floats, one: Rows, other: Rows) -> Floats:
+    """(K,) how far rows (N, D) at some places are from those at others."""
+    block = max(1, BLOCK_VALUES // rows.shape[1])
+    parts = range(0, len(one), block)
+    found = [np.linalg.norm(rows[one[at : at + block]] - rows[other[at : at + block]], axis=1) for at in parts]
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _along_few(rows: Floats, random: np.random.Generator) -> Floats:
+    """Rows (..., D) along at most NARROW random directions."""
+    if rows.shape[-1] <= NARROW:
+        return rows
+    directions, _ = np.linalg.qr(random.normal(size=(rows.shape[-1], NARROW)))
+    found: Floats = rows @ directions.astype(np.float32)
+    return found
+
+
 def closest_in_others(features: Floats, seed: int = 0) -> Floats:
     """(N, A, N) how far A positions of image i are from the most similar position of image j, of features (N, P, D).
 
     An image is infinitely far from itself. At most POSITIONS are asked, fewer of very many images.
     """
-    count, positions, width = features.shape
+    count, positions, _ = features.shape
     random = np.random.default_rng(seed)
-    rows = np.asarray(features, np.float32)
-    if width > NARROW:
-        directions, _ = np.linalg.qr(random.normal(size=(width, NARROW)))
-        rows = rows @ directions.astype(np.float32)
+    rows = _along_few(np.asarray(features, np.float32), random)
     most = int(np.clip(MOST_KEPT // count**2, 1, POSITIONS))
     asked = np.sort(random.permutation(positions)[:most])
     bank = np.ascontiguousarray(rows.reshape(count * positions, -1))

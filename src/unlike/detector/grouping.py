@@ -6,16 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from unlike.artifacts import printable
 from unlike.calibration.groups import (
     Groups,
+    Pairs,
     TwinTest,
     ask_for_twins,
     closest_in_others,
     connect,
     find_same_pictures,
+    link_followers,
     link_series,
     natural_order,
     owned_shares,
@@ -38,8 +42,9 @@ MOST_TESTED = 300  # images with twins that are asked for others
 WORTH_SAYING = 0.95  # times as many groups as images
 BLOCK = 256  # pictures at a time
 
-# of images at some positions: pairs that belong together; and how far some of them are from all others (m, A, n)
-Look = Callable[[Rows], tuple[Rows, Callable[[Rows], Floats]]]
+# of images at some positions, and their ranks in order: pairs that look alike, and pairs that follow each other and are near;
+# and how far some images are from all others (m, A, n)
+Look = Callable[[Rows, Rows], tuple[Pairs, Pairs, Callable[[Rows], Floats]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,14 +106,15 @@ def find_by_features(
     """Find which of the images in `rows` (n,) belong together by their features (n, D, h, w), each category by itself."""
     if features.shape[2] * features.shape[3] < FEWEST_POSITIONS:
         return find_by_pictures(images, rows, decision, seed)
-    first = features[:, : model.feature_groups[0]] if model.feature_groups else features
-    step = max(1, round((first.shape[2] * first.shape[3] / MOST_POSITIONS) ** 0.5))
-    flat = first[:, :, ::step, ::step].flatten(2).transpose(1, 2)  # (n, P, D)
+    step = max(1, round((features.shape[2] * features.shape[3] / MOST_POSITIONS) ** 0.5))
+    seen = features[:, :, ::step, ::step].float()
+    alike = [normalize(part, dim=1) for part in torch.split(seen, model.feature_groups or [seen.shape[1]], dim=1)]
+    flat = torch.cat(alike, dim=1).flatten(2).transpose(1, 2)  # (n, P, D), each group of features of the same weight
 
-    def look(own: Rows) -> tuple[Rows, Callable[[Rows], Floats]]:
-        some = flat[own].float().cpu().numpy()
+    def look(own: Rows, ranks: Rows) -> tuple[Pairs, Pairs, Callable[[Rows], Floats]]:
+        some = flat[own].cpu().numpy()
         closest = closest_in_others(some, seed)
-        return link_series(some, owned_shares(closest)), closest.__getitem__
+        return link_series(some, owned_shares(closest)), link_followers(some, ranks, seed), closest.__getitem__
 
     return _find(images, rows, decision, look, MOST_BY_FEATURES, seed)
 
@@ -116,7 +122,7 @@ def find_by_features(
 def find_by_pictures(images: ImageSet, rows: Rows, decision: DecisionConfig, seed: int) -> Grouping:
     """The same by small pictures alone, where there are no features yet: near-copies, but few other shots of one part."""
 
-    def look(own: Rows) -> tuple[Rows, Callable[[Rows], Floats]]:
+    def look(own: Rows, ranks: Rows) -> tuple[Pairs, Pairs, Callable[[Rows], Floats]]:  # noqa: ARG001
         blocks = (images.take(rows[own[start : start + BLOCK]]) for start in range(0, len(own), BLOCK))
         small = np.array([make_thumbnail(image) for block in blocks for image in block], np.float32)
 
@@ -125,7 +131,7 @@ def find_by_pictures(images: ImageSet, rows: Rows, decision: DecisionConfig, see
             found[np.arange(len(some)), some] = np.inf
             return found[:, None]
 
-        return find_same_pictures(small), closest
+        return find_same_pictures(small), np.empty((0, 2), np.intp), closest
 
     return _find(images, rows, decision, look, MOST_BY_PICTURES, seed)
 
@@ -141,16 +147,20 @@ def _find(images: ImageSet, rows: Rows, decision: DecisionConfig, look: Look, mo
         own = np.flatnonzero(categories == name)
         if not FEWEST_IMAGES <= len(own) <= most:
             continue
-        pairs, closest = look(own)
-        found.append(own[pairs])
+        ranks = np.argsort(np.argsort(order[own]))
+        alike, following, closest = look(own, ranks)
+        found.append(own[alike])
+        pairs = np.concatenate([alike, following])
         if not len(pairs):
             continue
         some = np.unique(pairs)
         some = some[np.linspace(0, len(some) - 1, min(len(some), MOST_TESTED)).astype(np.intp)]
-        test = ask_for_twins(closest(some), some, np.argsort(np.argsort(order[own])), seed)
+        test = ask_for_twins(closest(some), some, ranks, seed)
         tests.append(test)
-        if test.lost or decision.groups == "found":
-            used.append(own[pairs])
+        if test.lost:
+            used.append(own[pairs])  # those that follow each other, too: a promise may rest on fewer, never on too many
+        elif decision.groups == "found":
+            used.append(own[alike])
     groups, counted = (connect(np.concatenate(pairs), len(rows)) for pairs in (found, used))
     names = column(images.samples, "id")[rows].tolist()
     return Grouping(groups.numbers, counted.numbers, _say(decision.groups, groups, counted, tests, names))
