@@ -260,7 +260,8 @@ def test_wrong_use_is_one_line_and_exit_code_2(images, tmp_path, monkeypatch, ca
     assert run([part.format(folder=folder, detector=detector) for part in arguments]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert [line for line in said if line.startswith("unlike: ")] == said[-1:]
-    assert all(line.startswith(("MVTec AD layout: ", "To fit on: ")) for line in said[:-1])  # what was understood
+    # what was understood, and, on a slow machine, how far the reading is
+    assert all(line.startswith(("MVTec AD layout: ", "To fit on: ", "Reading: ")) for line in said[:-1])
     assert message in said[-1]
 
 
