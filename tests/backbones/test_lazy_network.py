@@ -55,7 +55,9 @@ def work(monkeypatch):
     """What was made and compiled, in that order."""
     done = []
     stages, compile_ = features.make_stages, runtimes.compile_fastest
-    monkeypatch.setattr(features, "make_stages", lambda *facts: (done.append("made"), stages(*facts))[1])
+    monkeypatch.setattr(
+        features, "make_stages", lambda *facts, **more: (done.append("made"), stages(*facts, **more))[1]
+    )
     monkeypatch.setattr(runtimes, "compile_fastest", lambda *facts: (done.append("compiled"), compile_(*facts))[1])
     return done
 

@@ -300,8 +300,8 @@ def test_the_promise_is_kept_on_average(scorer, count):
     """The scorers of an ensemble must be on one scale in all folds and at the end, however many images there are."""
     default = {key: value for key, value in PRESETS["ensemble"].sections["scorer"].items() if key != "name"}
     alike = {
-        name: {**part, "feature_group": "none"} for name, part in default["settings"].items()
-    }  # pixels are one group
+        name: {**part, "feature_group": "none", "dimensions": "none"} for name, part in default["settings"].items()
+    }  # pixels are one group, of few numbers
     together = {"scorer": {**default, "settings": alike}}
     settings = {"model": {"side": 4}, **(together if scorer == "ensemble" else {})}
     shares = []

@@ -38,7 +38,7 @@ def test_headers_that_say_no_size_are_decoded_and_broken_ones_left_to_the_readin
 def test_where_none_can_be_read_it_is_said(tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="none of 3 images"):
+    with pytest.raises(DataError, match="no image of 3 can be read"):
         usual_side(open_source(tmp_path))
 
 

@@ -29,8 +29,9 @@ def assert_finds(detector: Detector, size: int, channels: int = 3) -> None:
     odd, masks = scratched(usual)
     scores = detector.score(odd, maps=True)
     assert np.median(scores.image) > detector.score(usual).image.max()
-    assert scores.maps.shape == masks.shape
-    assert all(map_[mask].mean() > map_[~mask].mean() for map_, mask in zip(scores.maps, masks, strict=True))
+    for map_, mask in zip(scores.maps, masks, strict=True):
+        shown = cv2.resize(map_, (size, size))
+        assert shown[mask].mean() > 1.5 * shown[~mask].mean()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_many_channels_of_16_bits():
 
 
 def test_in_tiles_it_leaves_out_what_depends_on_the_position():
-    detector = fit(stripes(6, size=260), tile=128)
+    detector = fit(stripes(14, size=260), tile=128)
     assert detector.settings.scorer.scorers == tuple(NEIGHBOURS)
     assert detector.fitted_.spec.size == (256, 256)
     assert detector.fitted_.pipeline.model.shape.height == 128
@@ -116,9 +117,10 @@ def test_the_default_for_tiles_is_the_default_named():
 def test_fit_says_what_it_read_off_the_images(tmp_path, capsys):
     for number, image in enumerate(stripes(8, size=64)):
         write_png(tmp_path / "good" / f"{number}.png", cv2.resize(image, (100, 90)))
-    chosen = [f"scorer.settings.{name}.least=40" for name in NEIGHBOURS] + ["data.most_native=128"]
-    options = [word for one in chosen for word in ("--set", one)]
-    assert run(["fit", str(tmp_path / "good"), "-o", str(tmp_path / "d"), "--device", "cpu", *options]) == 0
+    few = [f"[scorer.settings.{name}]\nleast = 40\nmost = 40\n" for name in NEIGHBOURS]
+    (tmp_path / "few.toml").write_text("".join(["[data]\nmost_native = 128\n", *few]))
+    options = ["--device", "cpu", "--config", str(tmp_path / "few.toml")]
+    assert run(["fit", str(tmp_path / "good"), "-o", str(tmp_path / "d"), *options]) == 0
     said = capsys.readouterr().err.splitlines()
     assert (
         said.count(

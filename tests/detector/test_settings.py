@@ -31,9 +31,9 @@ def test_nothing_named_is_the_default_whatever_else_is_chosen():
     for chosen in ({"data": {"size": 64}}, {"map": {"reduction": "mean"}}, {"decision": {"false_alarms": 0.1}}):
         found = Settings.resolve(overrides=chosen)
         assert (found.model, found.scorer) == (usual.model, usual.scorer)
-    found = Settings.resolve(overrides={"scorer": {"combine": "max"}, "model": {"cell": 8}})
+    found = Settings.resolve(overrides={"scorer": {"combine": "mean"}, "model": {"cell": 8}})
     assert (found.model_name, found.scorer_name) == (usual.model_name, usual.scorer_name)
-    assert (found.model.cell, found.scorer.combine) == (8, "max")
+    assert (found.model.cell, found.scorer.combine) == (8, "mean")
     assert found.scorer.settings == usual.scorer.settings
 
 

@@ -53,7 +53,7 @@ def test_fit_says_what_it_did_and_what_it_promises(stand, capsys):
     assert run(["fit", str(stand / "stripes"), "-o", str(stand / "other.unlike"), *FAST]) == 0
     said = capsys.readouterr().err
     assert "Fitted conv by residual at 32 x 32 x 3: 35 images to train, 4 to validate, 19 to calibrate." in said
-    assert "Promise: at most 5 % of normal images are called anomalous (19 held-out normal images)" in said
+    assert "Promise: at most 10 % of normal images are called anomalous (19 held-out normal images)" in said
     assert f"Detector: {stand / 'other.unlike'}" in said
     assert not list(stand.glob(".*"))  # no unfinished state, no temporary folder is left
 
@@ -261,7 +261,8 @@ def test_wrong_use_is_one_line_and_exit_code_2(images, tmp_path, monkeypatch, ca
     assert run([part.format(folder=folder, detector=detector) for part in arguments]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert [line for line in said if line.startswith("unlike: ")] == said[-1:]
-    assert all(line.startswith(("MVTec AD layout: ", "To fit on: ")) for line in said[:-1])  # what was understood
+    # what was understood, and, on a slow machine, how far the reading is
+    assert all(line.startswith(("MVTec AD layout: ", "To fit on: ", "Reading: ")) for line in said[:-1])
     assert message in said[-1]
 
 

@@ -226,7 +226,7 @@ def copy_sections(settings: Mapping[str, Mapping[str, Any]]) -> Sections:
 def _sections_of(preset: str, chosen: Sections) -> Mapping[str, Mapping[str, Any]]:
     """What a preset says, for tiles where some are chosen."""
     found = PRESETS[preset]
-    tiled = chosen.get("data", {}).get("tile") is not None
+    tiled = chosen.get("data", {}).get("tile") not in (None, "none")  # as TOML has it
     return _merge(found.sections, found.tiled) if tiled and found.tiled else found.sections
 
 
