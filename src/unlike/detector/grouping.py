@@ -108,7 +108,7 @@ def find_by_features(
         return find_by_pictures(images, rows, decision, seed)
     step = max(1, round((features.shape[2] * features.shape[3] / MOST_POSITIONS) ** 0.5))
     seen = features[:, :, ::step, ::step].float()
-    alike = [normalize(part, dim=1) for part in torch.split(seen, model.feature_groups or [seen.shape[1]], dim=1)]
+    alike = [normalize(part, dim=1) for part in torch.split(seen, list(model.feature_groups) or [seen.shape[1]], dim=1)]
     flat = torch.cat(alike, dim=1).flatten(2).transpose(1, 2)  # (n, P, D), each group of features of the same weight
 
     def look(own: Rows, ranks: Rows) -> tuple[Pairs, Pairs, Callable[[Rows], Floats]]:
