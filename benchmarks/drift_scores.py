@@ -24,7 +24,9 @@ CHANGES = {  # of pixels (N, H, W, C) of uint8
     "brightness +1 %": lambda images: _lighter(images, 1.01),
     "brightness +2 %": lambda images: _lighter(images, 1.02),
     "brightness +3 %": lambda images: _lighter(images, 1.03),
-    "blur of 1 pixel": lambda images: np.stack([cv2.GaussianBlur(image, (0, 0), 1).reshape(image.shape) for image in images]),
+    "blur of 1 pixel": lambda images: np.stack(
+        [cv2.GaussianBlur(image, (0, 0), 1).reshape(image.shape) for image in images]
+    ),
 }
 
 
@@ -45,10 +47,14 @@ def scores_of(name: str, most: int) -> dict[str, np.ndarray]:
 def make(name: str, most: int) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         train, test = open_set(name, Path(folder))
-        normal = np.stack([train.read(one) for one in train.samples] + [test.read(one) for one in test.samples if not one.anomalous])
+        normal = np.stack(
+            [train.read(one) for one in train.samples] + [test.read(one) for one in test.samples if not one.anomalous]
+        )
         defects = np.stack([test.read(one) for one in test.samples if one.anomalous][:most])
     order = np.random.default_rng(0).permutation(len(normal))
-    detector = Detector(preset=PRESET, device="cpu", settings={"decision": {"groups": "none"}}).fit(normal[order[:most]])
+    detector = Detector(preset=PRESET, device="cpu", settings={"decision": {"groups": "none"}}).fit(
+        normal[order[:most]]
+    )
     fresh = normal[order[most : 2 * most]]
     found = {"held out": detector.fitted_.decision.scores, "fresh": detector.score(fresh).image}
     found["defects"] = detector.score(defects).image

@@ -59,7 +59,9 @@ class Observation:
     number: int  # of the image in the stream, from 1
     id: str
     score: float
-    p_value: float | None  # rank among usual images and those that came before; None: it was learned, or was a repetition
+    p_value: (
+        float | None
+    )  # rank among usual images and those that came before; None: it was learned, or was a repetition
     martingale: float  # evidence of a change since the last alarm; above 1 / false_alarms it is an alarm
     alarm: str = ""  # the kind of change
     since: int | None = None  # at which image of the stream it probably began
@@ -108,12 +110,14 @@ class DriftMonitor:
 
     Config = DriftConfig
 
-    def __init__(self, usual: Floats | Mapping[str, Floats] = (), config: DriftConfig | None = None) -> None:  # type: ignore[assignment]
+    def __init__(self, usual: Floats | Mapping[str, Floats] | None = None, config: DriftConfig | None = None) -> None:
         self.config = config or DriftConfig()
         self.martingale = Martingale()
-        by_category = usual if isinstance(usual, Mapping) else {ALL: np.asarray(usual, np.float64)}
-        self._ranks = {} if self.config.learn else {name: _ranks_of(scores) for name, scores in by_category.items()}
-        if not self.config.learn and not any(ranks.usual for ranks in self._ranks.values()):
+        by_category = usual if isinstance(usual, Mapping) else {ALL: () if usual is None else usual}
+        self._ranks = {ALL: Ranks([])} | {name: _ranks_of(scores) for name, scores in by_category.items()}
+        if self.config.learn:
+            self._ranks = {ALL: Ranks([])}
+        elif not self._ranks[ALL].usual:
             raise DataError("no score of a usual image; give some, or learn them from the first images of the stream")
         self.number = 0  # images seen
         self._begun = 0  # how many of them before the last alarm
@@ -153,7 +157,7 @@ class DriftMonitor:
         if self.config.repeats and self._run >= self.config.repeats:
             return self._repetition(name, score)
         if self.number <= self.config.learn:
-            bisect.insort(self._ranks.setdefault(ALL, Ranks([])).usual, score)
+            bisect.insort(self._ranks[ALL].usual, score)
             self._ranks[ALL].forget()
             return Observation(self.number, name, score, None, self.martingale.value)
         ranks = self._ranks.get(category, self._ranks[ALL])
@@ -202,13 +206,15 @@ class DriftMonitor:
         """A monitor that goes on from what `state` gave; an ArtifactError says that it is no such thing."""
         try:
             if state["format"] != FORMAT:
-                raise ArtifactError(f"format {state['format']} of another version; expected {FORMAT}; begin a new state")
+                raise ArtifactError(
+                    f"format {state['format']} of another version; expected {FORMAT}; begin a new state"
+                )
             config = DriftConfig(**state["config"])
             ranks = {str(name): _ranks_of(one["usual"], one["known"]) for name, one in state["ranks"].items()}
-            monitor = cls([0.0], config)  # type: ignore[arg-type]
-            monitor._ranks = ranks  # noqa: SLF001
-            monitor.number, monitor._begun = int(state["number"]), int(state["begun"])  # noqa: SLF001
-            monitor._last, monitor._run = str(state["last"]), int(state["run"])  # noqa: SLF001
+            monitor = cls(np.zeros(1), config)
+            monitor._ranks = ranks
+            monitor.number, monitor._begun = int(state["number"]), int(state["begun"])
+            monitor._last, monitor._run = str(state["last"]), int(state["run"])
             monitor.martingale.resume(state["martingale"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, ArtifactError):

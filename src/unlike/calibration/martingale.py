@@ -8,7 +8,7 @@ starts at 1 exceeds 100 with probability at most 1/100, however long one plays (
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,63 +22,44 @@ STRANGER, DEFECTS, TOO_NORMAL = "stranger", "defects", "too normal"  # what the 
 KINDS = (STRANGER, DEFECTS, TOO_NORMAL)
 APART = 0.1  # p-values below it are left to the bets on defects: bets on most images neither win nor lose by them
 TINY = 1e-12  # no p-value is nearer to 0 or 1
-TILTS = (0.3, 0.9)
-POWERS = (0.4, 0.7)
-FLOODS = ((0.5, 0.05), (0.9, 0.05), (0.9, 0.01))  # share of the images, and how small their p-values are
-RISES = ((0.02, 0.01), (0.05, 0.01), (0.15, 0.01), (0.05, 0.03), (0.15, 0.03))  # the same
-
-
-def _tilt(slope: float) -> Callable[[Floats], Floats]:
-    """Most p-values are a little smaller, or with a slope below 0 a little larger."""
-    return lambda p: np.where(p <= APART, 1.0, 1 + slope * (1 - 2 * (p - APART) / (1 - APART)))
-
-
-def _power(power: float) -> Callable[[Floats], Floats]:
-    """All p-values are smaller, the smaller the power."""
-    return lambda p: np.asarray(power * p ** (power - 1))
-
-
-def _share(share: float, below: float) -> Callable[[Floats], Floats]:
-    """A share of the p-values is below that, and the others are as usual."""
-    return lambda p: (1 - share) + np.where(p <= below, share / below, 0.0)
-
-
-def _turned(density: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
-    return lambda p: density(1 - p)
-
-
-BETS: Mapping[str, tuple[Callable[[Floats], Floats], ...]] = {  # each a density on 0..1, which makes the game fair
-    STRANGER: (
-        *(_tilt(slope) for slope in TILTS),
-        *(_power(power) for power in POWERS),
-        *(_share(*one) for one in FLOODS),
-    ),
-    DEFECTS: tuple(_share(*one) for one in RISES),
-    TOO_NORMAL: (
-        *(_tilt(-slope) for slope in TILTS),
-        *(_turned(_power(power)) for power in POWERS),
-        *(_turned(_share(*one)) for one in FLOODS),
-    ),
-}
-PRIOR = np.concatenate([np.full(len(bets), 1 / len(bets) / len(KINDS)) for bets in BETS.values()])  # (K,) sums to 1
-KIND_OF = np.repeat(KINDS, [len(bets) for bets in BETS.values()])  # (K,)
+TILTS = np.array([0.3, 0.9])  # slopes
+POWERS = np.array([0.4, 0.7])
+FLOODS = np.array([(0.5, 0.05), (0.9, 0.05), (0.9, 0.01)]).T  # shares of the images, and how small their p-values are
+RISES = np.array([(0.02, 0.01), (0.05, 0.01), (0.15, 0.01), (0.05, 0.03), (0.15, 0.03)]).T  # the same
+BETS = (7, 5, 7)  # on each kind
+PRIOR = np.repeat(1 / len(KINDS) / np.array(BETS), BETS)  # (K,) how the fortune is put on them
+KIND_OF = np.repeat(KINDS, BETS)  # (K,)
 
 
 def densities(p_values: Floats) -> Floats:
-    """What each bet multiplies its stake by: (N,) -> (N, K), on average 1 for uniform p-values.
+    """What each bet multiplies its stake by: (N,) -> (N, K), densities on 0..1, so that the game is fair.
 
     >>> densities(np.array([0.001, 0.5])).shape
     (2, 19)
     """
-    inside = np.clip(p_values, TINY, 1 - TINY)
-    return np.stack([bet(inside) for bets in BETS.values() for bet in bets], axis=1)
+    p = np.clip(p_values, TINY, 1 - TINY)[:, None]  # (N, 1)
+    return np.concatenate([_all_smaller(p), _some_smallest(p, RISES), _all_smaller(1 - p)], axis=1)
+
+
+def _all_smaller(p: Floats) -> Floats:
+    """Most p-values are smaller: a little along a slope, by a power, or most of them very small."""
+    tilted = np.where(p <= APART, 1.0, 1 + TILTS * (1 - 2 * (p - APART) / (1 - APART)))
+    return np.concatenate([tilted, POWERS * p ** (POWERS - 1), _some_smallest(p, FLOODS)], axis=1)
+
+
+def _some_smallest(p: Floats, bets: Floats) -> Floats:
+    """A share of the p-values is below a bound, and the others are as usual."""
+    share, below = bets
+    return np.asarray((1 - share) + np.where(p <= below, share / below, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
 class MartingaleConfig:
     """How a martingale bets."""
 
-    patience: int = 100  # images, after which half of the fortune has been put on bets; the rest is for changes that come later
+    patience: int = (
+        100  # images, after which half of the fortune has been put on bets; the rest is for changes that come later
+    )
 
 
 class Martingale:

@@ -20,6 +20,7 @@ from unlike.cli.fit import fit
 from unlike.cli.inspect import inspect
 from unlike.cli.latent import clusters, edit, gallery, histograms, project, show_help
 from unlike.cli.listing import list_names
+from unlike.cli.monitor import monitor
 from unlike.cli.residuals import residuals
 from unlike.cli.score import score
 from unlike.cli.study import study
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names
     "score": score,
     "evaluate": evaluate,
     "calibrate": calibrate,
+    "monitor": monitor,
     "demo": demo,
     "list": list_names,
     "finetune": finetune,
