@@ -124,6 +124,7 @@ class _Log:
 
     def __init__(self, file: TextIO, form: LogFormat, *, fresh: bool) -> None:
         self._file, self._form, self._fresh = file, form, fresh
+        self._begun = False
         self._writer = csv.writer(file, lineterminator="\n")
 
     def write(self, seen: Sequence[Observation]) -> None:
@@ -132,18 +133,22 @@ class _Log:
         if not seen:
             return
         with blamed_on(self._file):
-            if self._fresh:
-                start_over(self._file)
-            empty = self._file is sys.stdout or not self._file.tell()
-            if self._form is LogFormat.CSV and (self._fresh or empty):
-                self._writer.writerow(field.name for field in fields(seen[0]))
-            self._fresh = False
+            if not self._begun:
+                self._begin(tuple(field.name for field in fields(seen[0])))
             for one in seen:
                 if self._form is LogFormat.CSV:
                     self._writer.writerow(cells(asdict(one)))
                 else:
                     self._file.write(f"{json.dumps(asdict(one))}\n")
             self._file.flush()
+
+    def _begin(self, columns: Sequence[str]) -> None:
+        """Drop an older log, and name the columns; a log that goes on has them."""
+        self._begun = True
+        if self._fresh:
+            start_over(self._file)
+        if self._form is LogFormat.CSV and (self._fresh or self._file is sys.stdout or not self._file.tell()):
+            self._writer.writerow(columns)
 
 
 def _arriving(detector: Detector, images: Sequence[str], console: Console) -> Iterator[Arrived]:
