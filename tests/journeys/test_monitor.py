@@ -21,7 +21,7 @@ def stand(tmp_path_factory):
     write(root / "good", stripes(60, seed=1))
     write(root / "usual", stripes(30, seed=2))
     write(root / "dark", (stripes(20, seed=3) * 0.4).astype(np.uint8))
-    fast = ["--model", "pixels", "--scorer", "gaussian", "--false-alarms", "0.1", "--set", "decision.groups=none"]
+    fast = ["--model", "pixels", "--scorer", "neighbours", "--false-alarms", "0.1", "--set", "decision.groups=none"]
     assert run(["fit", str(root / "good"), "-o", str(root / "d.unlike"), *fast]) == 0
     return root
 
