@@ -620,6 +620,65 @@ def batch_norm() -> str:
     return "\n\n".join([*parts, made_by(results)])
 
 
+def drift() -> str:
+    results = load("drift")
+    rates = [
+        [
+            usual,
+            *(
+                f"{row['rate']:.1%} (standard error {row['standard_error']:.1%}, {row['streams']} streams)"
+                for row in found.values()
+            ),
+        ]
+        for usual, found in results["clean"].items()
+    ]
+    words = (
+        f"`unlike monitor`, promised {results['promise']:.0%}. Clean streams of {results['length']:,}: the share that ever gives an alarm, and beside it "
+        "that of the same bets on p-values against the usual scores alone. Scores are Gaussian: of ranks any continuous distribution says the same."
+    )
+    real = [
+        f"{name}: {found['held_out']['rate']:.1%} of {found['held_out']['streams']} random orders of {found['held_out']['length']} fresh normal images, "
+        f"against {found['held_out']['usual']} held-out ones"
+        for name, found in results["sets"].items()
+    ]
+    rows = [
+        [
+            name,
+            row["change"],
+            f"{found['medians'].get(row['change'], '')}",
+            f"{row['found']} of {row['streams'] - row['alarm_before']}",
+            f"{row['alarm_before']}",
+        ]
+        + [_images(row["delay"][part]) for part in ("median", "10 %", "90 %")]
+        + [", ".join(f"{kind} {count}" for kind, count in row["kinds"].items())]
+        for name, found in results["sets"].items()
+        for row in found["delays"]
+    ]
+    first = next(iter(results["sets"].values()))
+    delays = (
+        f"Images until a change is found, within {results['longest']:,} after it; {results['before']} clean ones before it, 2,000 where they were learned from, of "
+        f"scores drawn from those of real images by `{results['preset']}`, smoothed; {first['delays'][0]['usual']} usual ones. Brightness and blur change all images; of defects there are "
+        f"{results['defects'][0]:.0%} before the change and {results['defects'][1]:.0%} after it, which are {results['defects'][0]:.0%} too many already against normal images alone "
+        f"(*before*: streams with an alarm before the change, which do not count). Median score: of fresh normal images it is {', '.join(str(one['medians']['fresh']) for one in results['sets'].values())}."
+    )
+    head = ["images", "change", "median score", "found", "before", "median delay", "10 %", "90 %", "called"]
+    return "\n\n".join(
+        [
+            "## Drift",
+            words,
+            table(["usual images", "monitor", "fixed p-values"], rates),
+            f"Of real scores, {'; '.join(real)}.",
+            delays,
+            table(head, rows),
+            made_by(results),
+        ]
+    )
+
+
+def _images(count: float | None) -> str:
+    return "-" if count is None else f"{count:,.0f}"
+
+
 def page() -> str:
     parts = ["# Measured", "Written from `benchmarks/results` by `make docs`. These machines are shared and noisy."]
     parts += [quality(), false_alarms(), speed(), augmentation(), finetuning()]
@@ -634,6 +693,7 @@ def page() -> str:
         "growth": growth,
         "rules": rules,
         "fdr": fdr,
+        "drift": drift,
     }
     sections |= {"code_space": code_space, "vae_code": vae_code, "models_table": models}
     sections |= {"batch_norm": batch_norm}

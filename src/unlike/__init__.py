@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unlike._version import __version__ as __version__
+    from unlike.calibration.drift import DriftMonitor as DriftMonitor
     from unlike.cluster import EquilibriumKMeans as EquilibriumKMeans
     from unlike.detector.classifier import Classifier as Classifier
     from unlike.detector.detector import Detector as Detector
@@ -30,6 +31,7 @@ _HOMES = {
     "__version__": "unlike._version",
     "Classifier": "unlike.detector.classifier",
     "Detector": "unlike.detector.detector",
+    "DriftMonitor": "unlike.calibration.drift",
     "EquilibriumKMeans": "unlike.cluster",
     "Evaluation": "unlike.records",
     "Scores": "unlike.records",
@@ -41,6 +43,7 @@ _HOMES = {
 __all__ = [
     "Classifier",
     "Detector",
+    "DriftMonitor",
     "EquilibriumKMeans",
     "Evaluation",
     "Scores",

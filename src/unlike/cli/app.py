@@ -22,6 +22,7 @@ from unlike.cli.fit import fit
 from unlike.cli.inspect import inspect
 from unlike.cli.latent import clusters, edit, gallery, histograms, points, project, show_help
 from unlike.cli.listing import list_names
+from unlike.cli.monitor import monitor
 from unlike.cli.residuals import residuals
 from unlike.cli.score import score
 from unlike.cli.study import study
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names
     "calibrate": calibrate,
     "describe": describe,
     "export": export,
+    "monitor": monitor,
     "demo": demo,
     "list": list_names,
     "finetune": finetune,
