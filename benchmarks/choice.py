@@ -119,7 +119,8 @@ def judge(maps: dict[str, np.ndarray], views: tuple[str, ...], weigh: Weigh) -> 
     middle = np.median(normal.mean(axis=(2, 3)), axis=0)[:, None, None]
     weights = weigh(normal.max(axis=(2, 3)))[:, None, None]
     known, new = (
-        np.exp((weights * np.log(np.maximum(part / middle, SMALL))).sum(axis=1)).max(axis=(1, 2)) for part in (normal, test)
+        np.exp((weights * np.log(np.maximum(part / middle, SMALL))).sum(axis=1)).max(axis=(1, 2))
+        for part in (normal, test)
     )
     odd = maps["anomalous"]
     figures = {"auroc": float(roc_auc_score(odd, new))}

@@ -49,7 +49,7 @@ BANK = {"candidates": 10_000, "most": 500, "least": 500}
 SETTINGS = {
     "model": {"most_cells": 8},
     "data": {"size": 256},
-    "scorer": {"settings": {name: BANK for name in ("neighbours", "neighbours_unit", "neighbours_deep")}},
+    "scorer": {"settings": dict.fromkeys(("neighbours", "neighbours_unit", "neighbours_deep"), BANK)},
 }
 
 
@@ -85,7 +85,9 @@ class Draw:
     def rows(self, share: float) -> tuple[np.ndarray, np.ndarray]:
         """Those to learn from, and which of them are defects."""
         mixed = round(share * self.count)
-        return np.concatenate([self.normal[: self.count - mixed], self.mixed[:mixed]]), np.arange(self.count) >= self.count - mixed
+        return np.concatenate([self.normal[: self.count - mixed], self.mixed[:mixed]]), np.arange(
+            self.count
+        ) >= self.count - mixed
 
 
 class Refit:
@@ -98,7 +100,7 @@ class Refit:
         self.features, self.none = draw.features[torch.from_numpy(rows)], np.zeros(len(rows), np.intp)
         self.groups = np.arange(len(rows))
         self.score = cache_by_bytes(
-            Witnesses(self.make, self.reduce, self.features, self.none, self.groups, 0).score
+            Witnesses(self.make, lambda maps, _: self.reduce(maps), self.features, self.none, self.groups, 0).score
         )
 
     def make(self) -> Scorer:
@@ -112,7 +114,15 @@ class Refit:
         """What is found, and falsely called, without the doubtful images."""
         scorer, kept, draw = self.make(), np.flatnonzero(~doubtful), self.draw
         own = self.none[kept]
-        maps = fit_leave_one_out(scorer, self.make, self.features[torch.from_numpy(kept)], own, own + np.arange(len(own)), self.groups[kept], 0)
+        maps = fit_leave_one_out(
+            scorer,
+            self.make,
+            self.features[torch.from_numpy(kept)],
+            own,
+            own + np.arange(len(own)),
+            self.groups[kept],
+            0,
+        )
         known = self.reduce(scorer.fit_normalisation(maps, own))
         good, fresh, bad = (self.look_at(scorer, rows) for rows in (draw.good, draw.fresh, draw.bad))
         promise = max(PROMISE, smallest_promise(len(known)))

@@ -292,7 +292,9 @@ def choice() -> str:
     sets, most, rows = list(results["costs"]), results["most"], []
     for name, found in results["candidates"].items():
         aurocs = [_mean(found[data], "auroc") for data in sets]
-        alarms = [sum(_mean(found[data], f"{key} at 0.01") for data in sets) / len(sets) for key in ("found", "false alarms")]
+        alarms = [
+            sum(_mean(found[data], f"{key} at 0.01") for data in sets) / len(sets) for key in ("found", "false alarms")
+        ]
         figures = [f"{sum(aurocs) / len(aurocs):.3f}", f"{min(aurocs):.3f}", *(f"{share:.1%}" for share in alarms)]
         rows.append([f"`{name}`", *(f"{auroc:.3f}" for auroc in aurocs), *figures])
     words = f"""The default is a mixture of views: maps of scorers of the same frozen features, in a geometric mean. {results["tried"]} mixtures

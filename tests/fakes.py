@@ -30,4 +30,5 @@ def fitted_of(decision, spec, *, digests=(), counts=None, history=(), strangest=
         counts=counts or {},
         history=list(history),
         strangest=strangest,
+        distrusted=None,
     )

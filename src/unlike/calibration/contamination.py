@@ -97,3 +97,12 @@ def rate(scores: Floats, parts: Rows | None = None, usual: Bools | None = None) 
         below = middle - logs[known & (logs <= middle)]
         found[own] = (logs[own] - middle) / max(GAUSSIAN * float(np.median(below)), TINY)
     return found
+
+
+def worst_promise(false_alarms: float, distrusted: int, of: int) -> float:
+    """The share of normal images that are called anomalous at most, were all that are `distrusted` of so many normal.
+
+    >>> round(worst_promise(0.01, 5, 100), 4)
+    0.0595
+    """
+    return false_alarms + (1 - false_alarms) * distrusted / of

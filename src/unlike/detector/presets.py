@@ -23,7 +23,13 @@ class Preset:
 
 
 DEFAULT_PRESET = "ensemble"  # the best on real defects that fits within two minutes, see docs/measured.md
-NEIGHBOURS = ["neighbours", "neighbours_coarse", "neighbours_unit", "neighbours_deep", "neighbours_fine"]  # of the default
+NEIGHBOURS = [
+    "neighbours",
+    "neighbours_coarse",
+    "neighbours_unit",
+    "neighbours_deep",
+    "neighbours_fine",
+]  # of the default
 # short cuts through fewer codes, or through some directions of features that are not of unit length, cost much where things
 # lie before a plain ground
 COVER = {"candidates": 150_000, "coreset_directions": "all", "most": 4000, "least": 1000}

@@ -9,7 +9,7 @@ import math
 import platform
 import tomllib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,16 @@ class Strangest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Distrusted:
+    """Images that a fit was given as normal and did not learn from, the strangest first."""
+
+    ids: tuple[str, ...]
+    scores: Floats  # (n,) as new images
+    shown: tuple[Strangest, ...]  # the first of them, small, each with its map
+    of: int  # different images, these among them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
     """What a detector has learned: all that scoring depends on, and where it came from."""
 
@@ -75,6 +85,7 @@ class Fitted:
     unreadable: tuple[Unreadable, ...] = ()  # images that could not be used, and why; not kept on disk
     notes: tuple[str, ...] = ()  # what was done to images that are unlike most, in sentences; not kept on disk
     strangest: tuple[Strangest, ...] = ()  # held-out normal images, on which the threshold rests, the strangest first
+    distrusted: Distrusted | None = None  # images that were left out as not normal; None: nobody asked for that
     known: KnownNormals | None = (
         None  # normal images in short, to name those that a new one is most like; None of tiles
     )
@@ -102,6 +113,9 @@ class Fitted:
             facts["otherwise"] = {"by": other.by, "independent": other.independent, **_describe(other.threshold)}
         if self.strangest:
             facts["strangest"] = [{"id": one.id, "score": one.score} for one in self.strangest]
+        if (doubtful := self.distrusted) is not None:
+            worst = zip(doubtful.ids, doubtful.scores.tolist(), strict=True)
+            facts["distrusted"] = {"of": doubtful.of, "images": [{"id": name, "score": score} for name, score in worst]}
         return facts
 
 
@@ -127,8 +141,9 @@ def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -
         "ids": decision.ids,
         "groups": decision.groups,
     }
-    for number, one in enumerate(fitted.strangest):
-        arrays |= {f"strangest{number}": one.picture, f"strangest{number}_map": one.map.astype(np.float16)}
+    arrays |= _pictures("strangest", fitted.strangest)
+    if fitted.distrusted is not None:
+        arrays |= _pictures("distrusted", fitted.distrusted.shown)
     if fitted.known is not None:
         arrays |= {f"known_{name}": value for name, value in fitted.known.arrays().items()}
     if decision.categories.astype(bool).any():
@@ -249,13 +264,36 @@ def _rebuild(
         dict(known["images"]),
         known=_rebuild_normals(arrays),
         calibrated=str(known.get("calibrated", "")),
-        strangest=tuple(
-            Strangest(
-                one["id"], float(one["score"]), arrays[f"strangest{n}"], arrays[f"strangest{n}_map"].astype(np.float32)
-            )
-            for n, one in enumerate(known.get("strangest", ()))
-        ),
+        strangest=_rebuild_pictures("strangest", known.get("strangest", ()), arrays),
+        distrusted=_rebuild_distrusted(known.get("distrusted"), arrays),
     )
+
+
+def _pictures(name: str, images: Sequence[Strangest]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of some images, by a name for all of them and their number."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for number, one in enumerate(images):
+        arrays |= {f"{name}{number}": one.picture, f"{name}{number}_map": one.map.astype(np.float16)}
+    return arrays
+
+
+def _rebuild_pictures(
+    name: str, images: Sequence[Mapping[str, Any]], arrays: Mapping[str, npt.NDArray[Any]]
+) -> tuple[Strangest, ...]:
+    return tuple(
+        Strangest(one["id"], float(one["score"]), arrays[f"{name}{n}"], arrays[f"{name}{n}_map"].astype(np.float32))
+        for n, one in enumerate(images)
+    )
+
+
+def _rebuild_distrusted(known: Mapping[str, Any] | None, arrays: Mapping[str, npt.NDArray[Any]]) -> Distrusted | None:
+    if known is None:
+        return None
+    images = known["images"]
+    scores = np.array([one["score"] for one in images], np.float64)
+    shown = [one for n, one in enumerate(images) if f"distrusted{n}" in arrays]
+    pictures = _rebuild_pictures("distrusted", shown, arrays)
+    return Distrusted(tuple(str(one["id"]) for one in images), scores, pictures, int(known["of"]))
 
 
 def _rebuild_normals(arrays: Mapping[str, npt.NDArray[Any]]) -> KnownNormals | None:
