@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,8 @@ from sklearn.metrics import roc_auc_score
 
 from unlike.calibration.conformal import smallest_promise
 from unlike.calibration.contamination import MOST as MOST_DISTRUSTED
-from unlike.calibration.contamination import ROUNDS, TAIL, WRONG, settle
+from unlike.calibration.contamination import ROUNDS, TAIL, WRONG, settle, worst_promise
 from unlike.calibration.decision import is_anomalous
-from unlike.calibration.leave_one_out import fit_leave_one_out
 from unlike.calibration.thresholds import ConformalThreshold
 from unlike.data.batches import iterate
 from unlike.data.tensors import to_tensor
@@ -39,9 +38,10 @@ from unlike.models.base import OutputSpec
 from unlike.scoring.base import Scorer
 from unlike.scoring.maps import reduce_maps, smooth
 
-SETS = ("transistor", "magnetic_tile", "solar cells", "vehicles", "cookies", "pavement")
+SETS = ("transistor", "cookies", "solar cells", "magnetic_tile", "pavement", "vehicles")
 SHARES = (0.0, 0.05, 0.1, 0.2)
 MOST = 120  # images to learn from, defects among them
+TESTED = {"good": 60, "fresh": 100, "bad": 60}
 OF_DEFECTS = 0.6  # of those that there are, mixed among them at most
 PROMISE = 0.01
 LIMITS = {"most": MOST_DISTRUSTED, "wrong": WRONG, "tail": TAIL, "rounds": ROUNDS}
@@ -79,8 +79,8 @@ class Draw:
         most = int(min(max(SHARES) * MOST, OF_DEFECTS * len(bad), max(SHARES) * learn))
         self.count = round(most / max(SHARES))
         self.normal, self.mixed = normal[: self.count], bad[:most]
-        self.fresh, self.bad = normal[self.count :], bad[most:]
-        self.good = learn + np.flatnonzero(~odd[learn:])
+        self.fresh, self.bad = normal[self.count :][: TESTED["fresh"]], bad[most:][: TESTED["bad"]]
+        self.good = random.permutation(learn + np.flatnonzero(~odd[learn:]))[: TESTED["good"]]
 
     def rows(self, share: float) -> tuple[np.ndarray, np.ndarray]:
         """Those to learn from, and which of them are defects."""
@@ -91,17 +91,15 @@ class Draw:
 
 
 class Refit:
-    """Plain and robust fits on the images of a draw at a share of defects."""
+    """Plain and robust fits on the images of a draw at a share of defects; none is made twice."""
 
     def __init__(self, draw: Draw, share: float, settings: Settings, groups: tuple[int, ...]) -> None:
         self.draw, self.settings = draw, settings
         self.spec = OutputSpec("FrozenFeatures", ("features",), groups)
         rows, self.odd = draw.rows(share)
-        self.features, self.none = draw.features[torch.from_numpy(rows)], np.zeros(len(rows), np.intp)
-        self.groups = np.arange(len(rows))
-        self.score = cache_by_bytes(
-            Witnesses(self.make, lambda maps, _: self.reduce(maps), self.features, self.none, self.groups, 0).score
-        )
+        self.groups, none = np.arange(len(rows)), np.zeros(len(rows), np.intp)
+        features = draw.features[torch.from_numpy(rows)]
+        self.witnesses = Remembering(self.make, lambda maps, _: self.reduce(maps), features, none, self.groups, 0)
 
     def make(self) -> Scorer:
         return make_scorer(self.settings, self.spec)
@@ -112,18 +110,8 @@ class Refit:
     @torch.no_grad()
     def judge(self, doubtful: np.ndarray) -> dict:
         """What is found, and falsely called, without the doubtful images."""
-        scorer, kept, draw = self.make(), np.flatnonzero(~doubtful), self.draw
-        own = self.none[kept]
-        maps = fit_leave_one_out(
-            scorer,
-            self.make,
-            self.features[torch.from_numpy(kept)],
-            own,
-            own + np.arange(len(own)),
-            self.groups[kept],
-            0,
-        )
-        known = self.reduce(scorer.fit_normalisation(maps, own))
+        scorer, known = self.witnesses.learn(~doubtful)
+        draw = self.draw
         good, fresh, bad = (self.look_at(scorer, rows) for rows in (draw.good, draw.fresh, draw.bad))
         promise = max(PROMISE, smallest_promise(len(known)))
         line = ConformalThreshold(promise).fit(known).threshold_
@@ -132,7 +120,7 @@ class Refit:
         return {
             "auroc": float(roc_auc_score(truth, np.concatenate([good, bad]))),
             "promise": promise,
-            "worst": (promise * (len(own) + 1) + int(doubtful.sum())) / (len(doubtful) + 1),
+            "worst": worst_promise(promise, int(doubtful.sum()), len(doubtful)),
             **{key: float(is_anomalous(some, line).mean()) if len(some) else None for key, some in rates.items()},
             "defects": int(self.odd.sum()),
             "distrusted_defects": int((doubtful & self.odd).sum()),
@@ -144,26 +132,26 @@ class Refit:
         return self.reduce(torch.cat(maps)) if len(rows) else np.empty(0)
 
 
+class Remembering(Witnesses):
+    """Learns once from the same images."""
+
+    def learn(self, trusted: np.ndarray) -> tuple[Scorer, np.ndarray]:
+        return _learn(self, trusted.tobytes())
+
+
+@lru_cache(maxsize=8)
+def _learn(witnesses: Remembering, trusted: bytes) -> tuple[Scorer, np.ndarray]:
+    return Witnesses.learn(witnesses, np.frombuffer(trusted, bool))
+
+
 def compare(draw: Draw, share: float, settings: Settings, groups: tuple[int, ...]) -> dict:
     """Plain, by auto, and where the share is known."""
     fit = Refit(draw, share, settings, groups)
     found = {"plain": fit.judge(np.zeros(len(fit.odd), bool))}
     for name, asked in {"auto": "auto", **({"share": share} if share else {})}.items():
-        doubtful = settle(fit.score, fit.groups, asked)
+        doubtful = settle(fit.witnesses.score, fit.groups, asked)
         found[name] = fit.judge(doubtful) if doubtful.any() else found["plain"]
     return found
-
-
-def cache_by_bytes(score: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    known: dict[bytes, np.ndarray] = {}
-
-    def remembered(trusted: np.ndarray) -> np.ndarray:
-        key = trusted.tobytes()
-        if key not in known:
-            known[key] = score(trusted)
-        return known[key]
-
-    return remembered
 
 
 def summarise(rows: list[dict]) -> dict:

@@ -23,6 +23,9 @@ TAIL = 4  # as heavy as on the clean set whose scores have the heaviest tail (be
 FEWEST = 16  # images of a part, by which it can be said what is usual
 ROUNDS = 3  # times that it is said whom to distrust
 GAUSSIAN = 1.4826  # the median absolute deviation of Gaussian numbers times this is their standard deviation
+LEAST = (
+    0.05  # deviation: where scores are nearly the same, one that is a tenth higher is no reason to distrust an image
+)
 TINY = 1e-12
 
 
@@ -95,7 +98,7 @@ def rate(scores: Floats, parts: Rows | None = None, usual: Bools | None = None) 
         known = usual & own if (usual & own).sum() >= FEWEST else usual
         middle = np.median(logs[known])
         below = middle - logs[known & (logs <= middle)]
-        found[own] = (logs[own] - middle) / max(GAUSSIAN * float(np.median(below)), TINY)
+        found[own] = (logs[own] - middle) / max(GAUSSIAN * float(np.median(below)), LEAST)
     return found
 
 

@@ -47,13 +47,20 @@ class Witnesses:
     seed: int
 
     @torch.no_grad()
-    def score(self, trusted: Bools) -> Floats:
-        """(N,) the scores of all images, by one that learns from the trusted ones (N,), each of those as if its group were left out."""
-        known, others = np.flatnonzero(trusted), np.flatnonzero(~trusted)
-        scorer, scores, every = self.make(), np.empty(len(trusted)), np.arange(len(known))
+    def learn(self, trusted: Bools) -> tuple[Scorer, Floats]:
+        """A scorer that has learned from the trusted images (N,), and their scores (n,), each as if its group were left out."""
+        known, scorer = np.flatnonzero(trusted), self.make()
         own, groups = self.categories[known], self.groups[known]
+        every = np.arange(len(known))
         maps = fit_leave_one_out(scorer, self.make, self._take(known), own, every, groups, self.seed)
-        scores[known] = self.reduce(scorer.fit_normalisation(maps, own), known)
+        return scorer, self.reduce(scorer.fit_normalisation(maps, own), known)
+
+    @torch.no_grad()
+    def score(self, trusted: Bools) -> Floats:
+        """(N,) the scores of all images, each as a new one, by a scorer that has learned from the trusted ones (N,)."""
+        scorer, known = self.learn(trusted)
+        scores, others = np.empty(len(trusted)), np.flatnonzero(~trusted)
+        scores[trusted] = known
         if len(others):
             new = torch.cat([scorer.component_maps(part) for part in torch.split(self._take(others), BATCH)])
             scores[others] = self.reduce(scorer.normalise(new, self.categories[others]), others)
