@@ -31,4 +31,5 @@ def fitted_of(decision, spec, *, digests=(), counts=None, history=(), strangest=
         history=list(history),
         strangest=strangest,
         warnings=tuple(warnings),
+        distrusted=None,
     )

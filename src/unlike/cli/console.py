@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unlike.calibration.decision import Decision
     from unlike.calibration.diagnosis import Diagnosis
     from unlike.detector.detector import Detector
+    from unlike.detector.storage import Distrusted
     from unlike.records import Evaluation, Metrics, Unreadable
     from unlike.runtime.exported import ExportedDetector
 
@@ -71,6 +72,8 @@ class Console:
             self.say(note)
         if weights := fitted.pipeline.scorer.learned_weights:
             self.say(_weights_sentence(weights, on_average=bool(fitted.pipeline.scorer.categories)))
+        if fitted.distrusted is not None:
+            self._say_distrusted(fitted.distrusted, fitted.decision.false_alarms, folder)
         if best := kept_epoch(fitted.history, detector.settings.training.keep):
             of = len(fitted.history)
             self.say(f"Kept epoch {best['epoch']:.0f} of {of}: validation loss {best['validation']:.4g}.")
@@ -78,6 +81,33 @@ class Console:
             self.say(f"Warning: {warning}")
         self._say_promise(detector)
         self.say(f"Detector: {folder}")
+
+    def _say_distrusted(self, distrusted: Distrusted, promised: float | None, folder: Path) -> None:
+        """Which images were not learned from, what that does to the promise, and the way out."""
+        from unlike.artifacts import printable
+        from unlike.calibration.contamination import worst_promise
+
+        count = len(distrusted.ids)
+        if not count:
+            self.say(
+                f"None of {plural(distrusted.of, 'image')} is so unlike the others that it was left out (contamination)."
+            )
+            return
+        worst = zip(distrusted.ids[:NAMED], distrusted.scores.tolist(), strict=False)
+        named = ", ".join(f"{printable(name)} (score {score:.3g})" for name, score in worst)
+        more = f", and {count - NAMED:,} more in {folder / 'detector.toml'}" if count > NAMED else ""
+        self.say(
+            f"Distrusted {count:,} of {plural(distrusted.of, 'image')}, unlike the others and not learned from: {named}{more}."
+        )
+        if promised is not None:
+            most = 100 * worst_promise(promised, count, distrusted.of)
+            self.say(
+                f"The promise is of normal images that are not like those: were all of them normal, up to {most:.2g} % of normal images "
+                "would be called anomalous."
+            )
+        self.say(
+            "Look at them, in the report of `unlike evaluate` too; if they are normal, fit with --contamination none."
+        )
 
     def _say_promise(self, detector: Detector) -> None:
         from unlike.artifacts import printable

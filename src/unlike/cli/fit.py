@@ -77,6 +77,13 @@ def fit(
             help="Share of normal images that may be called anomalous; auto, as usual: 1 %, or what rests on three images."
         ),
     ] = None,
+    contamination: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|SHARE",
+            help="Some of the images may not be normal: leave out those that the others find strange, or that share. Usual: none.",
+        ),
+    ] = None,
     group_by: GroupBy = None,
     keep_pictures: Annotated[
         bool,
@@ -106,6 +113,8 @@ def fit(
         overrides.setdefault("data", {})["size"] = parse_size(size)
     if pages is not None:
         overrides.setdefault("data", {})["pages"] = pages
+    if contamination is not None:
+        overrides.setdefault("decision", {})["contamination"] = parse_contamination(contamination)
     if group_by is not None:
         overrides.setdefault("decision", {})["group_by"] = group_by
     if keep_pictures:
@@ -175,7 +184,16 @@ def parse_size(text: str) -> int | tuple[int, int] | Literal["auto", "native"]:
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
-def parse_share(text: str) -> float | Literal["auto"]:
+def parse_contamination(text: str) -> float | Literal["none", "auto"]:
+    """The share of the images that may not be normal; auto finds it, none is not to look.
+
+    >>> parse_contamination("5%"), parse_contamination("auto"), parse_contamination("none")
+    (0.05, 'auto', 'none')
+    """
+    return "none" if text == "none" else parse_share(text, "--contamination", "none, auto")
+
+
+def parse_share(text: str, option: str = "--false-alarms", words: str = "auto") -> float | Literal["auto"]:
     """A share of one, or auto.
 
     >>> parse_share("0.05"), parse_share("5%"), parse_share("auto")
@@ -186,4 +204,4 @@ def parse_share(text: str) -> float | Literal["auto"]:
     try:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        raise ConfigError(f"--false-alarms: expected auto or a share such as 0.01, came {text!r}") from None
+        raise ConfigError(f"{option}: expected {words} or a share such as 0.01, came {text!r}") from None

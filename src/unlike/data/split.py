@@ -27,6 +27,14 @@ class Split:
     validation: Rows
     calibration: Rows
 
+    def without(self, rows: Rows) -> Split:
+        """The same split, less some rows.
+
+        >>> Split(np.array([0, 3]), np.array([1]), np.array([2, 4])).without(np.array([3, 4])).train.tolist()
+        [0]
+        """
+        return Split(*(part[~np.isin(part, rows)] for part in (self.train, self.validation, self.calibration)))
+
 
 def distinct_rows(digests: npt.NDArray[np.uint64]) -> Rows:
     """The first row of each different image, in order: a copy teaches nothing, and must not stand on both sides of a split.

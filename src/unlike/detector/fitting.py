@@ -15,6 +15,7 @@ from unlike.cache import Cache
 from unlike.calibration.decision import WORST_OF_CATEGORY, Decision, Otherwise, calibrate, fit_threshold
 from unlike.calibration.thresholds import ThresholdRule
 from unlike.data.batches import ImageSet, value_range_of
+from unlike.data.chosen import ChosenImages
 from unlike.data.input_spec import InputSpec
 from unlike.data.pixels import make_small
 from unlike.data.samples import column
@@ -27,6 +28,7 @@ from unlike.detector.learning import HeldOut, calibrate_held_out, calibrate_leav
 from unlike.detector.nearest import MOST_ENCODED, MOST_KNOWN, KnownNormals, draw_small, summarise_pixels
 from unlike.detector.pipeline import BLOCK, Pipeline, device_of
 from unlike.detector.scorers import make_scorer
+from unlike.detector.screening import distrust_by_losses, distrust_by_scores, make_trim, show_distrusted
 from unlike.detector.settings import Settings
 from unlike.detector.splitting import (
     Pieces,
@@ -41,7 +43,7 @@ from unlike.detector.storage import Fitted, Strangest, versions
 from unlike.errors import DataError
 from unlike.models.base import Model
 from unlike.records import Rows
-from unlike.training import Checkpoint, History, train
+from unlike.training import Checkpoint, History, Trim, train
 
 Notify = Callable[[str, int, int, Mapping[str, float]], None]  # "read" or "train", done, total, figures
 
@@ -66,6 +68,10 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
     model = prepare_model(task, spec, trained)
     plain = make_scorer(settings, model.output_spec)  # or an error, before any image is read
     loaded = images.load(spec, task.cache, lambda done, total: task.notify("read", done, total, {}))
+    every, doubtful, robust = loaded, np.empty(0, np.intp), settings.decision.contamination != "none"
+    if robust and not model.trains:
+        doubtful = distrust_by_scores(settings, model, every, spec, task.seed)
+        loaded = leave_out(every, doubtful)
     cross = calibrates_cross(model, plain, settings, loaded)
     grouping = group_images(task, loaded, by_features=cross and not model.trains)
     groups = None if grouping is None else grouping.used
@@ -75,22 +81,34 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
     numbers, categories = part_categories(loaded, split, plain, cross=cross)
     tiling = settings.data.tiling(spec)
     pieces = Pieces.of(loaded, split, spec, tiling, numbers)
-    history = train_model(task, model, pieces, loaded) if trained is None else []
+    counted = np.arange(len(rows_to_learn(loaded))) if groups is None else groups
+    trim = make_trim(settings, loaded, pieces, counted)
+    history = train_model(task, model, pieces, loaded, trim) if trained is None else []
     model.eval()
     warnings = diagnose_training(model, pieces, history, settings.training.keep)
+    if robust and model.trains:
+        doubtful = distrust_by_losses(settings, model, loaded, pieces, spec, counted)
+        split = split.without(doubtful)
+        pieces = Pieces.of(loaded, split, spec, tiling, numbers)
     make = partial(make_scorer, settings, model.output_spec, categories)
     pipeline = Pipeline(model, make().to(device_of(model)), settings.map, tiling).eval()
     if cross:
         find = partial(find_by_features, model, loaded, decision=settings.decision, seed=task.seed)
         held_out = calibrate_leave_one_out(
-            pipeline, make, pieces, task.seed, find if grouping is None else lambda *_: grouping
+            pipeline,
+            make,
+            pieces,
+            task.seed,
+            find if grouping is None else lambda rows, _: take_groups(grouping, loaded, rows),
         )
     else:
         fit_scorer(pipeline.scorer, model, pieces, task.seed)
         known = take_groups(grouping, loaded, split.calibration)
         held_out = calibrate_held_out(pipeline, loaded, numbers, split.calibration, spec, known)
     decision = draw_thresholds(settings, loaded, split, held_out, rule)
-    digests, counts = np.unique(loaded.digests), count_images(loaded, split)
+    digests, counts = np.unique(every.digests), count_images(every, split, doubtful if robust else None)
+    of = len(rows_to_learn(every))
+    distrusted = show_distrusted(pipeline, every, doubtful, spec, of) if robust else None
     strangest = show_strangest(loaded, split.calibration, held_out, spec)
     notes += held_out.grouping.words
     normals = know_normals(
@@ -114,7 +132,13 @@ def fit_detector(task: Task, images: Source, trained: Model | None = None) -> Fi
         strangest,
         warnings=warnings,
         known=normals,
+        distrusted=distrusted,
     )
+
+
+def leave_out(images: ImageSet, doubtful: Rows) -> ImageSet:
+    """The images without those in some rows, and without copies of them."""
+    return ChosenImages(images, np.flatnonzero(~np.isin(images.digests, images.digests[doubtful])))
 
 
 def group_images(task: Task, images: ImageSet, *, by_features: bool) -> Grouping | None:
@@ -206,7 +230,7 @@ def prepare_model(task: Task, spec: InputSpec, trained: Model | None) -> Model:
     return model
 
 
-def train_model(task: Task, model: Model, pieces: Pieces, loaded: ImageSet) -> History:
+def train_model(task: Task, model: Model, pieces: Pieces, loaded: ImageSet, trim: Trim | None = None) -> History:
     """Train the model on the pieces; one row an epoch."""
     settings, state = task.settings, None
     if task.checkpoint is not None:
@@ -223,6 +247,7 @@ def train_model(task: Task, model: Model, pieces: Pieces, loaded: ImageSet) -> H
         device=task.device,
         checkpoint=state,
         resume=task.resume,
+        trim=trim,
         notify=lambda epoch, epochs, row: task.notify("train", epoch, epochs, row),
     )
     place(model, task.device)  # where the training may have left it elsewhere

@@ -90,7 +90,7 @@ def calibrate_leave_one_out(
     """
     split, scorer = pieces.split, pipeline.scorer
     rows = np.unique(np.concatenate([split.train, split.validation, split.calibration]))
-    features = _collect(_read_outputs(pipeline.model, FEATURES_ALONE, pieces, rows), len(rows))
+    features = collect_features(pipeline.model, pieces, rows)
     judged, numbers = np.searchsorted(rows, split.calibration), pieces.numbers[rows]
     grouping = find_groups(rows, features)
     component_maps = fit_leave_one_out(scorer, make, features, numbers, judged, grouping.used, seed)
@@ -184,6 +184,16 @@ def _read_outputs(model: Model, names: Sequence[str], pieces: Pieces, rows: Rows
     device = device_of(model)
     for batch in iterate(pieces.images, rows, pieces.spec):
         yield _see(model, names, to_tensor(batch.pixels, pieces.spec.value_range, device))
+
+
+def collect_features(model: Model, pieces: Pieces, rows: Rows) -> Tensor:
+    """(N, D, h, w) what a model makes of the pieces in some rows (N,), all in memory."""
+    return _collect(_read_outputs(model, FEATURES_ALONE, pieces, rows), len(rows))
+
+
+def reduce_scores(pipeline: Pipeline, maps: Tensor, missing: Bools | None) -> Floats:
+    """(n,) the scores that a scorer's maps (n, h, w) come to."""
+    return _reduce(pipeline, maps, missing)[1]
 
 
 def _collect(batches: Iterable[tuple[Tensor, ...]], count: int) -> Tensor:

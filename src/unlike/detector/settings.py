@@ -25,6 +25,7 @@ from unlike.training import CorruptionConfig, FinetuneConfig, TrainingConfig
 
 SECTIONS = ("model", "scorer", "map", "data", "augment", "corruption", "training", "decision")
 Sections = dict[str, dict[str, Any]]
+MOST_CONTAMINATED = 0.5  # of the images to learn from: what most of them show is normal
 LEAST_NATIVE = 128  # pixels a side of images that are seen at their own size: smaller ones are enlarged to it
 TRAINED_SECTIONS = ("training", "augment", "corruption")  # what changes nothing where nothing is trained
 ALSO_UNTRAINED = ("training.initialisation",)  # but for what acts on all that is not pretrained
@@ -101,6 +102,9 @@ class DecisionConfig:
         ""  # folder, or a regular expression that finds an image's group in what it is called; empty: nothing
     )
 
+    # of the images to learn from, those that may not be normal: none; a share, 0.5 at most, the strangest of which are not
+    # learned from; auto: those that are stranger than normal ones would be, at most three in ten
+    contamination: float | Literal["none", "auto"] = "none"
     keep_pictures: bool = False  # small ones of normal images, for reports to show beside what is most like them
 
     def __post_init__(self) -> None:
@@ -112,6 +116,11 @@ class DecisionConfig:
             )
         if self.calibration_share != "auto":
             check_range("decision.calibration_share", self.calibration_share, 0.01, 0.9)
+        if isinstance(self.contamination, float | int) and not 0 < self.contamination <= MOST_CONTAMINATED:
+            raise ConfigError(
+                f"decision.contamination: expected none, auto, or a share above 0 and up to {MOST_CONTAMINATED:g} of the images to learn "
+                f"from, came {self.contamination:g}; of which more are not normal, those that are have to be picked by hand"
+            )
         if self.group_by and self.groups in ("none", "found"):
             raise ConfigError(
                 f"decision.group_by = {self.group_by!r} gives the groups: expected decision.groups = 'auto' or 'given', came "

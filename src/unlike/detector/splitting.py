@@ -76,18 +76,22 @@ def calibrates_cross(model: Model, scorer: Scorer, settings: Settings, images: I
     many = np.unique(categories_of(images.samples), return_counts=True)[1].max(initial=0) > MOST_CROSS
     if not possible or asked == "held-out" or (asked == "auto" and (shared or count < 3 or many)):
         return False
-    shape = model.shape
-    learning = model.training
-    with torch.inference_mode():  # nothing that the training will start from may change by this look
-        code = model.eval().encode(torch.zeros(1, shape.channels, shape.height, shape.width, device=device_of(model)))
-    model.train(learning)
-    size = count * code.numel() * code.element_size()
+    size = count * feature_bytes(model)
     if asked == "cross" and size > CROSS_BYTES:
         raise ConfigError(
             f"the features of {count:,} images take {size / 1e9:,.1f} GB, more than {CROSS_BYTES / 1e9:g}, and must all be kept for "
             "decision.calibration = 'cross'; so many can spare some: take 'held-out'"
         )
     return size <= CROSS_BYTES
+
+
+def feature_bytes(model: Model) -> int:
+    """That the features of one image take."""
+    shape, learning = model.shape, model.training
+    with torch.inference_mode():  # nothing that the training will start from may change by this look
+        code = model.eval().encode(torch.zeros(1, shape.channels, shape.height, shape.width, device=device_of(model)))
+    model.train(learning)
+    return code.numel() * code.element_size()
 
 
 def rows_to_learn(images: ImageSet) -> Rows:
@@ -189,8 +193,9 @@ def part_categories(
     return numbers, parts if len(parts) > 1 else []
 
 
-def count_images(images: ImageSet, split: Split) -> dict[str, int]:
-    """Of the images, by what they were used for."""
+def count_images(images: ImageSet, split: Split, distrusted: Rows | None = None) -> dict[str, int]:
+    """Of the images, by what they were used for; with those that are distrusted, where that was asked for."""
     parts = {"train": len(split.train), "validation": len(split.validation), "calibration": len(split.calibration)}
-    copies = len(images.samples) - len(np.unique(np.concatenate([split.train, split.validation, split.calibration])))
-    return {**parts, "copies": copies, "unreadable": len(images.unreadable)}
+    copies = len(images.samples) - len(distinct_rows(images.digests))
+    left_out = {} if distrusted is None else {"distrusted": len(distrusted)}
+    return {**parts, "copies": copies, "unreadable": len(images.unreadable), **left_out}

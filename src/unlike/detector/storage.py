@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,16 @@ class Strangest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Distrusted:
+    """Images that a fit was given as normal and did not learn from, the strangest first."""
+
+    ids: tuple[str, ...]
+    scores: Floats  # (n,) as new images
+    shown: tuple[Strangest, ...]  # the first of them, small, each with its map
+    of: int  # different images, these among them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
     """What a detector has learned: all that scoring depends on, and where it came from."""
 
@@ -75,6 +85,7 @@ class Fitted:
     unreadable: tuple[Unreadable, ...] = ()  # images that could not be used, and why; not kept on disk
     notes: tuple[str, ...] = ()  # what was done to images that are unlike most, in sentences; not kept on disk
     strangest: tuple[Strangest, ...] = ()  # held-out normal images, on which the threshold rests, the strangest first
+    distrusted: Distrusted | None = None  # images that were left out as not normal; None: nobody asked for that
     known: KnownNormals | None = (
         None  # normal images in short, to name those that a new one is most like; None of tiles
     )
@@ -100,14 +111,18 @@ class Fitted:
             facts["strangest"] = [{"id": one.id, "score": one.score} for one in self.strangest]
         if self.warnings:
             facts["warnings"] = list(self.warnings)
+        if (doubtful := self.distrusted) is not None:
+            worst = zip(doubtful.ids, doubtful.scores.tolist(), strict=True)
+            facts["distrusted"] = {"of": doubtful.of, "images": [{"id": name, "score": score} for name, score in worst]}
         return facts
 
 
 def save_detector(folder: Path, settings: Settings, seed: int, fitted: Fitted) -> None:
     """Write a detector as a folder, whole or not at all."""
     arrays = {"digests": fitted.digests, **decision_arrays(fitted.decision)}
-    for number, one in enumerate(fitted.strangest):
-        arrays |= {f"strangest{number}": one.picture, f"strangest{number}_map": one.map.astype(np.float16)}
+    arrays |= _pictures("strangest", fitted.strangest)
+    if fitted.distrusted is not None:
+        arrays |= _pictures("distrusted", fitted.distrusted.shown)
     if fitted.known is not None:
         arrays |= {f"known_{name}": value for name, value in fitted.known.arrays().items()}
     pipeline = fitted.pipeline
@@ -185,14 +200,37 @@ def _rebuild(
         dict(known["images"]),
         known=_rebuild_normals(arrays),
         calibrated=str(known.get("calibrated", "")),
-        strangest=tuple(
-            Strangest(
-                one["id"], float(one["score"]), arrays[f"strangest{n}"], arrays[f"strangest{n}_map"].astype(np.float32)
-            )
-            for n, one in enumerate(known.get("strangest", ()))
-        ),
+        strangest=_rebuild_pictures("strangest", known.get("strangest", ()), arrays),
         warnings=tuple(known.get("warnings", ())),
+        distrusted=_rebuild_distrusted(known.get("distrusted"), arrays),
     )
+
+
+def _pictures(name: str, images: Sequence[Strangest]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of some images, by a name for all of them and their number."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for number, one in enumerate(images):
+        arrays |= {f"{name}{number}": one.picture, f"{name}{number}_map": one.map.astype(np.float16)}
+    return arrays
+
+
+def _rebuild_pictures(
+    name: str, images: Sequence[Mapping[str, Any]], arrays: Mapping[str, npt.NDArray[Any]]
+) -> tuple[Strangest, ...]:
+    return tuple(
+        Strangest(one["id"], float(one["score"]), arrays[f"{name}{n}"], arrays[f"{name}{n}_map"].astype(np.float32))
+        for n, one in enumerate(images)
+    )
+
+
+def _rebuild_distrusted(known: Mapping[str, Any] | None, arrays: Mapping[str, npt.NDArray[Any]]) -> Distrusted | None:
+    if known is None:
+        return None
+    images = known["images"]
+    scores = np.array([one["score"] for one in images], np.float64)
+    shown = [one for n, one in enumerate(images) if f"distrusted{n}" in arrays]
+    pictures = _rebuild_pictures("distrusted", shown, arrays)
+    return Distrusted(tuple(str(one["id"]) for one in images), scores, pictures, int(known["of"]))
 
 
 def _rebuild_normals(arrays: Mapping[str, npt.NDArray[Any]]) -> KnownNormals | None:

@@ -19,12 +19,13 @@ import numpy as np
 
 from unlike._version import __version__
 from unlike.artifacts import printable, write_file
+from unlike.calibration.contamination import worst_promise
 from unlike.calibration.decision import Decision, is_anomalous
 from unlike.calibration.diagnosis import find_suspects
 from unlike.records import Estimate, Evaluation, Floats, Metrics, kept_epoch
 from unlike.report import codespace, figures, gallery, wording
 from unlike.report.latent import Notify
-from unlike.report.subject import Described, FittedHistory, Reportable, Subject, subject_of
+from unlike.report.subject import Described, FittedHistory, Reportable, StrangeNormal, Subject, subject_of
 
 MOST_NAMED = 12  # images that a caution lists
 FOUND_AT = ("image.detection_rate_at_1", "image.detection_rate_at_2", "image.detection_rate_at_5")
@@ -119,6 +120,7 @@ def render(
             scope=_scope(evaluation),
             settings=settings_tables(described),
             strangest=list(_strangest(fitted)),
+            distrusted=_distrusted(fitted),
             selections=selections,
             threshold=_threshold_facts(fitted),
             **signature(),
@@ -277,21 +279,35 @@ def _threshold_facts(fitted: FittedHistory) -> dict[str, Any]:
 def _strangest(fitted: FittedHistory) -> Iterator[dict[str, Any]]:
     """The normal images on which the threshold rests, with their maps, all in one range of colours."""
     items, decision = fitted.strangest, fitted.decision
-    limit = gallery.colour_limit([item.map for item in items])
-    start = gallery.colour_start([item.map for item in items], limit)
     suspects = dict(find_suspects(decision.scores, decision.ids))
     resting = {share: basis.ids for share in (0.01, 0.02, 0.05) if (basis := decision.at(share).get("")) is not None}
+    for item, card in _pictured(items):
+        rests = [f"{100 * share:g} %" for share, ids in resting.items() if item.id in ids]
+        yield {**card, "times": suspects.get(item.id), "rests": ", ".join(rests)}
+
+
+def _distrusted(fitted: FittedHistory) -> dict[str, Any] | None:
+    """The images that were not learned from, as far as they have pictures, all maps in one range of colours."""
+    doubtful = fitted.distrusted
+    if doubtful is None or not doubtful.ids:
+        return None
+    promised, count = fitted.decision.false_alarms, len(doubtful.ids)
+    return {
+        "count": count,
+        "of": doubtful.of,
+        "worst": None if promised is None else worst_promise(promised, count, doubtful.of),
+        "cards": [card for _, card in _pictured(doubtful.shown)],
+    }
+
+
+def _pictured(items: Sequence[StrangeNormal]) -> Iterator[tuple[StrangeNormal, dict[str, Any]]]:
+    """Each image with what a card shows of it."""
+    limit = gallery.colour_limit([item.map for item in items])
+    start = gallery.colour_start([item.map for item in items], limit)
     for item in items:
         image = gallery.displayable(item.picture, 0.0, 255.0)
-        rests = [f"{100 * share:g} %" for share, ids in resting.items() if item.id in ids]
-        yield {
-            "id": item.id,
-            "score": item.score,
-            "image": gallery.data_uri(image),
-            "overlay": gallery.data_uri(gallery.overlay(image, item.map, limit, start)),
-            "times": suspects.get(item.id),
-            "rests": ", ".join(rests),
-        }
+        overlay = gallery.data_uri(gallery.overlay(image, item.map, limit, start))
+        yield item, {"id": item.id, "score": item.score, "image": gallery.data_uri(image), "overlay": overlay}
 
 
 def _calibration_thresholds(decision: Decision) -> Floats:

@@ -29,6 +29,17 @@ class StrangeNormal(Protocol):
     def map(self) -> Floats: ...  # (h, w)
 
 
+class DistrustedImages(Protocol):
+    """Images that were given as normal and not learned from, the strangest first."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def shown(self) -> Sequence[StrangeNormal]: ...  # the first of them
+    @property
+    def of(self) -> int: ...  # how many different images there are, these among them
+
+
 class FittedHistory(Fitted, Protocol):
     """What a detector has learned, and how that came about."""
 
@@ -38,6 +49,8 @@ class FittedHistory(Fitted, Protocol):
     def warnings(self) -> Sequence[str]: ...  # what is wrong with the training, in sentences
     @property
     def history(self) -> Sequence[Mapping[str, Any]]: ...  # a row an epoch; empty where nothing was trained
+    @property
+    def distrusted(self) -> DistrustedImages | None: ...  # that were not learned from; None: nobody asked for that
     @property
     def strangest(
         self,

@@ -6,6 +6,7 @@ from unlike.training.checkpoints import Checkpoint
 from unlike.training.finetune import FinetuneConfig, LabelModel, class_probabilities
 from unlike.training.loop import History, Notify, train
 from unlike.training.settings import CorruptionConfig, TrainingConfig
+from unlike.training.trimming import Trim, image_losses
 
 __all__ = [
     "Checkpoint",
@@ -15,6 +16,8 @@ __all__ = [
     "LabelModel",
     "Notify",
     "TrainingConfig",
+    "Trim",
     "class_probabilities",
+    "image_losses",
     "train",
 ]

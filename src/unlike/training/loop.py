@@ -32,6 +32,7 @@ from unlike.training.corruption import spoil
 from unlike.training.schedules import OPTIMISERS, SCHEDULES
 from unlike.training.settings import CorruptionConfig, TrainingConfig
 from unlike.training.statistics import estimated_statistics
+from unlike.training.trimming import Trim, image_losses
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # imported where a training starts: a second and 150 MB for those that train
@@ -57,12 +58,14 @@ def train(
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
     notify: Notify | None = None,
+    trim: Trim | None = None,
 ) -> History:
     """Train on `split.train` and leave in `model` the weights that `config.keep` names: as a rule the best on `split.validation`.
 
     Returns one row an epoch: epoch, train and validation loss, learning_rate. With a checkpoint, the state is kept on
     disk after each epoch, and `resume` goes on from there to the same result as a training that was never stopped.
     `value_range` has the values of black and white, for images of floats.
+    With `trim`, each epoch but the first leaves out the images to train on that it names, by what each loses before the epoch.
     `labels`, one for each of `images` (not only of those that train), go to the loss of a model that learns from labels.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -79,7 +82,10 @@ def train(
                 break
             torch.manual_seed(_mix(seed, epoch, fabric.global_rank))
             model.warm_up((epoch - 1) / max(epochs - 1, 1))
-            batches = shuffled_batches(split.train, batch_size, seed, epoch)
+            rows = split.train
+            if trim is not None and epoch > 1:
+                rows = rows[~trim(image_losses(model, images, rows, config.objective, value_range))]
+            batches = shuffled_batches(rows, batch_size, seed, epoch)
             # 1 + rank: numpy pads seeds with zeros, and [seed, epoch] orders the batches
             random = np.random.default_rng([seed, epoch, 1 + fabric.global_rank])
             spoiler = _Spoiler(augmentation, corruption, value_range, random)
