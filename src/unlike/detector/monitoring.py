@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from unlike.data.source import Images
-from unlike.detector.detector import Detector, known_images
+from unlike.detector.detector import Detector
 from unlike.errors import DataError, UnlikeError
 from unlike.records import Unreadable
+from unlike.runtime.streams import known_images
 
 ROWS = (".csv", ".tsv", ".jsonl")
 NEEDED = ("id", "score")  # columns of rows
@@ -43,7 +44,7 @@ def score_arriving(detector: Detector, images: Images, batch_size: int | None = 
     for batch in detector.stream(images, batch_size):
         rows = zip(batch.samples, batch.image.tolist(), batch.digests.tolist(), strict=True)
         found = tuple(Scored(sample.id, score, sample.category, str(digest)) for sample, score, digest in rows)
-        yield Arrived(found, batch.unreadable, tuple(known_images(detector.fitted_, batch)))
+        yield Arrived(found, batch.unreadable, tuple(known_images(detector.fitted_.digests, batch)))
 
 
 def score_lines(detector: Detector, lines: Iterable[str]) -> Iterator[Arrived]:
