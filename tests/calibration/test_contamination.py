@@ -20,7 +20,7 @@ def test_of_clean_images_hardly_any_is_distrusted():
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
 def test_far_scores_are_found_whatever_their_share(share):
     odd = round(200 * share)
-    scores = np.concatenate([clean(200 - odd), 4 * clean(odd, 1)])
+    scores = np.concatenate([clean(200 - odd), 8 * clean(odd, 1)])
     found = distrust(rate(scores), np.arange(200), "auto")
     assert found[200 - odd :].mean() > 0.9
     assert found[: 200 - odd].sum() <= 0.2 * odd
@@ -46,7 +46,7 @@ def test_a_share_takes_no_part_of_a_group():
 
 def test_parts_are_each_held_against_themselves():
     low, high = clean(50), 100 * clean(50, 1)
-    low[7] = 5.0
+    low[7] = 20.0
     parts = np.repeat([0, 1], 50)
     scores = np.concatenate([low, high])
     assert np.flatnonzero(distrust(rate(scores, parts), np.arange(100), "auto")).tolist() == [7]
@@ -73,3 +73,10 @@ def test_looking_again_stops_where_nothing_changes():
 def test_the_worst_that_the_promise_can_be_is_that_all_were_normal():
     assert worst_promise(0.01, 0, 100) == 0.01
     assert worst_promise(0.01, 100, 100) == 1.0
+
+
+def test_an_image_that_looks_normal_once_it_is_left_out_is_not_distrusted():
+    """Where it goes to and fro, only those that are strange whoever is trusted stay distrusted."""
+    with_it, without_it = np.append(clean(50), [9.0, 9.0]), np.append(clean(50), [9.0, 1.0])
+    found = settle(lambda trusted: with_it if trusted[51] else without_it, np.arange(52), "auto")
+    assert np.flatnonzero(found).tolist() == [50]

@@ -17,7 +17,8 @@ ODD = [3, 40, 50]
 @pytest.fixture
 def images():
     found = np.random.default_rng(0).integers(100, 120, (60, 16, 16), dtype=np.uint8)
-    found[[3, 40]] += 100
+    found[3] += 100
+    found[40] -= 90
     found[50, 4:9, 4:9] = 250
     return found
 

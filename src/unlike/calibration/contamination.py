@@ -18,7 +18,7 @@ from unlike.records import Bools, Floats, Rows
 Contamination = float | Literal["none", "auto"]
 
 MOST = 0.3  # of the images that "auto" distrusts at most
-WRONG = 0.1  # of the images that it distrusts, those that are normal after all, on average
+WRONG = 0.05  # of the images that it distrusts, those that are normal after all, on average
 TAIL = 4  # as heavy as on the clean set whose scores have the heaviest tail (benchmarks/contamination.py)
 FEWEST = 16  # images of a part, by which it can be said what is usual
 ROUNDS = 3  # times that it is said whom to distrust
@@ -36,20 +36,21 @@ def settle(
 
     `score` gives the scores (n,) of all images, each as if it were new, by what was learned from those that are trusted (n,).
     Defects that are alike hide each other, until one of them is found: so it is said again, by the new scores, until it is the
-    same as before, ROUNDS times at most. `groups` and `parts` are as in `distrust` and `rate`.
+    same as before, ROUNDS times at most. Where "auto" has not settled by then, those that were strange both of the last times are
+    distrusted: an image that looks normal once nothing was learned from it is. `groups` and `parts` are as in `distrust` and `rate`.
 
     >>> alike = np.append(np.random.default_rng(0).lognormal(sigma=0.1, size=100), [3.0, 1.2])  # the last is like the one before
     >>> score = lambda trusted: np.append(alike[:101], alike[101] if trusted[100] else 3.0)
     >>> np.flatnonzero(settle(score, np.arange(102), "auto")).tolist()
     [100, 101]
     """
-    doubtful = np.zeros(len(groups), np.bool_)
+    doubtful = before = np.zeros(len(groups), np.bool_)
     for _ in range(ROUNDS):
         found = distrust(rate(score(~doubtful), parts, ~doubtful), groups, contamination)
         if (found == doubtful).all():
-            break
-        doubtful = found
-    return doubtful
+            return found
+        before, doubtful = doubtful, found
+    return doubtful & before if contamination == "auto" else doubtful
 
 
 def distrust(strangeness: Floats, groups: Rows, contamination: Contamination) -> Bools:
