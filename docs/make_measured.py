@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from make_page import write_page
+from scipy.stats import beta
 
 PAGE = Path(__file__).parent / "measured.md"
 PIXELS = ("pixel.auroc", "pixel.aupro")
@@ -622,23 +623,14 @@ def batch_norm() -> str:
 
 def drift() -> str:
     results = load("drift")
-    rates = [
-        [
-            usual,
-            *(
-                f"{row['rate']:.1%} (standard error {row['standard_error']:.1%}, {row['streams']} streams)"
-                for row in found.values()
-            ),
-        ]
-        for usual, found in results["clean"].items()
-    ]
+    rates = [[usual, *map(_at_most, found.values())] for usual, found in results["clean"].items()]
     words = (
         f"`unlike monitor`, promised {results['promise']:.0%}. Clean streams of {results['length']:,}: the share that ever gives an alarm, and beside it "
         "that of the same bets on p-values against the usual scores alone. Scores are Gaussian: of ranks any continuous distribution says the same."
     )
     real = [
         f"{name}: {found['held_out']['rate']:.1%} of {found['held_out']['streams']} random orders of {found['held_out']['length']} fresh normal images, "
-        f"against {found['held_out']['usual']} held-out ones"
+        f"against {found['held_out']['usual']} held-out ones (orders share their images)"
         for name, found in results["sets"].items()
     ]
     rows = [
@@ -673,6 +665,12 @@ def drift() -> str:
             made_by(results),
         ]
     )
+
+
+def _at_most(row: dict) -> str:
+    """A share of streams, and what it is at most with 95 % confidence."""
+    count, streams = round(row["rate"] * row["streams"]), row["streams"]
+    return f"{count} of {streams} (at most {beta.ppf(0.95, count + 1, streams - count):.1%} with 95 % confidence)"
 
 
 def _images(count: float | None) -> str:
