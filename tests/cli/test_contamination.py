@@ -13,7 +13,9 @@ from unlike.errors import ConfigError
 
 @pytest.mark.parametrize("came", ["much", "x%"])
 def test_a_share_that_is_no_number_is_refused_by_the_name_of_its_option(came):
-    with pytest.raises(ConfigError, match=rf"--contamination: expected none, auto or a share such as 0.01, came '{came}'"):
+    with pytest.raises(
+        ConfigError, match=rf"--contamination: expected none, auto or a share such as 0.01, came '{came}'"
+    ):
         parse_contamination(came)
 
 
