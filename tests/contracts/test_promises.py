@@ -404,7 +404,11 @@ FAULTS = {  # what is wrong -> the members that are, and what is said of them
         "an image that is left out looks 0 times as strange as to a scorer that learned without it",
     ),
     "leave_one_out: leaves out all but one": (
-        {"leave_one_out": lambda self, features, chosen, *_: distances_to(rows_of(features[chosen]), self.bank[:1] + 9)},
+        {
+            "leave_one_out": lambda self, features, chosen, *_: distances_to(
+                rows_of(features[chosen]), self.bank[:1] + 9
+            )
+        },
         r"looks \S+ times as strange as to a scorer that learned without it",
     ),
     "leave_one_out: leaves out an image and not its group": (
