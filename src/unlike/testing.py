@@ -57,7 +57,7 @@ def check_scorer(scorer: Scorer, model: Model, images: Tensor | None = None, cat
     Every member is used: it takes the `inputs` that it names and goes through them as often as its `capabilities` say; maps
     are (B, h, w), finite and >= 0, of each image alone, and seen again the same; component maps, the two scales and `forward` agree; what was learned
     is all in `state_dict`; positions count only where that is declared; an image that is left out looks as strange as to a
-    `fresh` scorer of the others. `images` (N, C, H, W), random ones unless some are given, are half to learn from; `categories` (N,) numbers theirs.
+    `fresh` scorer of the others, and so does one of a group that is left out whole. `images` (N, C, H, W), random ones unless some are given, are half to learn from; `categories` (N,) numbers theirs.
 
     >>> from unlike.models.pixels import Pixels, PixelsConfig
     >>> from unlike.records import ImageShape
@@ -182,17 +182,27 @@ def _check_scales(scorer: Scorer, inputs: tuple[Tensor, ...], categories: Rows) 
 def _check_leave_one_out(scorer: Scorer, features: Tensor, categories: Rows) -> None:
     least = scorer.capabilities.leave_one_out
     assert least is None or least >= 2, f"capabilities.leave_one_out must be None, or 2 images or more, came {least}"
+    count = len(features)
+    chosen = torch.arange(0, count, 2)
+    _check_left_out(scorer, features, chosen, categories, np.arange(count), "an image")
+    # two of each image, which belong together: whoever leaves out one of them still knows the other
+    twice, numbers = torch.cat([features, features]), np.tile(categories, 2)
+    _check_left_out(scorer, twice, chosen, numbers, np.tile(np.arange(count), 2), "an image of a group")
+
+
+def _check_left_out(
+    scorer: Scorer, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows, what: str
+) -> None:
     fitted = scorer.fresh()
     every = Batches.of_tensors(features, categories=categories)
     fitted.fit(every, every.take(np.empty(0, np.intp)), 0)
-    chosen, alone = torch.arange(0, len(features), 2), np.arange(len(features))
-    found = fitted.leave_one_out(features, chosen, categories, alone)
-    again = Scorer.leave_one_out(fitted, features, chosen, categories, alone)
+    found = fitted.leave_one_out(features, chosen, categories, groups)
+    again = Scorer.leave_one_out(fitted, features, chosen, categories, groups)
     assert found.shape == again.shape, f"leave_one_out must be {tuple(again.shape)}, came {tuple(found.shape)}"
     ratio = float(found.mean() / again.mean())
     known = float(fitted.component_maps(features[chosen]).mean() / again.mean())
     assert LEAST_LEFT_OUT <= ratio <= MOST_LEFT_OUT, (
-        f"an image that is left out looks {ratio:.3g} times as strange as to a scorer that learned without it (one that was "
+        f"{what} that is left out looks {ratio:.3g} times as strange as to a scorer that learned without it (one that was "
         f"learned from looks {known:.3g} times as strange)"
     )
 

@@ -293,8 +293,12 @@ class Nearest(Scorer):
         self.divisor = torch.tensor(float(np.median(scores)))
         return np.full(len(scores), float(self.divisor))
 
-    def leave_one_out(self, features, chosen, categories):
-        parts = [distances_to(rows_of(features[row, None]), self.bank[self.owners != row]) for row in chosen]
+    def leave_one_out(self, features, chosen, categories, groups):
+        owners = torch.from_numpy(groups)[self.owners]  # the group of each row of the bank
+        parts = [
+            distances_to(rows_of(features[row, None]), self.bank[owners != owners[self.owners == row][0]])
+            for row in chosen
+        ]
         return torch.cat(parts)
 
 
@@ -396,12 +400,24 @@ FAULTS = {  # what is wrong -> the members that are, and what is said of them
         "after fit_score_scale, forward does not give maps over the divisors",
     ),
     "leave_one_out: leaves nothing out": (
-        {"leave_one_out": lambda self, features, chosen, _: self.component_maps(features[chosen])},
+        {"leave_one_out": lambda self, features, chosen, *_: self.component_maps(features[chosen])},
         "an image that is left out looks 0 times as strange as to a scorer that learned without it",
     ),
     "leave_one_out: leaves out all but one": (
-        {"leave_one_out": lambda self, features, chosen, _: distances_to(rows_of(features[chosen]), self.bank[:1] + 9)},
+        {
+            "leave_one_out": lambda self, features, chosen, *_: distances_to(
+                rows_of(features[chosen]), self.bank[:1] + 9
+            )
+        },
         r"looks \S+ times as strange as to a scorer that learned without it",
+    ),
+    "leave_one_out: leaves out an image and not its group": (
+        {
+            "leave_one_out": lambda self, features, chosen, categories, groups: Nearest.leave_one_out(
+                self, features, chosen, categories, np.arange(len(features))
+            )
+        },
+        "an image of a group that is left out looks 0 times as strange as to a scorer that learned without it",
     ),
     "leave_one_out: shape": (
         {"leave_one_out": then("leave_one_out", lambda _, maps: maps[:, :1])},

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import stripes, write_png
 from unlike import Detector
-from unlike.calibration.thresholds import THRESHOLDS, Promise
+from unlike.calibration.thresholds import THRESHOLDS, NoSettings, Promise
 from unlike.cli import run
 from unlike.data.source import open_source
 from unlike.evaluation import evaluate, to_json
@@ -26,10 +26,12 @@ CHOICES = ["--model", "pixels", "--scorer", "gaussian", "--set", "decision.thres
 class KSigma:
     """The mean of normal scores and three of their standard deviations."""
 
-    def __init__(self, false_alarms="auto"):
+    Config, needs_labels = NoSettings, False
+
+    def __init__(self, false_alarms="auto", config=None):
         self.false_alarms = false_alarms
 
-    def fit(self, scores, weights=None):
+    def fit(self, scores, weights=None, anomalous=None):
         self.threshold_ = float(scores.mean() + 3 * scores.std())
         return self
 

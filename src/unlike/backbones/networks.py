@@ -7,6 +7,7 @@ import difflib
 import importlib.util
 import logging
 import math
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -335,11 +336,11 @@ def _naming_file(name: str, file: str | None) -> Iterator[None]:
     except (RuntimeError, KeyError) as error:
         if file is None:
             raise
-        reasons = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        first, _, reasons = str(error).partition("\n")  # torch heads a list
+        reason = textwrap.shorten(reasons or first, LONGEST, placeholder=" ...")
         raise ConfigError(
-            f"model.weights: {file} does not hold the weights of backbone {name}: {reasons[0][:LONGEST]}{more}; name the network "
-            "that it is of as model.backbone, or another file"
+            f"model.weights: {file} does not hold the weights of backbone {name}: {reason}; name the network that it is of as "
+            "model.backbone, or another file"
         ) from None
 
 
