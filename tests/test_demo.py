@@ -56,11 +56,11 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert f"Report: {tmp_path / 'out/report.html'}" in captured.err
     assert (
-        "Fitted features by ensemble of pca, neighbours, neighbours_fine and pca_fine at 256 x 256 x 1: 60 images, none held"
-        in captured.err
-    )
+        "Fitted features by ensemble of neighbours, neighbours_coarse, neighbours_unit, neighbours_deep, neighbours_fine and pca "
+        "at 128 x 128 x 1: 60 images, none held"
+    ) in captured.err
     assert "AUROC" in captured.out
-    for part, promise in (("", pytest.approx(1 / 61)), ("autoencoder", 0.05)):
+    for part, promise in (("", pytest.approx(3 / 61)), ("autoencoder", 0.05)):
         metrics = json.loads((tmp_path / "out" / part / "metrics.json").read_text())
         assert metrics["counts"] == {"normal": 10, "anomalous": 20, "unreadable": 0}
         assert metrics["promised_false_alarms"] == promise

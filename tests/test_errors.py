@@ -10,6 +10,7 @@ from unlike.errors import (
     ArtifactError,
     ConfigError,
     DataError,
+    ExportError,
     ImageError,
     NotFittedError,
     OutputError,
@@ -23,6 +24,7 @@ STANDARD = {
     DataError: ValueError,
     ImageError: ValueError,
     ArtifactError: ValueError,
+    ExportError: ValueError,
     OutputError: OSError,
     NotFittedError: AttributeError,
 }

@@ -282,7 +282,7 @@ def test_list_names_everything_that_can_be_chosen(what, capsys):
 
     assert run(["list", what]) == 0
     printed = capsys.readouterr().out
-    recipes = [file.stem for file in sorted((Path(unlike.__file__).parent / "study" / "recipes").glob("*.toml"))]
+    recipes = sorted(file.stem for file in (Path(unlike.__file__).parent / "study" / "recipes").glob("*.toml"))
     registries = {"models": MODELS, "scorers": SCORERS, "presets": PRESETS, "thresholds": THRESHOLDS}
     shown = {name: preset for name, preset in PRESETS.items() if not preset.report}
     names = {**registries, "presets": shown, "recipes": recipes}[what]

@@ -71,18 +71,18 @@ def test_normal_images_in_series_that_are_many_hold_the_promise():
 
 
 def test_the_smallest_defect_and_what_to_do(tmp_path):
-    good = np.random.default_rng(0).integers(90, 110, (6, 64, 1000), np.uint8)
+    good = np.random.default_rng(0).integers(90, 110, (6, 64, 2000), np.uint8)
     for number, image in enumerate(good):
         write_png(tmp_path / f"train/good/{number}.png", image)
-    mask = np.zeros((64, 1000), np.uint8)
+    mask = np.zeros((64, 2000), np.uint8)
     mask[:, 500:504] = 255
     write_png(tmp_path / "test/scratch/0.png", np.maximum(good[0], mask))
     write_png(tmp_path / "ground_truth/scratch/0_mask.png", mask)
     found = inspect(tmp_path, features=False)
     text = said(found, "The smallest defect")
-    assert "4 pixels across in 64 x 1000, is 1 pixel across at 256 x 256 (test/scratch/0.png)" in text
+    assert "4 pixels across in 64 x 2000, is 1 pixel across at 512 x 512 (test/scratch/0.png)" in text
     assert "1 of 1 defect is thinner than 2 pixels there" in text
-    assert "To see it about 4 pixels across: --size 64x1000 --set data.tile=64" in text
+    assert "To see it about 4 pixels across: --size 64x2000 --set data.tile=64" in text
     page = render_inspection(found)
     assert "The thinnest labelled defects" in page
     assert "4 pixels across; 1 pixel as the detector sees it" in page

@@ -190,7 +190,7 @@ def test_the_gallery_prints_what_is_known_of_an_image():
         page_of(evaluation).text.partition("Worst misses")[2].partition("Worst false alarms")[0].replace("\u00a0", " ")
     )
     assert "The only anomalous image called normal." in card
-    assert "test/bent/004.png anomalous ( bent ) · called normal · score 1.05 · p = 0.88" in card
+    assert "test/bent/004.png anomalous ( bent ) · called normal · score 1.05 , not above 1.9 · p = 0.88" in card
 
 
 def test_images_that_have_all_gone_leave_the_rest_of_the_page():

@@ -66,8 +66,6 @@ def distrust(strangeness: Floats, groups: Rows, contamination: Contamination) ->
     >>> [int(distrust(strangeness, alone, share).sum()) for share in (0.05, "none")]
     [5, 0]
     """
-    from scipy import stats
-
     if contamination == "none":
         return np.zeros(len(groups), np.bool_)
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -76,6 +74,8 @@ def distrust(strangeness: Floats, groups: Rows, contamination: Contamination) ->
     most = MOST if contamination == "auto" else contamination
     few = order[np.cumsum(sizes[order]) <= most * len(groups) + TINY]
     if contamination == "auto":
+        from scipy import stats  # takes a while
+
         expected = stats.t.sf(means[few], TAIL) * len(means)  # normal ones that are as strange
         few = few[: np.flatnonzero(expected <= WRONG * np.arange(1, len(few) + 1)).max(initial=-1) + 1]
     return np.isin(numbers, few)

@@ -84,6 +84,8 @@ def group_weights(groups: Rows) -> Floats:
 
 def connect(pairs: Pairs, count: int) -> Groups:
     """Groups of `count` images of which some pairs belong together: who belongs to one belongs to all of its group."""
+    if not len(pairs):  # as mostly, and what is imported below takes a while
+        return Groups(np.arange(count))
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

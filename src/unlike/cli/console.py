@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from unlike.artifacts import is_first_process
 
 if TYPE_CHECKING:
@@ -195,6 +193,8 @@ class Console:
         from unlike.calibration.discoveries import say_reach
 
         names = sorted(set(categories))
+        import numpy as np  # not before it is needed: help is there at once
+
         smallest = detector.fitted_.decision.p_values(np.full(len(names), np.inf), names).max()
         self.say(say_reach(float(smallest), len(categories), fdr))
 
@@ -322,6 +322,8 @@ def other_rules(decision: Decision) -> list[str]:
 
 def _strangest_of(decision: Decision, category: str) -> str:
     """What the held-out image with the highest score is called, of a category, or of all."""
+    import numpy as np  # not before it is needed: help is there at once
+
     own = np.flatnonzero(decision.categories == category) if category else np.arange(len(decision.scores))
     return str(decision.ids[own[int(decision.scores[own].argmax())]])
 

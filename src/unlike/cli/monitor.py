@@ -18,7 +18,6 @@ import typer
 from unlike.artifacts import check_writable, printable, write_file
 from unlike.cli.arguments import DetectorPath, Device, finish
 from unlike.cli.console import Console, plural
-from unlike.cli.tables import blamed_on, open_output, start_over
 from unlike.errors import ArtifactError, ConfigError, none_usable
 
 if TYPE_CHECKING:
@@ -80,6 +79,7 @@ def monitor(
 
     Example: unlike monitor bottle.unlike today/ -o drift/ --state line3.json
     """
+    from unlike.cli.tables import open_output
     from unlike.detector.detector import Detector
 
     asked = {"false_alarms": false_alarms, "learn": learn, "repeats": repeats, "seed": seed}
@@ -129,6 +129,7 @@ class _Log:
 
     def write(self, seen: Sequence[Observation]) -> None:
         from unlike.calibration.rows import cells
+        from unlike.cli.tables import blamed_on
 
         if not seen:
             return
@@ -146,6 +147,8 @@ class _Log:
         """Drop an older log, and name the columns; a log that goes on has them."""
         self._begun = True
         if self._fresh:
+            from unlike.cli.tables import start_over
+
             start_over(self._file)
         if self._form is LogFormat.CSV and (self._fresh or self._file is sys.stdout or not self._file.tell()):
             self._writer.writerow(columns)

@@ -65,7 +65,7 @@ def inspect(
     >>> images = np.random.default_rng(0).integers(0, 255, (20, 16, 16), dtype=np.uint8)
     >>> found = inspect(np.concatenate([images, images[:2]]), features=False)
     >>> len(found.samples), found.distinct, found.groups, round(found.promise, 3)
-    (22, 20, 20, 0.048)
+    (22, 20, 20, 0.095)
     """
     settings, notify = settings or Settings.resolve(), notify or say_nothing
     source = open_source(images, labels, good, settings.data.pages)

@@ -21,8 +21,8 @@ def summarise(model: Model) -> tuple[Layer, ...]:
     >>> from unlike.models import MODELS
     >>> from unlike.records import ImageShape
     >>> model = MODELS["fcn"](MODELS["fcn"].Config(widths=(8, 2)), ImageShape(1, 4, 4))
-    >>> [(layer.name, layer.kind, layer.shape, layer.parameters) for layer in summarise(model)][:3]
-    [('encoder.0', 'Linear(16, 8)', (8,), 136), ('encoder.1', 'ReLU()', (8,), 0), ('encoder.2', 'Linear(8, 2)', (2,), 18)]
+    >>> [(layer.name, layer.kind.partition("(")[0], layer.shape, layer.parameters) for layer in summarise(model)][:3]
+    [('encoder.0', 'Linear', (8,), 136), ('encoder.1', 'ReLU', (8,), 0), ('encoder.2', 'Linear', (2,), 18)]
     """
     learning, shape = model.training, model.shape
     shapes: dict[nn.Module, tuple[int, ...]] = {}
