@@ -153,7 +153,8 @@ def _find(images: ImageSet, rows: Rows, decision: DecisionConfig, look: Look, mo
         pairs = np.concatenate([alike, following])
         if not len(pairs):
             continue
-        some = np.unique(pairs)
+        # those that follow each other were chosen by that, so they cannot be asked whether it matters
+        some = np.unique(alike) if len(alike) else np.arange(len(own))
         some = some[np.linspace(0, len(some) - 1, min(len(some), MOST_TESTED)).astype(np.intp)]
         test = ask_for_twins(closest(some), some, ranks, seed)
         tests.append(test)
