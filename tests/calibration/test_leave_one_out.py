@@ -14,6 +14,7 @@ from conftest import stripes, write_png
 from made_features import SPEC, learn
 from unlike import Detector
 from unlike.calibration.leave_one_out import fit_leave_one_out, maps_out_of_fold
+from unlike.calibration.thresholds import ConformalThreshold
 from unlike.data.input_spec import InputSpec
 from unlike.data.source import open_source
 from unlike.detector.building import build_model
@@ -208,15 +209,16 @@ def test_two_images_are_too_few_to_leave_one_out():
     assert NeighboursScorer(MANY, SPEC).capabilities.leave_one_out == 2
 
 
-@pytest.mark.parametrize("scorer", ["kmeans", "pca, whitened"])
-def test_what_knows_no_closed_form_learns_again_without_each(scorer):
+@pytest.mark.parametrize("kind", ["kmeans", "pca, whitened"])
+def test_what_knows_no_closed_form_learns_again_without_each(kind):
     make = {
         "kmeans": lambda: KMeansScorer(KMeansScorer.Config(clusters=2), SPEC),
         "pca, whitened": lambda: whole("whitened", shrinkage="auto"),
-    }[scorer]
+    }[kind]
     codes, chosen = draw(9), torch.tensor([8, 2])
-    found = left_of(learn(make(), codes), codes, chosen)
-    expected = [learn(make(), codes[np.arange(9) != row]).component_maps(codes[row : row + 1]) for row in (8, 2)]
+    scorer = learn(make(), codes)
+    found, again = left_of(scorer, codes, chosen), lambda: make().settle(scorer.choices())
+    expected = [learn(again(), codes[np.arange(9) != row]).component_maps(codes[row : row + 1]) for row in (8, 2)]
     torch.testing.assert_close(found, torch.cat(expected))
 
 
@@ -310,6 +312,61 @@ def test_the_promise_is_kept_on_average(scorer, count):
         shares.append(np.mean(detector.score(noise(200, 1000 + seed)).image > detector.fitted_.decision.threshold))
     margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
     assert 0.02 < np.mean(shares) <= 0.1 + margin
+
+
+def pixel_codes(count: int, seed: int) -> torch.Tensor:
+    """(N, 64, 1, 1) of images that vary in one way, and hardly in any other."""
+    images = torch.from_numpy(stripes(count, seed=seed, channels=1)[..., 0]).float() / 127.5 - 1
+    return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)[..., None, None]
+
+
+TRUSTS = {  # scorers of whole images that choose by their number how far a covariance is trusted
+    "gaussian": lambda: GaussianScorer(GaussianConfig(), SPEC),
+    "gaussian, unit": lambda: GaussianScorer(GaussianConfig(unit=True), SPEC),
+    "ensemble": lambda: EnsembleScorer(EnsembleConfig(scorers=("gaussian", "neighbours")), SPEC),
+}
+
+
+@pytest.mark.parametrize("kind", TRUSTS)
+@pytest.mark.parametrize("count", [60, 150])
+def test_the_promise_is_kept_by_covariances_of_few_images(kind, count):
+    """Of more images a covariance is shrunk less, so that images are farther: folds must not shrink by themselves."""
+    shares, every = [], np.arange(count)
+    for seed in range(10):
+        codes, scorer = pixel_codes(count + 200, seed), TRUSTS[kind]()
+        maps = fit_leave_one_out(scorer, TRUSTS[kind], codes[:count], 0 * every, every, every, seed)
+        known = scorer.fit_normalisation(maps, 0 * every)[:, 0, 0].double().numpy()
+        threshold = ConformalThreshold(0.1).fit(known).threshold_
+        shares.append(float((scorer(codes[count:]).flatten().double().numpy() > threshold).mean()))
+    margin = 3 * float(np.std(shares)) / np.sqrt(len(shares))
+    assert 0.01 < np.mean(shares) <= 0.1 + margin
+
+
+CHOOSING = {
+    "each": lambda: GaussianScorer(GaussianConfig(positions="each"), SPEC),
+    "gaps": lambda: NeighboursScorer(NeighboursConfig(metric="mahalanobis", shrinkage="auto"), SPEC),
+    "left over": lambda: whole("whitened", shrinkage="auto"),
+    "ensemble": TRUSTS["ensemble"],
+    "categories": lambda: PerCategoryScorer(TRUSTS["gaussian"], [("dark",), ("bright",), ("dim",)]),
+}
+
+
+@pytest.mark.parametrize("kind", CHOOSING)
+def test_what_all_images_chose_is_settled_for_others(kind):
+    """Of three categories two are alike, and learned together."""
+    levels, categories = torch.tensor([0.0, 90.0, 0.0]), np.arange(90) % 3
+    codes = draw(90) + levels[torch.from_numpy(categories)][:, None, None, None]
+    codes, categories = (codes, categories) if kind == "categories" else (draw(90), categories * 0)
+    first, fewer = (Batches.of_tensors(codes, categories=categories).take(np.arange(n)) for n in (90, 60))
+    none, make = first.take(np.empty(0, np.intp)), CHOOSING[kind]
+    chosen = {name: value / 2 for name, value in make().fit(first, none, 0).choices().items()}
+    assert chosen
+    anew, settled = make().fit(fewer, none, 0), make().settle(chosen).fit(fewer, none, 0)
+    assert make().capabilities.chooses
+    assert settled.choices().keys() == chosen.keys() == anew.choices().keys()
+    for name, value in chosen.items():
+        np.testing.assert_array_equal(settled.choices()[name], value)
+    assert not torch.equal(settled.component_maps(codes), anew.component_maps(codes))
 
 
 def test_no_image_is_held_back_where_nothing_is_trained():

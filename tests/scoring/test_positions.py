@@ -7,7 +7,7 @@ import torch
 
 from unlike.scoring.statistics import positions
 from unlike.scoring.statistics.moments import Moments
-from unlike.scoring.statistics.positions import blocks, lengths_at, rows_at, whiten_each
+from unlike.scoring.statistics.positions import blocks, lengths_at, rows_at, shares_at, whiten_each
 
 
 def moments_of_grids(grids: torch.Tensor) -> Moments:
@@ -21,13 +21,14 @@ def test_positions_are_whitened_some_at_a_time_and_come_out_the_same(monkeypatch
     grids = torch.tensor(np.random.default_rng(0).normal(size=(30, 6, 4, 5)), dtype=torch.float32)
     grids[:, :, 2, 3] = 1.0  # a position that never varies: what it is given depends on the others
     moments = moments_of_grids(grids)
-    together = [whiten_each(moments, shrinkage) for shrinkage in ("auto", 0.1)]
+    shares = shares_at(moments)
+    together = [whiten_each(moments, shrinkage) for shrinkage in (shares, 0.1)]
     largest, whiten = [], positions.whitening_of
     monkeypatch.setattr(positions, "BLOCK_BYTES", 3 * 8 * 6 * 6)
     monkeypatch.setattr(
         positions, "whitening_of", lambda *parts: (largest.append(len(parts[0].mean)), whiten(*parts))[1]
     )
-    for shrinkage, expected in zip(("auto", 0.1), together, strict=True):
+    for shrinkage, expected in zip((shares_at(moments), 0.1), together, strict=True):
         np.testing.assert_array_equal(whiten_each(moments, shrinkage), expected)
     assert largest == [3, 3, 3, 3, 3, 3, 2] * 2
     assert np.isfinite(together[0]).all()

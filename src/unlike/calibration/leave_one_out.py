@@ -2,7 +2,8 @@
 
 Some scorers know what they would say of an image had they not learned from it: they learn once (leave-one-out in closed
 form). Of others some more learn from four fifths each (cross-conformal prediction: Vovk, 2015): they know a little less than
-the one of all that is used, so the thresholds are a little high, and the promise is rather kept too well.
+the one of all that is used, so the thresholds are a little high, and the promise is rather kept too well. That holds where they
+measure on the same scale: what a scorer chooses by how many images there are is chosen once, by all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unlike.errors import DataError
-from unlike.records import Rows
+from unlike.records import Floats, Rows
 from unlike.scoring.base import Scorer
 from unlike.scoring.batches import Batches
 
@@ -44,7 +45,8 @@ def fit_leave_one_out(
         return scorer.leave_one_out(features, torch.from_numpy(judged).to(features.device), categories, groups)
     folds = make_folds(judged, groups, seed)
     try:
-        maps = maps_out_of_fold(make, every, folds, seed)
+        choices = _choices(scorer, make, every, seed)
+        maps = maps_out_of_fold(lambda: make().settle(choices), every, folds, seed)
     except DataError as error:
         scorer.fit(every, none, seed)  # where all are too few as well, it says so
         fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
@@ -61,6 +63,18 @@ def leaves_out(scorer: Scorer, categories: Rows, groups: Rows) -> bool:
     own = (groups[categories == name] for name in np.unique(categories))
     largest = ((len(some), int(np.unique(some, return_counts=True)[1].max())) for some in own)
     return all(count - most + 1 >= least for count, most in largest)
+
+
+def _choices(scorer: Scorer, make: Callable[[], Scorer], every: Batches, seed: int) -> dict[str, Floats]:
+    """What a scorer of all images chooses by how many there are, for those of the folds to take.
+
+    A shrinkage by Ledoit & Wolf's rule, say, is less for more images, and distances under it are longer: were each fold to
+    shrink by a rule of its own, images would look less strange to it than new ones do to the scorer that is used, and the
+    threshold would be too low. Under the same shrinkage they look stranger, if anything.
+    """
+    if not scorer.capabilities.chooses:
+        return {}
+    return make().fit(every, every.take(np.empty(0, np.intp)), seed).choices()
 
 
 def make_folds(judged: Rows, groups: Rows, seed: int) -> list[Rows]:

@@ -15,7 +15,7 @@ From then on there is `forward`, and what it depends on stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -40,6 +40,8 @@ class Capabilities:
     per_category: bool = False  # whether several categories are better learned each by itself
     # fewest images of which each can be left out in closed form; None: it must learn again without each
     leave_one_out: int | None = None
+    # whether it finds by the images how far these can be trusted, as `choices` tells: more images would have it choose otherwise
+    chooses: bool = False
 
 
 class Scorer(nn.Module):
@@ -60,6 +62,7 @@ class Scorer(nn.Module):
     def __init__(self, config: Any, spec: OutputSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
+        self.settled: Mapping[str, Floats] = {}  # what it does not choose by itself
         self.register_load_state_dict_pre_hook(_take_shapes)  # type: ignore[no-untyped-call]
 
     @property
@@ -79,6 +82,18 @@ class Scorer(nn.Module):
         that a model knows by heart, such as a scale; they are empty where nobody needs them. Both may be gone through as
         often as `capabilities.passes` says. `seed` is of every random choice.
         """
+        return self
+
+    def choices(self) -> dict[str, Floats]:
+        """What it chose by how many images there were, such as the shrinkage of a covariance, by name.
+
+        A scorer of fewer images that chose anew would measure on another scale, and its scores would say nothing of this one's.
+        """
+        return {}
+
+    def settle(self, choices: Mapping[str, Floats]) -> Scorer:
+        """Take these choices of another of the same kind in every fit to come, and give back itself."""
+        self.settled = choices
         return self
 
     def component_maps(self, *inputs: Tensor) -> Tensor:
@@ -114,7 +129,7 @@ class Scorer(nn.Module):
         for group in dict.fromkeys(groups[chosen.cpu().numpy()].tolist()):
             rest = np.flatnonzero(groups != group)
             others = Batches.of_tensors(features, categories=categories).take(rest)
-            fresh = self.fresh().fit(others, others.take(rest[:0]), 0)
+            fresh = self.fresh().settle(self.choices()).fit(others, others.take(rest[:0]), 0)
             own = np.flatnonzero(groups[chosen.cpu().numpy()] == group)
             maps.append(fresh.component_maps(features[chosen[torch.from_numpy(own)]]))
             order.append(own)
@@ -132,6 +147,20 @@ class ReconstructionScorer(Scorer):
     """
 
     inputs = ("target", "reconstruction")
+
+
+def named_choices(scorers: Iterable[tuple[str, Scorer]]) -> dict[str, Floats]:
+    """The choices of several scorers, each under the scorer's name, a dot and its own."""
+    return {f"{name}.{key}": value for name, scorer in scorers for key, value in scorer.choices().items()}
+
+
+def choices_of(name: str, choices: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Of the choices of several scorers those of one.
+
+    >>> choices_of("fine", {"fine.shrinkage": 0.1, "coarse.shrinkage": 0.2})
+    {'shrinkage': 0.1}
+    """
+    return {key.removeprefix(f"{name}."): value for key, value in choices.items() if key.startswith(f"{name}.")}
 
 
 def _take_shapes(scorer: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:

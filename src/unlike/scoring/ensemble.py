@@ -17,8 +17,8 @@ from torch.nn import functional
 from unlike.config import from_mapping
 from unlike.errors import ConfigError, DataError, unknown
 from unlike.models.base import OutputSpec
-from unlike.records import Rows
-from unlike.scoring.base import Capabilities, Scorer
+from unlike.records import Floats, Rows
+from unlike.scoring.base import Capabilities, Scorer, choices_of, named_choices
 from unlike.scoring.batches import Batches
 
 LEAST_SPREAD = 1.05  # of the two levels: a few images that happen to agree must not make one scorer outvote all
@@ -115,6 +115,7 @@ class EnsembleScorer(Scorer):
             position_dependent=next((f"settings.{name}.{choice}" for name, choice in dependent if choice), ""),
             per_category=bool(self.config.per_category) and features_alone,
             leave_one_out=max(fewest) if len(fewest) == len(found) else None,
+            chooses=any(one.chooses for one in found),
         )
 
     @property
@@ -144,6 +145,14 @@ class EnsembleScorer(Scorer):
     def component_maps(self, *inputs: Tensor) -> Tensor:
         given = dict(zip(self.inputs, inputs, strict=True))
         return _stack([member(*(given[name] for name in member.inputs)) for member in self.scorers])
+
+    def choices(self) -> dict[str, Floats]:
+        return named_choices(zip(self.config.scorers, self.scorers, strict=True))
+
+    def settle(self, choices: Mapping[str, Floats]) -> EnsembleScorer:
+        for name, member in zip(self.config.scorers, self.scorers, strict=True):
+            member.settle(choices_of(name, choices))
+        return self
 
     def leave_one_out(self, features: Tensor, chosen: Tensor, categories: Rows, groups: Rows) -> Tensor:
         return _stack([member.leave_one_out(features, chosen, categories, groups)[:, 0] for member in self.scorers])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -91,6 +91,7 @@ class FeatureScorer(Scorer):
         self.register_buffer("directions", _directions_for(config, sum(self.widths)))
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("basis", None)
+        self.chosen: dict[str, Floats] = {}
         self.origins: Rows = np.empty(0, np.intp)  # (N,) the image of each row that `learn` is given
 
     @abstractmethod
@@ -138,6 +139,14 @@ class FeatureScorer(Scorer):
         for name, value in self.learn(kept, prepared, seed).items():
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(value)))
         return self.to(device)
+
+    def choices(self) -> dict[str, Floats]:
+        return self.chosen
+
+    def decide(self, name: str, find: Callable[[], Floats]) -> Floats:
+        """What is settled under that name, or else what is found."""
+        self.chosen[name] = self.settled[name] if name in self.settled else find()
+        return self.chosen[name]
 
     def forward(self, features: Tensor) -> Tensor:  # (B, D, h, w)
         rows, grid = self.rows_of(features)

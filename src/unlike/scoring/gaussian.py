@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +18,14 @@ from unlike.scoring.base import Capabilities
 from unlike.scoring.batches import Batches
 from unlike.scoring.features import NOT_FINITE, FeatureConfig, FeatureScorer, check_varied
 from unlike.scoring.statistics.moments import Moments, check_shrinkage, moments_of, whitening_of
-from unlike.scoring.statistics.positions import FEWEST_LEFT, lengths_at, lengths_leave_one_out, moments_at, whiten_each
+from unlike.scoring.statistics.positions import (
+    FEWEST_LEFT,
+    lengths_at,
+    lengths_leave_one_out,
+    moments_at,
+    shares_at,
+    whiten_each,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +75,7 @@ class GaussianScorer(FeatureScorer):
             super().capabilities,
             position_dependent="positions = 'each'" if each else "",
             leave_one_out=FEWEST_LEFT if each and self.config.shrinkage != "auto" else None,
+            chooses=self.config.shrinkage == "auto",
         )
 
     def fit(self, train: Batches, held_out: Batches, seed: int) -> FeatureScorer:
@@ -77,7 +86,8 @@ class GaussianScorer(FeatureScorer):
             raise DataError(NOT_FINITE)
         check_varied(moments)
         self.mean = torch.from_numpy(moments.mean.astype(np.float32))
-        self.whitening = torch.from_numpy(whiten_each(moments, self.config.shrinkage, self.config.regularisation))
+        shares = self._shares(lambda: shares_at(moments))
+        self.whitening = torch.from_numpy(whiten_each(moments, shares, self.config.regularisation))
         return self.to(device)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, D, h, w)
@@ -97,14 +107,18 @@ class GaussianScorer(FeatureScorer):
         return maps[:, None]
 
     def learn(self, rows: Floats, moments: Moments, seed: int) -> dict[str, Floats]:  # noqa: ARG002
-        auto = self.config.shrinkage == "auto"
-        share = moments_of(rows).shrinkage() if auto else np.array(self.config.shrinkage)
+        share = self._shares(lambda: moments_of(rows).shrinkage())
         whitening = whitening_of(moments, share)
         return {"whitening": whitening.astype(np.float32)}
 
     def distances(self, rows: Tensor) -> Tensor:
         distances: Tensor = torch.linalg.vector_norm(rows @ self.whitening, dim=1)
         return distances
+
+    def _shares(self, find: Callable[[], Floats]) -> Floats:
+        """() or (P,) how far each covariance is shrunk."""
+        given = self.config.shrinkage
+        return self.decide("shrinkage", find) if given == "auto" else np.array(given)
 
     def _centred(self, features: Tensor) -> Tensor:
         """(B, D, h, w) -> what is measured of them, less the mean of its position, (B, d, h, w)."""

@@ -87,7 +87,11 @@ class NeighboursScorer(FeatureScorer):
         fixed = config.scale != "whiten" and config.reduce is None and config.metric != "mahalanobis"
         large = config.least >= LARGE * config.neighbours  # else all codes of the bank could be one image's
         # covariances would have to be learned again
-        return replace(super().capabilities, leave_one_out=FEWEST_LEFT if fixed and large else None)
+        return replace(
+            super().capabilities,
+            leave_one_out=FEWEST_LEFT if fixed and large else None,
+            chooses=config.metric == "mahalanobis",
+        )
 
     @property
     def most_rows(self) -> int:
@@ -104,8 +108,10 @@ class NeighboursScorer(FeatureScorer):
             return {"bank": rows[chosen]}
         check_width(rows.shape[1], config, covariance=True)
         gaps = moments_of(gaps_to_nearest(codes, chosen, seed))
-        share = gaps.shrinkage() if config.shrinkage == "auto" else np.array(config.shrinkage)
-        whitening = whitening_of(gaps, share).astype(np.float32)
+        given = config.shrinkage
+        share = self.decide("shrinkage", gaps.shrinkage) if given == "auto" else np.array(given)
+        usual = self.decide("size", lambda: np.array(gaps.variance))  # gaps are shorter between more codes
+        whitening = (whitening_of(gaps, share) * np.sqrt(gaps.variance / usual)).astype(np.float32)
         whitened = codes @ torch.from_numpy(whitening)
         chosen = choose_coreset(_narrow(whitened, config.coreset_directions, seed), size, seed)
         return {"bank": whitened[chosen].numpy(), "whitening": whitening}

@@ -24,6 +24,7 @@ from unlike.scoring.statistics.positions import (
     lengths_leave_one_out,
     moments_at,
     shared_groups,
+    shares_at,
     undo,
     whiten_each,
 )
@@ -109,6 +110,7 @@ class PCAScorer(FeatureScorer):
             passes=2 if whitened else 1,
             position_dependent=f"distance = {config.distance!r}" if config.whole else "",
             leave_one_out=FEWEST_LEFT if fixed and something and not config.unit else None,
+            chooses=whitened and config.shrinkage == "auto",
         )
 
     def wants_covariance(self) -> bool:
@@ -192,7 +194,9 @@ class PCAScorer(FeatureScorer):
     def _learn_whitening(self, train: Batches) -> None:
         """By what is left of normal images at each position; what is left by rounding alone is no spread."""
         moments, device = moments_at((self._left_over(features) for (features,) in train), INSTEAD)
-        whitening = whiten_each(moments, self.config.shrinkage, FLOOR * self.spread)
+        given = self.config.shrinkage
+        shares = self.decide("shrinkage", lambda: shares_at(moments)) if given == "auto" else given
+        whitening = whiten_each(moments, shares, FLOOR * self.spread)
         self.whitening = torch.from_numpy(whitening).to(device)
 
     def _all_left_over(self, features: Tensor) -> tuple[Tensor, Tensor]:

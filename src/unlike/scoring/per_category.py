@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlike.errors import ConfigError, DataError
 from unlike.records import Floats, Rows
-from unlike.scoring.base import Capabilities, Scorer
+from unlike.scoring.base import Capabilities, Scorer, choices_of, named_choices
 from unlike.scoring.batches import Batches
 from unlike.scoring.statistics.moments import moments_of, whitening_of
 
@@ -76,7 +76,7 @@ class PerCategoryScorer(Scorer):
     def fit(self, train: Batches, held_out: Batches, seed: int) -> PerCategoryScorer:
         if self.categories != self.told:  # by an earlier fit
             self.categories = self.told
-            self.members = nn.ModuleList([self.make().to(self.device) for _ in self.told])
+            self.members = nn.ModuleList([self._make(part).to(self.device) for part in range(len(self.told))])
             self.scales = torch.ones(len(self.told))
         found = []
         for part in range(len(self.members)):
@@ -93,6 +93,15 @@ class PerCategoryScorer(Scorer):
         if self.part_of.max() + 1 < len(self.members):
             self._learn_joined(train, held_out, seed)
         return self.to(self.device)
+
+    def choices(self) -> dict[str, Floats]:
+        return named_choices((str(told), self.scorers[part]) for told, part in enumerate(self.part_of))
+
+    def settle(self, choices: Mapping[str, Floats]) -> PerCategoryScorer:
+        super().settle(choices)
+        for part, member in enumerate(self.scorers):
+            member.settle(choices_of(str(part), choices))
+        return self
 
     def forward(self, features: Tensor) -> Tensor:  # (B, D, h, w)
         return self._route(features, lambda member, own: member(own))  # (B, h, w)
@@ -180,6 +189,10 @@ class PerCategoryScorer(Scorer):
             whole[chosen == part] = found
         return features.new_empty(0, 1, 1) if whole is None else whole
 
+    def _make(self, part: int) -> Scorer:
+        """A member for a part as it was told, or for one that others join."""
+        return self.make().settle(choices_of(str(part), self.settled))
+
     def _learn_one(self, part: int, train: Batches, held_out: Batches, seed: int) -> Tensor:
         """Let the member of a part learn; the descriptors (n, L) of the images that the model knows."""
         notes: list[Tensor] = []
@@ -197,7 +210,9 @@ class PerCategoryScorer(Scorer):
         old, device = self.scorers, self.device
         joined = [np.flatnonzero(self.part_of == new).tolist() for new in range(int(self.part_of.max()) + 1)]
         self.categories = [tuple(name for part in parts for name in self.told[part]) for parts in joined]
-        self.members = nn.ModuleList([old[parts[0]] if len(parts) == 1 else self.make().to(device) for parts in joined])
+        self.members = nn.ModuleList(
+            [old[parts[0]] if len(parts) == 1 else self._make(parts[0]).to(device) for parts in joined]
+        )
         self.owners = torch.from_numpy(self.part_of)[self.owners]
         self.scales = torch.ones(len(joined))
         for new, parts in enumerate(joined):

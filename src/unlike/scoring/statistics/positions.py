@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -187,18 +186,21 @@ def _radius(size: Tensor, whole: Tensor, *, largest: Tensor, shrinkage: float, l
     return shrinkage * size + floor.clamp_min(least).clamp_min(torch.finfo(size.dtype).tiny)
 
 
-def whiten_each(moments: Moments, shrinkage: float | Literal["auto"], least: float = 0.0) -> Floats:
+def shares_at(moments: Moments) -> Floats:
+    """(P,) how far the covariance at each position is to be shrunk, by Ledoit & Wolf's rule."""
+    return np.concatenate([moments.at(block).shrinkage() for block in blocks(*moments.mean.shape)])
+
+
+def whiten_each(moments: Moments, shares: Floats | float, least: float = 0.0) -> Floats:
     """Matrices (P, D, D), one for each position, made some positions at a time: beside the sums there is little else.
 
-    No variance counts as smaller than `least`.
+    Each covariance is shrunk by its share, (P,), or all by one. No variance counts as smaller than `least`.
     """
     count, width = moments.mean.shape
-    floors = np.maximum(floors_of(moments), least)
+    floors, shares = np.maximum(floors_of(moments), least), np.broadcast_to(shares, count)
     whitening = np.empty((count, width, width), np.float32)
     for block in blocks(count, width):
-        part = moments.at(block)
-        share = part.shrinkage() if shrinkage == "auto" else np.array(shrinkage)
-        whitening[block] = whitening_of(part, share, floors[block])
+        whitening[block] = whitening_of(moments.at(block), shares[block], floors[block])
     return whitening
 
 
