@@ -139,7 +139,7 @@ network and weights (EfficientNet-Lite0, ImageNet) at the size that the settings
 
 - *AUROC* of images, *AUPRO* of maps, in the images' own pixels up to a false-positive rate of 30 %.
 - *found* and *false alarms*: at the threshold that each preset calibrates from normal images alone, for the promise that stands
-  beside it (1 %, or the least that so few images can hold). anomalib has no such threshold: its own is learned from labelled defects.
+  beside it (1 %, or what three images hold, up to 10 %). anomalib has no such threshold: its own is learned from labelled defects.
 - *found at 1 %*: above the threshold that 1 % of the test's own normal images exceed. That is an oracle, for both sides alike.
 - *fit*: CPU seconds; *images/s*: scored a CPU second, decoding included; *MB*: peak memory of the process. anomalib's coreset is
   chosen by a faster program than its own.
