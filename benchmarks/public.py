@@ -219,7 +219,7 @@ def _means(rows: list[dict], sets: list[str]) -> str:
             f"{np.mean(means['found_at_rate']):.3f}",
         ]
         lines.append(_line([label, *shown, *(f"{cost:,.0f}" for cost in costs)]))
-    return f"## All {len(common)} sets that every detector could take\n\n" + "\n".join(lines)
+    return f"## The {len(common)} sets that every detector has a row for\n\n" + "\n".join(lines)
 
 
 def _settings(rows: list[dict]) -> str:
