@@ -114,7 +114,8 @@ def test_the_command_line_says_no_promise(mvtec, tmp_path, capsys):
     assert run(["evaluate", detector, str(mvtec), "-o", str(tmp_path / "report")]) == 0
     shown = capsys.readouterr()
     assert "10 normal and 10 anomalous images" in shown.out
-    assert "promise" not in shown.out
+    said = [line for line in shown.out.splitlines() if "independent normal images that calibrate" not in line]
+    assert "promise" not in "\n".join(said)  # but for figures at other promises, which are left out
     assert "Its rule promises no rate of false alarms." in (tmp_path / "report/report.html").read_text()
 
 
