@@ -39,6 +39,12 @@ MOST_POSITIONS = 256  # of an image's features that are looked at
 FEWEST_IMAGES = 16  # of a category, among which series are looked for
 MOST_BY_FEATURES, MOST_BY_PICTURES = 2000, 20_000  # of a category that are looked at
 MOST_TESTED = 300  # images with twins that are asked for others
+FEWEST_GROUPS = 5  # of a category, without which too little is left to learn from
+TOO_FEW = (
+    "The images are like one long series ({fewest} groups of one part or scene at most): too few to leave one out, so each image "
+    "counts, and the promise is for more images of this series. For images of new ones add some of other series, or name groups with "
+    "--group-by."
+)
 WORTH_SAYING = 0.95  # times as many groups as images
 BLOCK = 256  # pictures at a time
 
@@ -164,6 +170,10 @@ def _find(images: ImageSet, rows: Rows, decision: DecisionConfig, look: Look, mo
             used.append(own[alike])
     groups, counted = (connect(np.concatenate(pairs), len(rows)) for pairs in (found, used))
     names = column(images.samples, "id")[rows].tolist()
+    fewest = min(len(np.unique(counted.numbers[categories == name])) for name in np.unique(categories))
+    if len(counted) < len(rows) and fewest < FEWEST_GROUPS:
+        alone = each_alone(len(rows))
+        return Grouping(alone.found, alone.used, (TOO_FEW.format(fewest=fewest),))
     return Grouping(groups.numbers, counted.numbers, _say(decision.groups, groups, counted, tests, names))
 
 

@@ -111,7 +111,8 @@ class NeighboursScorer(FeatureScorer):
         given = config.shrinkage
         share = self.decide("shrinkage", gaps.shrinkage) if given == "auto" else np.array(given)
         usual = self.decide("size", lambda: np.array(gaps.variance))  # gaps are shorter between more codes
-        whitening = (whitening_of(gaps, share) * np.sqrt(gaps.variance / usual)).astype(np.float32)
+        shorter = np.sqrt(gaps.variance / usual) if usual > 0 else 1.0  # between copies there are none
+        whitening = (whitening_of(gaps, share) * shorter).astype(np.float32)
         whitened = codes @ torch.from_numpy(whitening)
         chosen = choose_coreset(_narrow(whitened, config.coreset_directions, seed), size, seed)
         return {"bank": whitened[chosen].numpy(), "whitening": whitening}
