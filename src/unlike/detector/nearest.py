@@ -43,11 +43,9 @@ class KnownNormals:
     @classmethod
     def of(cls, ids: Sequence[str], summaries: Floats, pictures: Pixels | None = None) -> KnownNormals:
         """From summaries (N, S), along the directions in which they differ most, and from pictures of them if any."""
-        from sklearn.utils.extmath import randomized_svd
-
         centre = summaries.mean(axis=0)
         count = min(DIRECTIONS, *summaries.shape)
-        kept = randomized_svd(summaries - centre, count, random_state=0)[2].astype(np.float32)
+        kept = np.linalg.svd(summaries - centre, full_matrices=False)[2][:count].astype(np.float32)
         places, shown = (
             (summaries - centre) @ kept.T,
             np.empty((0, 1, 1, 1), np.uint8) if pictures is None else pictures,
