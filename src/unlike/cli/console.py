@@ -115,8 +115,10 @@ class Console:
         found = diagnose_detector(detector)
         own, for_all = found.own, found.threshold
         says = _promise_sentence(fitted.decision, of_a_category=bool(own))
+        images, independent = fitted.counts["calibration"], fitted.decision.independent
+        groups = f" in {plural(independent, 'group')}" if independent < images else ""
         self.say(
-            f"{says} ({plural(fitted.counts['calibration'], kind)}); "
+            f"{says} ({plural(images, kind)}{groups}); "
             + (f"thresholds: {_thresholds(own, for_all)}." if own else f"threshold {for_all:.4g}.")
         )
         self._say_basis(fitted.decision, found)

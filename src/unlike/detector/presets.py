@@ -22,17 +22,14 @@ class Preset:
     report: bool = False  # a model of a published report, for who wants to have that again; no choice for new images
 
 
-DEFAULT_PRESET = "ensemble"  # the best on real defects that fits within two minutes, see docs/measured.md
-NEIGHBOURS = [
-    "neighbours",
-    "neighbours_coarse",
-    "neighbours_unit",
-    "neighbours_deep",
-    "neighbours_fine",
-]  # of the default
+DEFAULT_PRESET = "ensemble"  # how it was chosen is in docs/measured.md
+# the default's scorers that hold no position against others
+NEIGHBOURS = ["neighbours", *(f"neighbours_{what}" for what in ("coarse", "unit", "deep", "fine"))]
 # short cuts through fewer codes, or through some directions of features that are not of unit length, cost much where things
 # lie before a plain ground
 COVER = {"candidates": 150_000, "coreset_directions": "all", "most": 4000, "least": 1000}
+WHOLE = {"code": "vector", "components": 0.99, "distance": "whitened"}  # what whole images seldom do, where it lies
+STEADY = {"combine": "geometric", "normalisation": "median", "weights": "steady"}
 UNIT = {"unit_groups": True, "averaging": 3, "dimensions": 300}
 PRESETS: dict[str, Preset] = {
     # the sizes did best on faces of 64 x 64
@@ -83,18 +80,9 @@ PRESETS: dict[str, Preset] = {
                     "neighbours_unit": {"feature_group": [0, 1, 2], "pool": 2, **UNIT},
                     "neighbours_deep": {"feature_group": 2, "pool": 2, **COVER},
                     "neighbours_fine": {"feature_group": 3, **COVER},
-                    "pca": {
-                        "feature_group": [0, 1, 2],
-                        "pool": 2,
-                        **UNIT,
-                        "code": "vector",
-                        "components": 0.99,
-                        "distance": "whitened",
-                    },
+                    "pca": {"feature_group": [0, 1, 2], "pool": 2, **UNIT, **WHOLE},
                 },
-                "combine": "geometric",
-                "normalisation": "median",
-                "weights": "steady",
+                **STEADY,
             },
             "map": {"reduction": "max"},
             "data": {"size": "native"},
@@ -113,17 +101,9 @@ PRESETS: dict[str, Preset] = {
                     "neighbours": {"feature_group": [0, 1, 2], **COVER},
                     "neighbours_unit": {"feature_group": [0, 1, 2], **UNIT},
                     "neighbours_deep": {"feature_group": 2, **COVER},
-                    "pca": {
-                        "feature_group": [0, 1, 2],
-                        **UNIT,
-                        "code": "vector",
-                        "components": 0.99,
-                        "distance": "whitened",
-                    },
+                    "pca": {"feature_group": [0, 1, 2], **UNIT, **WHOLE},
                 },
-                "combine": "geometric",
-                "normalisation": "median",
-                "weights": "steady",
+                **STEADY,
             },
             "map": {"reduction": "max"},
             "data": {"size": "native", "most_native": 256},

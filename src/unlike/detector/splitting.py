@@ -31,7 +31,7 @@ from unlike.scoring.base import Scorer
 from unlike.scoring.per_category import number_categories
 
 MOST_CROSS = 500  # images of each category up to which none is held back where that can be
-CROSS_BYTES = 1_000_000_000  # of features that are kept in memory
+CROSS_BYTES = 1_200_000_000  # of features that are kept in memory: the default's of MOST_CROSS images
 FEWEST = 3  # different normal images
 FEWEST_TO_SCALE = 3  # held-out images of each part, for a scorer that scales by them to learn the parts by themselves
 FEATURES_ALONE = ("features",)  # what a scorer of features takes
