@@ -19,6 +19,8 @@ from pathlib import Path
 
 from common import DATA, RESULTS, cpu_seconds, need, spread, write
 
+from unlike.errors import UnlikeError
+
 IMAGES = 24  # to fit on
 SIZE = 64  # pixels a side, for parity
 
@@ -87,7 +89,11 @@ def parity(names: list[str], size: int) -> list[dict]:
         if (kind, name) in done or (names and name not in names):
             continue
         smaller = 32 if name in ("conv-dense", "conv-dense-objects") else size
-        detector = fit(name if kind == "preset" else None, name if kind == "model" else None, smaller)
+        try:
+            detector = fit(name if kind == "preset" else None, name if kind == "model" else None, smaller)
+        except UnlikeError as error:  # such as weights that are not on this machine
+            print(f"{kind} {name}: {error}", file=sys.stderr, flush=True)
+            continue
         rows.append({"kind": kind, "name": name, "size": smaller, **measure_parity(detector)})
         print(rows[-1], flush=True)
         keep(parity=rows)

@@ -9,6 +9,7 @@ from unlike.calibration.groups import (
     find_same_pictures,
     find_series,
     global_distances,
+    natural_order,
     owned_shares,
 )
 
@@ -126,3 +127,7 @@ def test_distances_of_whole_images_do_not_know_where_things_lie(rng):
     np.testing.assert_allclose(global_distances(moved), global_distances(features), rtol=1e-4, atol=1e-4)
     pairs = np.triu_indices(6, 1)
     assert np.median(global_distances(features)[pairs]) == pytest.approx(1)
+
+
+def test_digits_that_are_no_numbers_are_letters_to_the_order_of_names():
+    assert natural_order(["a10.png", "a1\u00b22.png", "a9.png"])[[2, 0]].tolist() == [1, 2]

@@ -112,3 +112,8 @@ def test_regions_are_the_connected_parts(seed):
 
 def test_what_is_at_the_threshold_is_no_region():
     assert find_regions(np.ones((5, 5)), 1.0) == ()
+
+
+def test_no_held_out_score_is_an_error_in_a_sentence():
+    with pytest.raises(DataError, match="no normal image was held out, and a threshold needs one at least"):
+        ConformalThreshold(0.1).fit(np.empty(0))

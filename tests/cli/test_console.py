@@ -165,6 +165,7 @@ def test_series_and_the_other_way_to_count_are_said(capsys, tmp_path):
     Console().say_fit(detector, tmp_path)
     said = capsys.readouterr().err
     assert "Groups: 30, as given. Each is left out as a whole; the promise rests on their number" in said
+    assert "(60 normal images in 30 groups); threshold " in said
     assert "If images counted: threshold " in said
     assert "at most 4.92 % false alarms (60 images)." in said
 

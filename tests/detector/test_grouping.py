@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from unlike import Detector
-from unlike.detector.settings import Settings
+from unlike.detector.grouping import find_by_features
+from unlike.detector.settings import DecisionConfig, Settings
 from unlike.errors import ConfigError, DataError
+from unlike.records import Sample
 
 SIDE = {"model": {"side": 8}}
 
@@ -161,3 +166,27 @@ def test_five_images_and_ties_have_a_threshold():
     tied = detect(flat, false_alarms=0.1).fitted_.decision
     assert tied.independent == 30
     assert np.isfinite(tied.threshold)
+
+
+def group_of(images, categories=None, groups="auto"):
+    """What a fit finds by features that are the pixels themselves."""
+    names = categories or [""] * len(images)
+    listed = SimpleNamespace(samples=[Sample(f"{row:03}", category=name) for row, name in enumerate(names)])
+    features = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
+    model, every = SimpleNamespace(feature_groups=()), np.arange(len(images))
+    return find_by_features(model, listed, every, features, DecisionConfig(groups=groups), seed=0)
+
+
+def test_a_small_category_has_no_say_in_whether_series_of_another_count():
+    images = np.concatenate([bursts(30, 4), bursts(3, 1, seed=2)])
+    grouping = group_of(images, ["a"] * 120 + ["b"] * 3)
+    counted = len(np.unique(grouping.used))
+    assert 31 <= counted <= 33  # two that follow each other may be alike by chance
+    assert f"the promise rests on {counted} groups" in " ".join(grouping.words)
+
+
+def test_one_long_series_counts_image_by_image_and_it_is_said():
+    steps = np.random.default_rng(0).normal(0, 3, (60, 8, 8, 3))
+    grouping = group_of(np.clip(128 + np.cumsum(steps, axis=0), 0, 255).astype(np.uint8))
+    assert len(np.unique(grouping.used)) == 60
+    assert grouping.words[0].startswith("The images are like one long series ("), grouping.words

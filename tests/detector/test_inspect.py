@@ -52,9 +52,12 @@ def test_bursts_count_once(rng):
     images = np.concatenate([images, burst(rng, images[0], 4), burst(rng, images[1], 1), burst(rng, images[2], 9)])
     found = inspect(images, settings=CLEAR)
     largest, *others = [rows.tolist() for rows in found.look.series.larger]
-    assert others == [[0, 24, 25, 26, 27], [1, 28]]
-    assert set(largest) <= {2, *range(29, 38)}
-    assert len(largest) >= 9  # a shot far from the others may stay alone
+    assert others[:2] == [[0, 24, 25, 26, 27], [1, 28]]
+    assert set(largest).union(*others[2:]) <= {
+        2,
+        *range(29, 38),
+    }  # shots far from the others may stay alone, or by twos
+    assert len(largest) >= 7
     assert found.distinct == 38
     alone = inspect(images[:24], settings=CLEAR)
     assert alone.distinct == 24
@@ -159,3 +162,8 @@ def test_after_a_fit_what_is_too_small_is_said_in_pixels_of_the_images():
         "Images of 640 x 640 are seen at 256 x 256: what is less than about 10 of their pixels across"
     )
     assert "--set data.size=512, a larger size; or in tiles, --size 640x640" in advice
+
+
+def test_images_seen_at_half_their_size_are_not_said_to_be_near_it():
+    (said,) = fit_lines((1000, 900), InputSpec(512, 512, 3), 300, None, native=True)
+    assert said == "Images of some 1000 pixels are seen at 512 x 512, smaller than they are; --size takes another."

@@ -62,7 +62,7 @@ def test_fit_says_what_few_and_large_images_cost_and_the_advice_works(tmp_path, 
     fit = ["fit", str(tmp_path / "wide"), "-o", str(tmp_path / "wide.unlike")]
     assert run([*fit, "--model", "pixels", "--size", "32"]) == 0
     said = capsys.readouterr().err
-    assert "99 normal images that calibrate would hold 1 %, here are 6;" in said
+    assert "99 normal images that calibrate would hold 1 % if asked for, here are 6;" in said
     seen = "Images of 32 x 200 are seen at 32 x 32: what is less than about 25 of their pixels across will mostly be missed."
     assert seen in said
     assert "To see it: --set data.size=[32,64], a larger size; or in tiles," in said

@@ -40,7 +40,7 @@ def test_the_text_says_what_fit_would_take(found, mvtec):
     assert "All are 32 x 32 pixels (height x width)." in text
     assert "3 channels; values: uint8 from" in text
     assert "40 different normal images, all hold the threshold: fit promises at most 7.32 % false alarms." in text
-    assert "For 1 %, 59 more are needed (99 in all)." in text
+    assert "For 1 %, 59 more are needed (99 in all), and --false-alarms 0.01." in text
     assert "Series of one part or scene were not looked for: not asked for." in text
     assert "\u00a0" not in text
 

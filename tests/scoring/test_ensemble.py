@@ -376,3 +376,16 @@ def test_each_image_is_noted_once_though_two_scorers_learn_from_it():
         for kind in (make, lambda: GaussianScorer(GaussianConfig(), SPEC))
     )
     torch.testing.assert_close(several.descriptors, alone.descriptors)
+
+
+def test_steady_weights_are_forgotten_by_another_fit_and_none_at_all_are_refused():
+    config = EnsembleConfig(
+        scorers=("neighbours", "neighbours_mean"), settings={"neighbours_mean": {"code": "mean"}}, weights="steady"
+    )
+    codes = torch.tensor(np.random.default_rng(0).normal(size=(40, 3, 2, 2)), dtype=torch.float32)
+    scorer, nothing = EnsembleScorer(config, SPEC), Batches.of_tensors(codes[:0])
+    scorer.fit(Batches.of_tensors(codes), Batches.of_tensors(codes[:20] + 1), seed=0)
+    assert scorer.shares.tolist() != [0.5, 0.5]
+    assert scorer.fit(Batches.of_tensors(codes), nothing, seed=0).shares.tolist() == [0.5, 0.5]
+    with pytest.raises(ConfigError, match=r"scorer\.weights: expected a number above 0 for each of 2 scorers"):
+        EnsembleConfig(scorers=("neighbours", "pca"), weights=())

@@ -227,7 +227,10 @@ def test_what_is_left_out_in_closed_form_is_measured_as_all_else_is(distance):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"feature_group": (0, -1)}, r"scorer\.feature_group: expected 0 or more, or none, came \(0, -1\)"),
+        (
+            {"feature_group": (0, -1)},
+            r"scorer\.feature_group: expected 0 or more, one or several different ones, or none, came \(0, -1\)",
+        ),
         ({"feature_group": (0, 3)}, r"scorer\.feature_group: expected 0 to 2, or none, came 3"),
         ({"averaging": 2}, r"scorer\.averaging: expected an odd number, which has a middle, came 2"),
         ({"averaging": 0}, r"scorer\.averaging: expected 1 to 99, came 0"),
@@ -677,7 +680,10 @@ def test_nearest_is_exact_far_from_the_origin():
         (lambda: PCAConfig(components=0.0), r"scorer\.components: expected 1e-06 to 1"),
         (lambda: GaussianConfig(shrinkage=2.0), r"scorer\.shrinkage: expected 0 to 1"),
         (lambda: GaussianConfig(positions="each", unit=True), r"'each' measures the grid as it is"),
-        (lambda: NeighboursConfig(feature_group=-1), r"scorer\.feature_group: expected 0 or more, or none, came -1"),
+        (
+            lambda: NeighboursConfig(feature_group=-1),
+            r"scorer\.feature_group: expected 0 or more, one or several different ones, or none, came -1",
+        ),
         (lambda: NeighboursConfig(share=0.0), r"scorer\.share: expected"),
         (lambda: NeighboursConfig(neighbours=0), r"scorer\.neighbours: expected 1 or more, came 0"),
         (
@@ -820,3 +826,9 @@ def test_regularisation_is_added_to_the_covariance_of_each_position():
     assert scorer(torch.ones(1, 4, 2, 3))[0, 1, 2].item() == pytest.approx(expected, rel=1e-4)
     with pytest.raises(ConfigError, match=r"scorer\.regularisation is for scorer\.positions = 'each'"):
         GaussianConfig(regularisation=0.01)
+
+
+@pytest.mark.parametrize("groups", [(), (0, 0), (-1,)])
+def test_feature_groups_are_some_different_ones(groups):
+    with pytest.raises(ConfigError, match=r"scorer\.feature_group: expected 0 or more, one or several different ones"):
+        FeatureConfig(feature_group=groups)

@@ -285,7 +285,9 @@ def natural_order(names: Sequence[str]) -> Rows:
     >>> natural_order(["b/shot10.png", "b/shot2.png", "a.png"]).tolist()
     [2, 1, 0]
     """
-    keys = [[(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)] for name in names]
+    keys = [
+        [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)] for name in names
+    ]
     order = sorted(range(len(names)), key=keys.__getitem__)
     places = np.empty(len(names), np.intp)
     places[order] = np.arange(len(names))

@@ -112,10 +112,7 @@ def find_by_features(
     """Find which of the images in `rows` (n,) belong together by their features (n, D, h, w), each category by itself."""
     if features.shape[2] * features.shape[3] < FEWEST_POSITIONS:
         return find_by_pictures(images, rows, decision, seed)
-    step = max(1, round((features.shape[2] * features.shape[3] / MOST_POSITIONS) ** 0.5))
-    seen = features[:, :, ::step, ::step].float()
-    alike = [normalize(part, dim=1) for part in torch.split(seen, list(model.feature_groups) or [seen.shape[1]], dim=1)]
-    flat = torch.cat(alike, dim=1).flatten(2).transpose(1, 2)  # (n, P, D), each group of features of the same weight
+    flat = describe_positions(model, features)
 
     def look(own: Rows, ranks: Rows) -> tuple[Pairs, Pairs, Callable[[Rows], Floats]]:
         some = flat[own].cpu().numpy()
@@ -123,6 +120,14 @@ def find_by_features(
         return link_series(some, owned_shares(closest)), link_followers(some, ranks, seed), closest.__getitem__
 
     return _find(images, rows, decision, look, MOST_BY_FEATURES, seed)
+
+
+def describe_positions(model: Model, features: Tensor) -> Tensor:
+    """(n, P, D) features (n, D, h, w) at some positions, each group of them of the same weight."""
+    step = max(1, round((features.shape[2] * features.shape[3] / MOST_POSITIONS) ** 0.5))
+    seen = features[:, :, ::step, ::step].float()
+    groups = torch.split(seen, list(model.feature_groups) or [seen.shape[1]], dim=1)
+    return torch.cat([normalize(group, dim=1) for group in groups], dim=1).flatten(2).transpose(1, 2)
 
 
 def find_by_pictures(images: ImageSet, rows: Rows, decision: DecisionConfig, seed: int) -> Grouping:
@@ -170,7 +175,9 @@ def _find(images: ImageSet, rows: Rows, decision: DecisionConfig, look: Look, mo
             used.append(own[alike])
     groups, counted = (connect(np.concatenate(pairs), len(rows)) for pairs in (found, used))
     names = column(images.samples, "id")[rows].tolist()
-    fewest = min(len(np.unique(counted.numbers[categories == name])) for name in np.unique(categories))
+    parts = [counted.numbers[categories == name] for name in np.unique(categories)]
+    grouped = [len(np.unique(part)) for part in parts if len(np.unique(part)) < len(part)]
+    fewest = min(grouped, default=len(rows))  # a small category, in which nothing was looked for, has no say
     if len(counted) < len(rows) and fewest < FEWEST_GROUPS:
         alone = each_alone(len(rows))
         return Grouping(alone.found, alone.used, (TOO_FEW.format(fewest=fewest),))

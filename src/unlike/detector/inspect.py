@@ -24,12 +24,12 @@ from unlike.data.split import Split, calibration_size, distinct_rows
 from unlike.data.tensors import to_tensor
 from unlike.detector.building import spec_for
 from unlike.detector.fitting import Notify, Task, prepare_model, say_nothing
-from unlike.detector.grouping import find_by_features, given_groups
+from unlike.detector.grouping import describe_positions, find_by_features, given_groups
 from unlike.detector.inspection import Inspection, Look, Strange
 from unlike.detector.pipeline import Pipeline, device_of
 from unlike.detector.scorers import make_scorer
 from unlike.detector.settings import Settings
-from unlike.detector.splitting import CROSS_BYTES, MOST_CROSS, part_categories
+from unlike.detector.splitting import CROSS_BYTES, MOST_CROSS, feature_bytes, part_categories
 from unlike.errors import DataError
 from unlike.models import MODELS
 from unlike.models.base import Model
@@ -60,7 +60,8 @@ def inspect(
     All are read once: counts, sizes, values, broken files, copies, the size of labelled defects. With `features`, at most
     MOST_LOOKED_AT of the normal ones are looked at by the features of the settings, or of the default where theirs would have
     to be trained: which are series of one part or scene, and which are the strangest, each by what the others show. Groups that
-    are given, by a column or by `group_by` as for `Detector.fit`, are taken as they are.
+    are given, by a column or by `group_by` as for `Detector.fit`, are taken as they are; a list has one name for each image of the
+    source, those of a test split too.
 
     >>> images = np.random.default_rng(0).integers(0, 255, (20, 16, 16), dtype=np.uint8)
     >>> found = inspect(np.concatenate([images, images[:2]]), features=False)
@@ -160,8 +161,7 @@ def _look(task: Task, source: Source, found: Inspection, spec: InputSpec) -> Loo
     loaded = source.take(found.facts.rows[rows]).load(spec, task.cache)
     spec = replace(spec, value_range=value_range_of(loaded, np.arange(len(rows)), spec))
     features = _see(model, loaded, spec, task.notify)
-    first = features[:, : model.feature_groups[0]] if model.feature_groups else features  # the one that is averaged
-    flat = first.flatten(2).transpose(1, 2).float().cpu().numpy()  # (n, P, D)
+    flat = describe_positions(model, features).cpu().numpy()  # (n, P, D)
     categories = column(loaded.samples, "category")
     given = given_groups(loaded, task.settings.decision)
     if given is not None:
@@ -179,10 +179,7 @@ def _look(task: Task, source: Source, found: Inspection, spec: InputSpec) -> Loo
 
 def _affordable(model: Model) -> int:
     """How many images' features can be in memory."""
-    shape = model.shape
-    with torch.inference_mode():
-        code = model.encode(torch.zeros(1, shape.channels, shape.height, shape.width, device=device_of(model)))
-    return min(MOST_LOOKED_AT, max(FEWEST, CROSS_BYTES // (2 * code.numel() * code.element_size())))
+    return min(MOST_LOOKED_AT, max(FEWEST, CROSS_BYTES // (2 * feature_bytes(model))))
 
 
 def _sample(found: Inspection, most: int, seed: int) -> Rows:

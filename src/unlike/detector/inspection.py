@@ -17,6 +17,7 @@ from unlike.records import Floats, Pixels, Rows, Sample
 
 THIN = 2.0  # pixels across, as the detector sees it: a defect that is thinner is blurred away
 SEEN = 4.0  # pixels across, as the detector sees it: half a cell of the features of most presets; of less there is little left
+CLOSE = 1.5  # times smaller, at which an image is still near its own size
 MUCH_SMALLER = 2.0  # times, that the detector sees an image: said after a fit
 WANTED = 3.0  # pixels across that a larger size should give it
 
@@ -139,7 +140,7 @@ def fit_lines(
 
     >>> for line in fit_lines((256, 4000), InputSpec(256, 256, 3), 31, 3 / 32):
     ...     print(line)
-    99 normal images that calibrate would hold 1 %, here are 31; `unlike inspect` says how many are independent.
+    99 normal images that calibrate would hold 1 % if asked for, here are 31; `unlike inspect` says how many are independent.
     Images of 256 x 4000 are seen at 256 x 256: what is less than about 62 of their pixels across will mostly be missed.
     To see it: --set data.size=[256,512], a larger size; or in tiles, --size 256x4000 --set data.tile=256.
     >>> fit_lines((612, 600), InputSpec(512, 512, 3), 99, None, native=True)
@@ -149,7 +150,7 @@ def fit_lines(
     needed = normals_needed(AUTO_FALSE_ALARMS)
     if promised is not None and normals < needed and math.isclose(promised, auto_promise(normals)):
         lines.append(
-            f"{needed} normal images that calibrate would hold {AUTO_FALSE_ALARMS:.0%}".replace("%", " %")
+            f"{needed} normal images that calibrate would hold {AUTO_FALSE_ALARMS:.0%} if asked for".replace("%", " %")
             + f", here are {normals:,}; `unlike inspect` says how many are independent."
         )
     factor = max(shape[0] / spec.height, shape[1] / spec.width)
@@ -160,7 +161,8 @@ def fit_lines(
         )
         lines.append(f"To see it: --set data.size={_larger(shape, spec)}, a larger size; or in tiles, {_tiled(shape)}.")
     elif native:
-        why = "enlarged, for networks see more so" if max(shape) < max(spec.size) else "near their own size"
+        near = "near their own size" if factor < CLOSE else "smaller than they are"
+        why = "enlarged, for networks see more so" if max(shape) < max(spec.size) else near
         lines.append(
             f"Images of some {max(shape)} pixels are seen at {spec.height} x {spec.width}, {why}; --size takes another."
         )

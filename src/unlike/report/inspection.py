@@ -352,7 +352,7 @@ def _promise(inspection: Inspection) -> Finding | None:
     ]
     if held_out < needed:
         lines.append(
-            f"For {exact_percent(AUTO_FALSE_ALARMS)}, {needed - held_out:,} more are needed ({needed} in all)."
+            f"For {exact_percent(AUTO_FALSE_ALARMS)}, {needed - held_out:,} more are needed ({needed} in all), and --false-alarms {AUTO_FALSE_ALARMS:g}."
         )
     about = "" if _all_looked_at(inspection) else "about "
     rest = f"If new images come in series as these do, the promise rests on {about}{groups:,} groups, not {distinct:,} images"

@@ -53,8 +53,10 @@ class EnsembleConfig:
                 f"scorer.scorers: expected two different names of scorers or more, not ensemble, came {list(self.scorers)}; "
                 "a scorer that comes again, with other settings, has a word of its own after it, as neighbours_fine"
             )
-        given = () if self.weights is None or self.weights == "steady" else self.weights
-        wrong = given and (len(given) != len(self.scorers) or not all(0 < weight < math.inf for weight in given))
+        given = None if self.weights is None or self.weights == "steady" else self.weights
+        wrong = given is not None and (
+            len(given) != len(self.scorers) or not all(0 < weight < math.inf for weight in given)
+        )
         if wrong or (self.weights is not None and self.combine == "max"):
             raise ConfigError(
                 f"scorer.weights: expected a number above 0 for each of {len(self.scorers)} scorers, or steady, with combine = "
@@ -74,7 +76,7 @@ class EnsembleScorer(Scorer):
 
     A geometric mean takes values below a thousandth for a thousandth: a scorer that finds nothing at all is no veto.
     In the mean, a scorer that finds a position twenty times as far as usual outvotes all others that find it usual. In the
-    geometric mean, of four, it makes it twice as far: several must agree.
+    geometric mean, of six, it makes it 1.6 times as far: several must agree.
 
     `weights = "steady"` lets each scorer count by how well it knows normal images: over how far those of the strangest
     tenth lie above the median, in logarithms of their maps' peaks. A scorer that holds positions against each other, say,
@@ -129,6 +131,8 @@ class EnsembleScorer(Scorer):
             positions = tuple(self.inputs.index(name) for name in member.inputs)
             member.fit(train.select(positions), held_out.select(positions), seed)
         self.middle, self.spread = torch.ones_like(self.middle), torch.ones_like(self.spread)
+        if self.config.weights == "steady":
+            self.shares = torch.full_like(self.shares, 1 / len(self.members))
         self.to(next((learned.device for learned in self.members.buffers()), self.middle.device))
         if len(held_out):
             found = [self.component_maps(*inputs) for inputs in held_out]

@@ -56,8 +56,11 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         if self.reduce is not None and self.reduce < 1:
             raise ConfigError(f"scorer.reduce: expected 1 component or more, or none, came {self.reduce}")
-        if any(group < 0 for group in self.groups or ()):
-            raise ConfigError(f"scorer.feature_group: expected 0 or more, or none, came {self.feature_group}")
+        groups = self.groups
+        if groups is not None and (not groups or min(groups) < 0 or len(set(groups)) < len(groups)):
+            raise ConfigError(
+                f"scorer.feature_group: expected 0 or more, one or several different ones, or none, came {self.feature_group}"
+            )
         check_range("scorer.averaging", self.averaging, 1, 99)
         if self.averaging % 2 == 0:
             raise ConfigError(f"scorer.averaging: expected an odd number, which has a middle, came {self.averaging}")

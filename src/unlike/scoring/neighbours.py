@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unlike.config import check_range
+from unlike.data.randomness import random_directions
 from unlike.errors import ConfigError
 from unlike.models.base import OutputSpec
 from unlike.records import Floats, Rows
@@ -168,8 +169,7 @@ def _narrow(rows: Tensor, count: int | Literal["all"], seed: int) -> Tensor:
     """Rows (N, D) along at most that many random orthogonal directions."""
     if count == "all" or rows.shape[1] <= count:
         return rows
-    directions, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(rows.shape[1], count)))
-    return rows @ torch.from_numpy(directions.astype(np.float32))
+    return rows @ torch.from_numpy(random_directions(rows.shape[1], count, seed)).T
 
 
 def choose_coreset(rows: Tensor, size: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:

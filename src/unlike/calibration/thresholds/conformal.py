@@ -36,6 +36,8 @@ class ConformalThreshold(FittedThreshold):
         """Learn from held-out normal scores (n,)."""
         del anomalous  # all are normal
         check_held_out(scores)
+        if not len(scores):
+            raise DataError("no normal image was held out, and a threshold needs one at least; add normal images")
         counted = np.ones(len(scores)) if weights is None else weights
         count = float(counted.sum())
         promised = share_or(self.false_alarms, auto_promise(count))
