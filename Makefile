@@ -4,7 +4,7 @@ VENV := $(or $(UNLIKE_VENV),.venv)
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test check format docs clean
+.PHONY: demo test check coverage format docs clean
 
 demo: $(VENV)/demo.stamp          ## fit, evaluate and report on real solar cells
 	$(BIN)/unlike demo -o unlike-demo
@@ -23,6 +23,9 @@ check: $(VENV)/dev.stamp          ## what to run before a commit
 	$(BIN)/python docs/make_measured.py --check
 	$(BIN)/python docs/make_metrics.py --check
 	$(BIN)/python docs/make_reports.py --check
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: $(VENV)/dev.stamp       ## which lines no test reaches (apart, for it makes the suite half as slow again)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 format: $(VENV)/dev.stamp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +15,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """What a test draws without a seed of its own is the same whichever test ran before it, and in every run."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (the state that libraries draw from)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
