@@ -17,7 +17,9 @@ import ast
 import json
 import os
 import random
+import resource
 import shutil
+import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -39,9 +41,18 @@ PARTS = {  # of src/unlike, with the tests that mirror each; the examples of doc
     "data/split.py": ["tests/data/test_split.py"],
 }
 PRELOADED = "torch", "timm", "scipy.stats", "scipy.ndimage", "sklearn.metrics", "sklearn.mixture", "hypothesis", "cv2"
-OFF = [part for name in ("randomly", "cacheprovider", "cov", "xdist", "anyio") for part in ("-p", f"no:{name}")]
-CHOICES = ["-q", *OFF, "-m", "not slow", "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # much is loaded already
-SLOWEST = 240  # seconds for the tests of a mutant; those that take longer wait for ever, or the machine is busy
+OFF = [part for name in ("cacheprovider", "cov", "xdist", "anyio") for part in ("-p", f"no:{name}")]
+CHOICES = [
+    "-q",
+    *OFF,
+    "--randomly-dont-reorganize",
+    "-m",
+    "not slow",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+]  # much is loaded already
+SLOWEST = 240  # seconds of the processor for the tests of a mutant: a busy machine cuts none off
+LONGEST = 1800  # seconds by the clock: those that wait for ever use no processor
 GUARDS = {"strict", "frozen", "slots", "eq", "kw_only"}  # arguments that only matter where something is wrong already
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub,
@@ -191,7 +202,7 @@ def copy_tree(tree: Path) -> None:
     tree.mkdir(parents=True)
     for name in ("src", "tests", "docs"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "conftest.py"):
         shutil.copy(ROOT / name, tree / name)
 
 
@@ -217,6 +228,7 @@ def run_baseline(tree: Path, work: Path) -> None:
 
 def run_tests(tree: Path, log: Path, tests: list[str]) -> None:
     enter(tree, log)
+    resource.setrlimit(resource.RLIMIT_CPU, (SLOWEST, SLOWEST + 10))
     noted = Noted()
     code = pytest.main([*CHOICES, "-x", *tests], plugins=[noted])
     log.with_suffix(".json").write_text(json.dumps(sorted(noted.failed)))
@@ -251,8 +263,8 @@ def attempt(mutant: Mutant, tests: list[str], tree: Path, work: Path) -> dict:
     path.write_text(mutate(source, mutant.place)[0])
     child = get_context("fork").Process(target=run_tests, args=(tree, log, tests))
     child.start()
-    child.join(SLOWEST)
-    fate = {None: "timeout", 0: "survived"}.get(child.exitcode, "killed")
+    child.join(LONGEST)
+    fate = {None: "timeout", -signal.SIGXCPU: "timeout", 0: "survived"}.get(child.exitcode, "killed")
     if child.exitcode is None:
         child.kill()
         child.join()
@@ -294,6 +306,9 @@ def main() -> None:
         child = get_context("fork").Process(target=run_baseline, args=(tree, chosen.work))
         child.start()
         child.join()
+    if not json.loads((chosen.work / "baseline.json").read_text())["seconds"]:
+        (chosen.work / "baseline.json").unlink()
+        sys.exit(f"no test ran without a fault in the source; {chosen.work / 'baseline.log'} says why")
     found = tried(draw(chosen.count, chosen.seed), tree, chosen.work)
     earlier = json.loads(FILE.read_text())["not_killed"] if FILE.exists() else []
     verdicts = {(one["file"], one["text"], one["before"], one["after"]): one["verdict"] for one in earlier}

@@ -1,44 +1,20 @@
-"""What every test shares: one torch thread, a cache folder of its own, and small images made on the spot."""
+"""What tests share: small images made on the spot, and a cache folder of one's own. What all start from is in the conftest above."""
 
 from __future__ import annotations
-
-import os
-import random
-import signal
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("MPLBACKEND", "agg")
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    """What a test draws without a seed of its own is the same whichever test ran before it, and in every run."""
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 (the state that libraries draw from)
-    torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path_factory, monkeypatch):
-    """No test reads or writes the user's cache."""
+    """An empty cache that no other test sees."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("UNLIKE_CACHE", str(folder))
     return folder
-
-
-@pytest.fixture(autouse=True, scope="session")
-def interruptible():
-    """A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

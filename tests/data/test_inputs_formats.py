@@ -742,6 +742,7 @@ NEARLY = np.full((30, 32, 32), 99, np.uint8)
 NEARLY[np.arange(30), np.arange(30), 5] = 100
 ONE_FLAT = NOISE.copy()
 ONE_FLAT[7] = 100
+BY_TORCH = {"settings": {"model": {"runtime": "torch"}}}  # quicker for few images
 
 
 @pytest.mark.parametrize(
@@ -751,14 +752,14 @@ ONE_FLAT[7] = 100
     "chosen",
     [
         {"model": "conv", "epochs": 1},
-        {"preset": "padim"},
-        pytest.param({"preset": "patchcore"}, marks=pytest.mark.slow),
-        pytest.param({}, marks=pytest.mark.slow),
+        {"preset": "padim", **BY_TORCH},
+        {"preset": "patchcore", **BY_TORCH},
+        BY_TORCH,
     ],
-    ids=str,
+    ids=["conv", "padim", "patchcore", "default"],
 )
 def test_constant_images_have_a_finite_score(images, chosen):
-    detector = Detector(size=32, cache=False, **chosen).fit(images)
+    detector = Detector(size=32, **chosen).fit(images)
     scores = detector.score(np.concatenate([images[:3], NOISE[:3].astype(images.dtype)]))
     assert scores.unreadable == ()
     assert np.isfinite(scores.image).all()
