@@ -56,7 +56,7 @@ everything = st.builds(
 )
 
 
-@hypothesis_settings(max_examples=80, deadline=None)
+@hypothesis_settings(max_examples=80)
 @given(everything)
 def test_settings_survive_the_way_through_toml(config):
     text = tomli_w.dumps(to_mapping(config))

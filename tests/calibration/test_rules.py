@@ -39,7 +39,7 @@ def grouped(draw):
 
 
 @given(grouped(), st.lists(st.integers(-2, 22), min_size=1, max_size=9), st.floats(0.26, 0.9))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_groups_count_as_one_in_the_p_value_and_in_the_threshold(held_out, new, promise):
     scores, weights, groups = held_out
     found, fresh = p_values(np.array(new, float), scores, weights), np.array(new, float)
@@ -67,7 +67,7 @@ def test_the_confidence_is_that_of_calibrations_whose_promise_is_kept(rng):
 
 
 @given(st.integers(1, 500), st.floats(0.001, 0.5), st.floats(0.01, 0.5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_as_many_as_possible_are_above(count, share, chance):
     above = most_above(count, share, chance)
     assert above < 0 or binom.cdf(above, count, share) <= chance * (1 + 1e-8)
@@ -153,7 +153,7 @@ def test_equal_scores_are_all_normal(name):
 
 
 @given(labelled(), st.floats(0.2, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_labels_choose_is_the_best_of_all_thresholds(data, weight):
     scores, anomalous = data
 

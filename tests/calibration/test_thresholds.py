@@ -16,7 +16,7 @@ from unlike.errors import ConfigError, DataError, NotFittedError
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.lists(st.integers(-5, 40), min_size=1, max_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_p_values_are_counted(calibration, scores):
     found = p_values(np.array(scores, float), np.array(calibration, float))
     expected = [(1 + sum(c >= s for c in calibration)) / (len(calibration) + 1) for s in scores]
@@ -28,7 +28,7 @@ def test_p_values_are_counted(calibration, scores):
     st.lists(st.integers(-5, 60), min_size=1, max_size=20),
     st.floats(0.21, 0.9),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_anomalous_is_when_the_p_value_is_within_the_promise(calibration, scores, promise):
     normal, new = np.array(calibration, float), np.array(scores, float)
     rule = ConformalThreshold(promise).fit(normal)
@@ -96,7 +96,7 @@ def test_false_alarms_on_fresh_normals_stay_within_the_promise():
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_regions_are_the_connected_parts(seed):
     map_ = ndimage.uniform_filter(np.random.default_rng(seed).random((20, 25)), 3)
     regions = find_regions(map_, 0.55)

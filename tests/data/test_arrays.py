@@ -100,7 +100,7 @@ def test_a_private_map_keeps_its_changes(tmp_path):
     assert (ImageArray(private).block(3, 4) == 250).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(count=st.integers(1, 30), data=st.data())
 def test_any_block_is_those_rows(tmp_path_factory, count, data):
     array = numbered(count, (3, 4))

@@ -104,7 +104,7 @@ def test_all_geometry_together_is_one_map(rng):
     np.testing.assert_array_equal(whole, steps)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(12, 40), st.integers(12, 40)),
     degrees=st.floats(-180, 180),
@@ -305,7 +305,7 @@ def test_images_of_a_batch_change_each_in_its_own_way():
 # any images
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(KINDS),
     shape=st.tuples(st.integers(0, 3), st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 2, 3, 4, 7, 133])),

@@ -81,7 +81,7 @@ def test_an_image_is_the_same_from_a_file_an_array_or_alone(tmp_path, spec, batc
         np.testing.assert_array_equal(pixels, alone)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.lists(st.integers(0, 19), min_size=1, max_size=20), batch_size=st.integers(1, 7))
 def test_rows_come_in_the_order_of_the_samples(rows, batch_size):
     images = stripes(20, 4, channels=1)

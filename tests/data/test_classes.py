@@ -138,7 +138,7 @@ def test_there_must_be_two_classes_with_two_images_each():
         check_classes("x", ("a", "b", "c"), np.array([0, 0, 1]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.floats(0.01, 0.9), st.integers(0, 3))
 def test_every_class_is_on_both_sides_of_a_split(counts, share, seed):
     codes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))

@@ -115,7 +115,7 @@ def test_values_that_are_not_finite_are_refused(value):
 sides = st.integers(12, 90)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=sides, width=sides, place=st.tuples(*[st.floats(0.15, 0.85)] * 2), aspect=st.sampled_from(["stretch", "pad"])
 )

@@ -230,7 +230,7 @@ def test_a_fact_of_all_rows_is_that_of_each(fact, labels):
     assert column(list(rows), fact).tolist() == column(rows, fact).tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 4), max_size=8), st.booleans())
 def test_take_is_those_samples_in_that_order(positions, of_rows):
     source = open_source(ROWS, labels=[0, 1, 0, 0, 1])

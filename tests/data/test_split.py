@@ -21,7 +21,7 @@ from unlike.data.split import (
 from unlike.errors import DataError
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     normals=st.integers(3, 5000),
     share=st.none() | st.floats(0.01, 0.9),
@@ -90,7 +90,7 @@ def test_copies_are_counted_once():
     assert distinct_rows(digests[:0]).tolist() == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(1, 400), min_size=2, max_size=6).filter(lambda counts: max(counts) >= FEWEST),
     share=st.none() | st.floats(0.01, 0.9),

@@ -24,7 +24,7 @@ def tilings(draw, multiple=1):
 
 
 @given(tilings())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_tiles_cover_the_image_with_the_overlap_that_was_asked_for(tiling):
     for starts, length in ((tiling.tops, tiling.height), (tiling.lefts, tiling.width)):
         assert (starts[0], starts[-1]) == (0, length - tiling.tile)
@@ -40,7 +40,7 @@ def cut(tiling, images, at_once=64):
 
 
 @given(tilings(), st.integers(1, 3), st.integers(0, 99), st.integers(1, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_is_cut_comes_back(tiling, channels, seed, at_once):
     random = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (2, channels, tiling.height, tiling.width), generator=random).float()
@@ -61,7 +61,7 @@ def test_tiles_that_a_model_sees_are_those_that_it_learns_from(images):
 
 
 @given(tilings(), st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_weights_sum_to_one_whatever_the_cells(tiling, down, across):
     """Maps that are 1 everywhere make one that is 1 everywhere, also where cells and tiles do not agree."""
     whole = tiling.stitch(torch.ones(3 * len(tiling), down, across, dtype=torch.float64))

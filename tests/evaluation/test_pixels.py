@@ -323,7 +323,7 @@ def test_area_under_pro_is_that_of_a_piecewise_line(steps, tenths):
     assert area_under_pro(overlaps, rates, limit) == pytest.approx(expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(0, 3), st.sampled_from([1, 3, 1000]))
 def test_any_small_set_agrees_with_exact_pixels(tmp_path_factory, seed, anomalous, normal, steps):
     random = np.random.default_rng(seed)
