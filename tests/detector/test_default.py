@@ -25,7 +25,7 @@ def fit(images, preset: str | None = None, **data) -> Detector:
 
 
 def assert_finds(detector: Detector, size: int, channels: int = 3) -> None:
-    usual = stripes(4, size=size, seed=8, channels=channels)
+    usual = stripes(3, size=size, seed=8, channels=channels)
     odd, masks = scratched(usual)
     scores = detector.score(odd, maps=True)
     assert np.median(scores.image) > detector.score(usual).image.max()
@@ -41,7 +41,7 @@ def small():
 
 @pytest.mark.parametrize(("size", "side"), [(96, 256), (300, 256), (700, 512)])
 def test_images_are_seen_near_their_own_size(size, side):
-    detector = fit(stripes(6, size=size))
+    detector = fit(stripes(4, size=size))
     assert detector.fitted_.spec.size == (side, side)
     assert detector.fitted_.pipeline.model.extractor.sizes.grid == (32, 32)
     assert_finds(detector, size)
@@ -85,7 +85,7 @@ def test_many_channels_of_16_bits():
 
 
 def test_in_tiles_it_leaves_out_what_depends_on_the_position():
-    detector = fit(stripes(14, size=260), tile=128)
+    detector = fit(stripes(8, size=260), tile=128)
     assert detector.settings.scorer.scorers == tuple(NEIGHBOURS)
     assert detector.fitted_.spec.size == (256, 256)
     assert detector.fitted_.pipeline.model.shape.height == 128

@@ -12,8 +12,9 @@ from unlike.detector.inspect import inspect
 from unlike.detector.inspection import advise_size, fit_lines
 from unlike.detector.settings import Settings
 
-CLEAR = Settings.resolve(overrides={"data": {"size": 128}})
-SMALL = Settings.resolve(overrides={"data": {"size": 64}})
+BY_TORCH = {"model": {"runtime": "torch"}}  # quicker for few images
+CLEAR = Settings.resolve(overrides={"data": {"size": 128}, **BY_TORCH})
+SMALL = Settings.resolve(overrides={"data": {"size": 64}, **BY_TORCH})
 
 
 def scenes(random, count, size=128):

@@ -363,11 +363,21 @@ def wait_for(path: Path, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+LONG = ["--model", "conv", "--size", "32", "--epochs", "80"]  # enough to be stopped in
+
+
+@pytest.fixture(scope="module")
+def whole(stand):
+    """A detector of a long fit that nobody stopped."""
+    assert run(["fit", str(stand / "stripes"), "-o", str(stand / "whole.unlike"), *LONG]) == 0
+    return stand / "whole.unlike"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_fit_goes_on_to_the_same_detector(images, tmp_path, how):
+def test_a_stopped_fit_goes_on_to_the_same_detector(images, whole, tmp_path, how):
     folder, _ = images
-    arguments = ["fit", folder, "-o", str(tmp_path / "d.unlike"), "--model", "conv", "--size", "32", "--epochs", "150"]
+    arguments = ["fit", folder, "-o", str(tmp_path / "d.unlike"), *LONG]
     stopped = command(*arguments)
     wait_for(tmp_path / ".d.unlike.unfinished")
     time.sleep(0.3)
@@ -377,12 +387,8 @@ def test_a_stopped_fit_goes_on_to_the_same_detector(images, tmp_path, how):
     assert how == signal.SIGKILL or "same command with --resume goes on" in said
     assert not (tmp_path / "d.unlike").exists()
     assert run([*arguments, "--resume"]) == 0
-    assert (
-        run(["fit", folder, "-o", str(tmp_path / "whole.unlike"), "--model", "conv", "--size", "32", "--epochs", "150"])
-        == 0
-    )
     for name in ("weights.safetensors", "calibration.npz"):
-        assert (tmp_path / "d.unlike" / name).read_bytes() == (tmp_path / "whole.unlike" / name).read_bytes()
+        assert (tmp_path / "d.unlike" / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.mark.slow

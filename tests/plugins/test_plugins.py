@@ -27,8 +27,9 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    np.save(folder / "good.npy", stripes(40, size=16))
-    np.save(folder / "new.npy", np.concatenate([stripes(4, size=16, seed=3), scratched(stripes(4, size=16))[0]]))
+    good = stripes(40, size=16)
+    np.save(folder / "good.npy", good)
+    np.save(folder / "all.npy", np.concatenate([good, scratched(good[:8])[0]]))
     return folder
 
 
@@ -36,22 +37,28 @@ def fit(site, images, output, *choices):
     return unlike(site, "fit", images / "good.npy", "-o", output, "--false-alarms", "0.1", *choices)
 
 
-def test_list_shows_the_names_with_their_packages(site):
+@pytest.fixture(scope="module")
+def listed(site):
+    """What `unlike list` prints of the models, of the scorers and of the threshold rules."""
+    return {what: unlike(site, "list", what) for what in ("models", "scorers", "thresholds")}
+
+
+def test_list_shows_the_names_with_their_packages(listed):
     for what, name, setting in (
         ("models", "columns", "--set model.count=8"),
         ("scorers", "farthest", "--set scorer.power=2.0"),
         ("thresholds", "highest", ""),
     ):
-        found = unlike(site, "list", what)
+        found = listed[what]
         assert found.returncode == 0, found.stderr
         (line,) = (line for line in found.stdout.splitlines() if line.startswith(f"{name} "))
         assert line.endswith("(of package unlike-example)")
         assert setting in found.stdout
-    assert "(of package unlike)" not in found.stdout
+        assert "(of package unlike)" not in found.stdout
 
 
-def test_list_goes_on_after_what_cannot_be_imported(site):
-    found = unlike(site, "list", "models")
+def test_list_goes_on_after_what_cannot_be_imported(listed):
+    found = listed["models"]
     assert found.returncode == 0, found.stderr
     lines = {line.split()[0]: line for line in found.stdout.splitlines() if not line.startswith(" ")}
     assert "cannot be chosen: model 'broken' of package unlike-broken cannot be imported" in lines["broken"]
@@ -59,31 +66,36 @@ def test_list_goes_on_after_what_cannot_be_imported(site):
     assert lines["vae"]
 
 
-def test_a_model_is_fitted_saved_loaded_and_scores(site, images, tmp_path):
-    found = fit(site, images, tmp_path / "d", "--model", "columns", "--scorer", "gaussian", "--set", "model.count=4")
+def test_a_model_a_scorer_and_a_threshold_rule_are_fitted_saved_loaded_and_score(site, images, tmp_path):
+    chosen = [
+        "--model",
+        "columns",
+        "--scorer",
+        "farthest",
+        "--set",
+        "decision.threshold=highest",
+        "--set",
+        "model.count=4",
+    ]
+    found = fit(site, images, tmp_path / "d", *chosen)
     assert found.returncode == 0, found.stderr
-    assert "Fitted columns by gaussian" in found.stderr
+    assert "Fitted columns by farthest" in found.stderr
     facts = tomllib.loads((tmp_path / "d/detector.toml").read_text())
     assert facts["model"] == {"name": "columns", "count": 4}
-    scored = unlike(site, "score", tmp_path / "d", images / "new.npy")
+    assert (facts["scorer"]["name"], facts["decision"]["threshold"]) == ("farthest", "highest")
+    scored = unlike(site, "score", tmp_path / "d", images / "all.npy")
     assert scored.returncode == 0, scored.stderr
-    assert len(list(csv.DictReader(io.StringIO(scored.stdout)))) == 8
+    rows = list(csv.DictReader(io.StringIO(scored.stdout)))
+    assert len(rows) == 48
+    scores, (threshold,) = [float(row["score"]) for row in rows], {float(row["threshold"]) for row in rows}
+    assert min(abs(score - threshold) for score in scores[:40]) < 1e-4 * threshold  # the highest of those held out
+    assert [row["anomalous"] == "1" for row in rows] == [score > threshold for score in scores]
 
 
-def test_a_scorer_is_fitted_saved_loaded_and_scores(site, images, tmp_path):
-    found = fit(site, images, tmp_path / "d", "--model", "columns", "--scorer", "farthest")
+def test_a_model_that_another_package_brings_goes_with_our_scorer(site, images, tmp_path):
+    found = fit(site, images, tmp_path / "d", "--model", "columns", "--scorer", "gaussian")
     assert found.returncode == 0, found.stderr
-    scored = unlike(site, "score", tmp_path / "d", images / "new.npy")
-    assert scored.returncode == 0, scored.stderr
-    assert len(list(csv.DictReader(io.StringIO(scored.stdout)))) == 8
-
-
-def test_a_threshold_rule_decides(site, images, tmp_path):
-    found = fit(site, images, tmp_path / "d", "--model", "pixels", "--set", "decision.threshold=highest")
-    assert found.returncode == 0, found.stderr
-    scored = unlike(site, "score", tmp_path / "d", images / "good.npy")
-    assert scored.returncode == 0, scored.stderr
-    assert {row["anomalous"] for row in csv.DictReader(io.StringIO(scored.stdout))} == {"0"}
+    assert "Fitted columns by gaussian" in found.stderr
 
 
 def test_a_reader_reads_files_of_its_extension(site, tmp_path):
