@@ -15,8 +15,9 @@ def doubtful(thresholds, scores, categories=None):
     return diagnose(thresholds, np.asarray(scores), names, {}).doubtful
 
 
-def test_a_threshold_that_is_one_far_off_image_is_doubtful():
-    assert doubtful({"": 9.0}, [*CALM, 9.0]) == ("",)
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3])
+def test_a_threshold_that_is_one_far_off_image_is_doubtful_on_whatever_scale(unit):
+    assert doubtful({"": unit * 9.0}, unit * np.append(CALM, 9.0)) == ("",)
 
 
 @pytest.mark.parametrize(

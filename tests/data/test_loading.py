@@ -448,9 +448,9 @@ def test_processes_that_build_at_once_all_get_the_right_pixels(source, store):
     processes = [context.Process(target=build, args=arguments) for _ in range(3)]
     for process in processes:
         process.start()
-    found = [results.get(timeout=60) for _ in processes]
+    found = [results.get(timeout=300) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     expected = source.load(SPEC, None).take(ALL).tobytes()
     assert found == [("_CachedImages", expected)] * 3
