@@ -8,6 +8,7 @@ from unlike.data.layouts import folders
 from unlike.data.layouts.labels import read_labels
 from unlike.data.layouts.manifests import read_manifest
 from unlike.data.layouts.names import says_defect
+from unlike.data.layouts.walk import relative, sift
 from unlike.data.source import open_source, training
 from unlike.errors import DataError
 
@@ -369,3 +370,10 @@ def test_labels_of_other_conventions_are_refused(tmp_path):
     (tmp_path / "y.csv").write_text("ID,foo\n0,1\n")
     with pytest.raises(DataError, match=r"expected a column anomaly or .*, came id, foo"):
         read_labels(tmp_path / "y.csv", 1, "x.npy")
+
+
+def test_what_a_pattern_finds_is_sifted_as_a_walk_would(tmp_path):
+    paths = [tmp_path / name for name in ("@eaDir/1.png", "good/@eaDir/1.png", "@eaDir/good/1.png", "good/1.png")]
+    found = sift(tmp_path, paths)
+    assert [relative(path, tmp_path) for path in found.files] == ["good/1.png"]
+    assert len(found.system) == 3

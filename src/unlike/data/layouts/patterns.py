@@ -14,6 +14,9 @@ def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
     >>> good = matcher(["ok/*.png", "lot_[12]", "**/fine_?"])
     >>> [good(path) for path in ("ok/1.png", "ok/a/1.png", "lot_2/a/b.png", "x/y/fine_1", "fine_1", "lot_3/a.png")]
     [True, False, True, True, True, False]
+    >>> good = matcher(["lot_[!12]"])
+    >>> [good(path) for path in ("lot_1/a.png", "lot_2/a.png", "lot_3/a.png")]
+    [False, False, True]
     """
     whole = re.compile("|".join(f"(?:{_translate(pattern)})" for pattern in patterns), re.DOTALL)
 
