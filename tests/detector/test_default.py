@@ -15,12 +15,15 @@ from unlike.detector.explain import describe
 from unlike.detector.presets import DEFAULT_PRESET, NEIGHBOURS, PRESETS
 from unlike.detector.settings import Settings
 
-# fewer codes than the default keeps, for speed; the rest is as it is
+# fewer codes than the default keeps, and narrower ones, for speed; the rest is as it is
 FEW = {"scorer": {"settings": {name: {"least": 60, "most": 60, "coreset_directions": 8} for name in NEIGHBOURS}}}
+NARROW = {"scorer": {"settings": FEW["scorer"]["settings"] | {"pca": {"dimensions": 40}}}}
 
 
 def fit(images, preset: str | None = None, **data) -> Detector:
-    settings = {"data": data, "model": {"runtime": "torch"}} | (FEW if preset is None else {})
+    settings = {"data": data, "model": {"runtime": "torch"}} | (
+        (NARROW if data.get("tile") is None else FEW) if preset is None else {}
+    )
     return Detector(preset=preset, false_alarms=0.2, settings=settings, device="cpu").fit(images)
 
 
