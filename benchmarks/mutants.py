@@ -46,11 +46,10 @@ CHOICES = [
     "-q",
     *OFF,
     "--randomly-dont-reorganize",
+    "--assert=plain",
     "-m",
     "not slow",
-    "-W",
-    "ignore::pytest.PytestAssertRewriteWarning",
-]  # much is loaded already
+]  # nobody reads why a test failed
 SLOWEST = 240  # seconds of the processor for the tests of a mutant: a busy machine cuts none off
 LONGEST = 1800  # seconds by the clock: those that wait for ever use no processor
 GUARDS = {"strict", "frozen", "slots", "eq", "kw_only"}  # arguments that only matter where something is wrong already

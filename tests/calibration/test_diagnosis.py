@@ -20,6 +20,11 @@ def test_a_threshold_that_is_one_far_off_image_is_doubtful_on_whatever_scale(uni
     assert doubtful({"": unit * 9.0}, unit * np.append(CALM, 9.0)) == ("",)
 
 
+def test_it_is_held_against_the_fourth_highest():
+    assert doubtful({"": 9.0}, [*CALM, 4.0, 5.0, 8.5, 9.0]) == ("",)
+    assert doubtful({"": 9.0}, [*CALM, 4.6, 5.0, 8.5, 9.0]) == ()
+
+
 @pytest.mark.parametrize(
     ("threshold", "scores"),
     [
