@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import tomllib
@@ -12,7 +14,7 @@ import pytest
 
 from conftest import stripes, write_png
 from exports import small_detector, small_export, strange
-from unlike import Detector
+from unlike import Detector, artifacts
 from unlike.artifacts import EXPORT, read_folder
 from unlike.data.arrays import ArraySource, ImageArray
 from unlike.errors import ConfigError, DataError, ExportError, OutputError
@@ -129,6 +131,19 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         export_detector(small_detector(), tmp_path / "file" / "d.onnx")
+
+
+def test_a_folder_that_is_read_only_is_said_before_any_work(monkeypatch, tmp_path):
+    def refuse(**_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(artifacts.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(exporting, "write_onnx", None)  # work would fail otherwise
+    with pytest.raises(
+        OutputError, match=r"d\.onnx: cannot be written \(Read-only file system\); choose another place"
+    ):
+        export_detector(small_detector(), tmp_path / "d.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_choices_are_said_before_any_work(monkeypatch, tmp_path):
