@@ -204,14 +204,11 @@ def _clear_killed(parent: Path, name: str) -> None:
 
 def _is_free(path: Path) -> bool:
     """Whether no process has the lock any more: the system frees it whatever ended that."""
-    if fcntl is None:  # what cannot be told is let be
-        return False
-    try:
-        with path.open("r+") as file:
+    if fcntl is not None:  # elsewhere it cannot be told, and all is let be
+        with contextlib.suppress(OSError), path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+            return True
+    return False
 
 
 def _files(detector: Detector, made: Made, to: str, depth: str) -> dict[str, Content]:
