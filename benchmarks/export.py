@@ -2,7 +2,7 @@
 
 `--parity` fits each on transistors, quickly, and holds both graphs against torch, 1, 2 and 7 images at once. `--speed` is of the
 default at its own size: images a CPU second beside `Detector.score`, 1 and 32 at once, and what `unlike score` of ten images takes
-from its start to its end. One thread. Results are written as they come, so that a run can be ended and gone on with.
+from its start to its end. `--peer-python` holds anomalib's own ONNX export against its own torch, beside ours. One thread. Results are written as they come, so that a run can be ended and gone on with.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from unlike.errors import UnlikeError
 
 IMAGES = 24  # to fit on
 SIZE = 64  # pixels a side, for parity
+FITTED_ON = 40  # images, where speed is measured
 
 
 def images(count: int, part: str = "train/good") -> list[Path]:
@@ -100,54 +101,181 @@ def parity(names: list[str], size: int) -> list[dict]:
     return rows
 
 
+def prepare(folder: Path) -> dict[str, Path]:
+    """The default, fitted, and its exports, in single precision and in integers; what is there already is taken as it is."""
+    from unlike import Detector
+    from unlike.export.exporting import export_detector
+
+    folder.mkdir(parents=True, exist_ok=True)
+    fitted = folder / "d.unlike"
+    normal = [str(path) for path in images(FITTED_ON)]
+    if not fitted.exists():
+        Detector(device="cpu").fit(normal).save(fitted)
+    places = {"detector": fitted}
+    for to in ("onnx", "openvino"):
+        for name, int8 in ((to, False), (f"{to}-int8", True)):
+            places[name] = folder / f"d.{name}"
+            if not places[name].exists():
+                check = str(need(DATA / "mvtec_ad_256" / "transistor" / "test")) if int8 else None
+                normals = normal if int8 else None
+                export_detector(Detector.load(fitted, "cpu"), places[name], to, int8=int8, check=check, normals=normals)
+    return places
+
+
 def speed(rounds: int, folder: Path) -> dict:
-    """Of the default, by each runtime and in 8-bit integers."""
+    """Of the default, by each runtime and in 8-bit integers; all in turn, so that what else the machine does is shared."""
     import numpy as np
+
+    from unlike import Detector
+    from unlike.data.source import open_source
+    from unlike.runtime import load
+    from unlike.runtime.proof import processor
+
+    places = prepare(folder)
+    detector = Detector.load(places["detector"], "cpu")
+    (batch,) = open_source([str(path) for path in images(32)]).stream(detector.fitted_.spec, 32)
+    seen = batch.pixels
+    found = {name: load(place, threads=1) for name, place in places.items() if name != "detector"}
+    scorers = {"detector": detector.score, **{name: one.score for name, one in found.items()}}
+    took: dict = {name: {"1": [], "32": []} for name in scorers}
+    for _ in range(rounds + 1):  # the first is to warm up
+        for count, repeats in ((1, 4), (32, 1)):
+            for name, score in scorers.items():
+                seconds = cpu_seconds(lambda: [score(seen[:count]) for _ in range(repeats)])  # noqa: B023 (called at once)
+                took[name][str(count)].append(count * repeats / seconds)
+    rates = {name: {count: spread(one[1:]) for count, one in counts.items()} for name, counts in took.items()}
+    few = folder / "few"
+    few.mkdir(exist_ok=True)
+    for path in images(10, "test/bent_lead"):
+        shutil.copy(path, few)
+    runs: dict = {name: [] for name in places}
+    for _ in range(rounds + 1):  # the first compiles modules and fills the cache
+        for name, place in places.items():
+            runs[name].append(start(place, few, folder))
+    starts = {name: {key: spread([one[key] for one in many[1:]]) for key in many[0]} for name, many in runs.items()}
+    known = detector.score(seen).image
+    gaps = {name: float(np.abs(one.score(seen).image / known - 1).max()) for name, one in found.items()}
+    vnni = "_vnni" in Path("/proc/cpuinfo").read_text()
+    return {
+        "fitted_on": FITTED_ON,
+        "vnni": vnni,
+        "processor": processor(),
+        "images_a_cpu_second": rates,
+        "unlike_score_of_10": starts,
+        "gap_to_detector": gaps,
+    }
+
+
+def start(detector: Path, few: Path, folder: Path) -> dict[str, float]:
+    """CPU seconds and peak memory of `unlike score`, one process."""
+    command = [sys.executable, "-m", "unlike", "score", str(detector), str(few), "-o", str(folder / "s.csv")]
+    # modules are compiled once, as where they were installed
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"UNLIKE_CACHE": str(folder / "c"), "PYTHONPYCACHEPREFIX": str(folder / "pyc")}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return {"cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024, "code": process.returncode}
+
+
+def peer(python: str, rounds: int, folder: Path) -> dict:
+    """The ONNX of anomalib beside ours of the same kind, images and weights: how far from its torch, how fast, how large."""
+    import numpy as np
+    import onnxruntime
 
     from unlike import Detector
     from unlike.data.source import open_source
     from unlike.export.exporting import export_detector
     from unlike.runtime import load
 
-    detector = Detector(device="cpu").fit([str(path) for path in images(100)])
-    detector.save(folder / "d.unlike")
-    places = {"onnx": {}, "openvino": {}}
-    found: dict = {}
-    for to in places:
-        export_detector(detector, folder / f"d.{to}", to)
-        found[to] = load(folder / f"d.{to}", threads=1)
-    (batch,) = open_source([str(path) for path in images(32)]).stream(detector.fitted_.spec, 32)
-    seen = batch.pixels
-    scorers = {"detector": detector.score, **{to: one.score for to, one in found.items()}}
-    rates: dict = {}
-    for name, score in scorers.items():
-        score(seen[:2])
-        for count in (1, 32):
-            took = [cpu_seconds(partial(score, seen[:count])) for _ in range(rounds)]
-            rates.setdefault(name, {})[str(count)] = spread([count / seconds for seconds in took])
-    few = folder / "few"
-    few.mkdir()
-    for path in images(10, "test/bent_lead"):
-        shutil.copy(path, few)
-    starts = {}
-    for name in ("d.unlike", *(f"d.{to}" for to in places)):
-        runs = [start(folder / name, few, folder) for _ in range(rounds + 1)][1:]  # the first fills the cache
-        starts[name] = {key: spread([one[key] for one in runs]) for key in runs[0]}
-    gaps = {
-        to: float(np.abs(one.score(seen).image / detector.score(seen).image - 1).max()) for to, one in found.items()
-    }
-    return {"images_a_cpu_second": rates, "unlike_score_of_10": starts, "gap_to_detector": gaps}
+    root = peer_root(folder)
+    normal, new = str(root / "train" / "good"), str(root / "test")
+    rows: dict = {}
+    for name in ("padim", "patchcore"):
+        theirs, ours = folder / f"peer-{name}", folder / f"{name}.onnx"
+        if not (theirs / "torch.npz").exists():
+            script = Path(__file__).with_name("anomalib_export.py")
+            subprocess.run([python, str(script), str(root), name, str(theirs)], check=True, stdout=subprocess.DEVNULL)
+        detector = Detector(preset=name, device="cpu").fit(normal)
+        if not ours.exists():
+            export_detector(detector, ours)
+        known = np.load(theirs / "torch.npz")
+        graph = theirs / "weights" / "onnx" / "model.onnx"
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        exported = load(ours, threads=1)
+        (batch,) = open_source(new).stream(exported.spec, len(known["pixels"]))
+
+        def run(pixels, session=session):
+            found = dict(
+                zip([one.name for one in session.get_outputs()], session.run(None, {"input": pixels}), strict=True)
+            )
+            return found["anomaly_map"].reshape(len(pixels), *found["anomaly_map"].shape[-2:]), found[
+                "pred_score"
+            ].reshape(-1)
+
+        rows[name] = {
+            "anomalib": {
+                **gaps_of(run, known["pixels"], known["maps"], known["scores"]),
+                "milliseconds": spread(latencies(partial(run, known["pixels"][:1]), rounds)),
+                "megabytes": sum(one.stat().st_size for one in graph.parent.iterdir()) / 1e6,
+            },
+            "unlike": {
+                **gaps_of(exported.session, batch.pixels, *torch_of(detector, batch.pixels)),
+                "milliseconds": spread(latencies(partial(exported.session, batch.pixels[:1], None), rounds)),
+                "megabytes": sum((ours / one).stat().st_size for one in ("model.onnx", "model.onnx.data")) / 1e6,
+            },
+            "images": len(known["scores"]),
+        }
+        print(name, rows[name], flush=True)
+    return {"fitted_on": FITTED_ON, "rows": rows}
 
 
-def start(detector: Path, few: Path, folder: Path) -> dict[str, float]:
-    """CPU seconds and peak memory of `unlike score`, one process."""
-    command = [sys.executable, "-m", "unlike", "score", str(detector), str(few), "-o", str(folder / "s.csv")]
-    process = subprocess.Popen(
-        command, stderr=subprocess.DEVNULL, env={**os.environ, "UNLIKE_CACHE": str(folder / "c")}
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return {"cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024, "code": process.returncode}
+def peer_root(folder: Path) -> Path:
+    """A few transistors in the layout that anomalib reads."""
+    root = folder / "root"
+    parts = {"train/good": FITTED_ON, "test/bent_lead": 8, "test/good": 8, "test/misplaced": 8}
+    for part, count in parts.items():
+        (root / part).mkdir(parents=True, exist_ok=True)
+        for path in images(count, part):
+            shutil.copy(path, root / part)
+    return root
+
+
+def torch_of(detector, pixels):
+    """Maps and scores of each image by itself, by torch."""
+    from unlike.export.graph import PixelGraph, by_torch
+
+    fitted = detector.fitted_
+    with by_torch(fitted.pipeline) as pipeline:
+        return PixelGraph(pipeline, fitted.spec, "uint8").eval().see(pixels, None)
+
+
+def gaps_of(run, pixels, maps, scores) -> dict:
+    """The largest gap to torch in batches of 1, 2 and 7, as a share; a sentence for a batch that a graph does not take."""
+    import numpy as np
+
+    gaps: dict = {}
+    for size in (1, 2, 7):
+        score = map_ = 0.0
+        try:
+            for begin in range(0, len(pixels) - size + 1, size):
+                rows = slice(begin, begin + size)
+                found, values = run(pixels[rows], None) if pixels.dtype == np.uint8 else run(pixels[rows])
+                score = max(score, float(np.abs(values / scores[rows] - 1).max()))
+                map_ = max(map_, float(np.abs(found - maps[rows]).max() / np.abs(maps[rows]).max()))
+        except Exception as error:  # noqa: BLE001 (of a library, whose errors have no common type)
+            gaps[str(size)] = {"refused": " ".join(str(error).split())[:200]}
+        else:
+            gaps[str(size)] = {"score": score, "map": map_}
+    return {"gaps": gaps}
+
+
+def latencies(work, rounds: int, repeats: int = 5) -> list[float]:
+    """CPU milliseconds of one call, a median of each round apart from the first."""
+    took = [cpu_seconds(lambda: [work() for _ in range(repeats)]) * 1000 / repeats for _ in range(rounds + 1)]
+    return took[1:]
 
 
 def keep(**results) -> None:
@@ -157,7 +285,7 @@ def keep(**results) -> None:
     path = RESULTS / "export.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     runtimes = {name: version(name) for name in ("onnxruntime", "openvino", "onnxscript")}
-    kept = {name: value for name, value in before.items() if name in ("parity", "speed")}
+    kept = {name: value for name, value in before.items() if name in ("parity", "speed", "peer")}
     write("export", {"runtimes": runtimes, **kept, **results})
 
 
@@ -165,15 +293,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parity", action="store_true")
     parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--peer-python", help="an interpreter with anomalib 2.7.0, see anomalib_peer.py")
+    parser.add_argument(
+        "--folder", type=Path, help="keeps what was fitted and exported, and takes it where it is there"
+    )
     parser.add_argument("--names", nargs="*", default=[])
     parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if options.parity:
         parity(options.names, options.size)
-    if options.speed:
-        with tempfile.TemporaryDirectory() as folder:
-            keep(speed=speed(options.rounds, Path(folder)))
+    with tempfile.TemporaryDirectory() as made:
+        folder = options.folder or Path(made)
+        if options.speed:
+            keep(speed=speed(options.rounds, folder))
+        if options.peer_python:
+            keep(peer=peer(options.peer_python, options.rounds, folder))
 
 
 if __name__ == "__main__":

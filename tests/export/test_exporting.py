@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import stripes, write_png
 from exports import small_detector, small_export, strange
-from unlike import Detector
+from unlike import Detector, artifacts
 from unlike.artifacts import EXPORT, read_folder
 from unlike.data.arrays import ArraySource, ImageArray
 from unlike.errors import ConfigError, DataError, ExportError, OutputError
-from unlike.export import exporting, writers
+from unlike.export import exporting, quantise, writers
 from unlike.export.exporting import export_detector
 from unlike.records import Sample
 from unlike.runtime import load
@@ -88,6 +93,36 @@ def test_nothing_is_written_where_the_graph_says_something_else(monkeypatch, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_kill_left_goes_with_the_next_export_and_what_another_works_on_does_not(tmp_path):
+    """Both processes are real: one is killed in the middle, the other lives."""
+    code = (
+        "import sys, time; from pathlib import Path; from unlike.export.exporting import _workshop\n"
+        "with _workshop(Path(sys.argv[1])) as shop:\n"
+        "    print(shop, flush=True); time.sleep(100)"
+    )
+    command = [sys.executable, "-c", code]
+    first, other = (
+        subprocess.Popen([*command, str(tmp_path / name)], stdout=subprocess.PIPE, text=True)
+        for name in ("d.onnx", "e.onnx")
+    )
+    try:
+        killed, alive = (Path(one.stdout.readline().strip()) for one in (first, other))
+        first.kill()
+        first.wait()
+        (tmp_path / ".d.onnx.new-1234").mkdir()
+        (tmp_path / ".e.onnx.new-1234").mkdir()
+        assert killed.is_dir()
+        for name in ("d.onnx", "e.onnx"):
+            export_detector(small_detector(), tmp_path / name)
+        assert sorted(one.name for one in tmp_path.iterdir()) == sorted(
+            [".e.onnx.new-1234", alive.name, "d.onnx", "e.onnx"]
+        )
+    finally:
+        for one in (first, other):
+            one.kill()
+            one.communicate()
+
+
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("dear")
@@ -96,6 +131,19 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         export_detector(small_detector(), tmp_path / "file" / "d.onnx")
+
+
+def test_a_folder_that_is_read_only_is_said_before_any_work(monkeypatch, tmp_path):
+    def refuse(**_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(artifacts.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(exporting, "write_onnx", None)  # work would fail otherwise
+    with pytest.raises(
+        OutputError, match=r"d\.onnx: cannot be written \(Read-only file system\); choose another place"
+    ):
+        export_detector(small_detector(), tmp_path / "d.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_choices_are_said_before_any_work(monkeypatch, tmp_path):
@@ -178,6 +226,8 @@ def test_integers_are_taken_where_they_cost_next_to_nothing(tmp_path):
     found = export_detector(detector, tmp_path / "d.onnx", int8=True)
     assert found.quantised.synthetic
     assert found.quantised.kept == (found.quantised.lost < 0.005)
+    assert abs(found.quantised.lost) < 0.1
+    assert min(found.quantised.milliseconds, found.quantised.milliseconds_int8) > 0
     facts = tomllib.loads((tmp_path / "d.onnx" / "export.toml").read_text())
     assert facts["graph"]["integers"] == found.quantised.kept
     loaded = load(tmp_path / "d.onnx")
@@ -195,19 +245,50 @@ def test_integers_take_the_normal_images(tmp_path):
         export_detector(small_detector(), tmp_path / "d.onnx", int8=True)
 
 
-def test_a_graph_that_nncf_does_not_know_is_an_error_in_a_sentence(monkeypatch, tmp_path):
-    from unlike.export import quantise
+def small_graph(weight: str):
+    """pixels -> Cast -> Conv, whose weight has that name -> Relu -> Sub -> MatMul -> scores, in ONNX."""
+    from onnx import TensorProto, helper
 
+    steps = [
+        ("Cast", "pixels"),
+        ("Conv", "cast", weight),
+        ("Relu", "conv"),
+        ("Sub", "relu", "bank"),
+        ("MatMul", "sub", "bank"),
+    ]
+    nodes = [
+        helper.make_node(
+            kind, list(inputs), [kind.lower()], name=kind, **({"to": TensorProto.FLOAT} if kind == "Cast" else {})
+        )
+        for kind, *inputs in steps
+    ]
+    return helper.make_graph(nodes, "small", [], [])
+
+
+def test_distances_stay_in_single_precision():
+    assert quantise.outside_model(small_graph("pipeline.model.stem.weight")) == ["Relu", "Sub", "MatMul"]
+
+
+def test_what_has_no_convolution_in_its_network_has_nothing_for_integers():
+    with pytest.raises(
+        ExportError, match=r"this detector's model has none; export it without --int8, in single precision"
+    ):
+        quantise.outside_model(small_graph("pipeline.scorer.directions"))
+
+
+def test_a_graph_that_nncf_does_not_know_is_an_error_in_a_sentence(monkeypatch, tmp_path):
     class Stumbling:
-        Dataset = IgnoredScope = AdvancedQuantizationParameters = dict
+        Dataset = IgnoredScope = AdvancedQuantizationParameters = QuantizationParameters = dict
+        quantization = advanced_parameters = property(lambda self: self)
 
         @staticmethod
         def quantize(*_, **__):
             raise RuntimeError("no tensor\nof that name")
 
-    monkeypatch.setattr(quantise, "import_nncf", lambda: Stumbling)
+    monkeypatch.setattr(quantise, "import_nncf", Stumbling)
     monkeypatch.setattr(Stumbling, "Dataset", list)
-    monkeypatch.setattr(Stumbling, "IgnoredScope", lambda **_: None)
+    monkeypatch.setattr(Stumbling, "IgnoredScope", lambda *_, **__: None)
+    monkeypatch.setattr(quantise, "outside_model", lambda graph: [])
     normal = ArraySource("made", [Sample("0", row=0)], ImageArray(stripes(1)))
     with pytest.raises(
         ExportError, match=r"cannot turn this graph into integers \(no tensor of that name\); export it without --int8"

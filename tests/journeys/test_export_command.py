@@ -11,6 +11,10 @@ import pytest
 from conftest import write_png
 from exports import small_detector, small_export, strange
 from unlike.cli import run
+from unlike.cli.app import COMMANDS, _build_asked_for
+from unlike.cli.console import Console
+from unlike.cli.export import _say_quantised
+from unlike.export.quantise import Quantised
 
 
 @pytest.fixture
@@ -97,3 +101,31 @@ def test_a_proof_that_does_not_hold_here_is_an_error(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "is not equal to its detector on this machine (onnxruntime" in said
     assert f"the worst image is {arrays['ids'][2]}, " in said
+
+
+@pytest.mark.parametrize(
+    ("auroc", "kept", "last"),
+    [
+        (
+            0.9875,
+            True,
+            "The network is in integers, its distances are not; the threshold was calibrated by its scores.",
+        ),
+        (0.9, False, "Not in integers: AUROC would fall by 0.0900, and .005 is the most; it is in single precision."),
+    ],
+)
+def test_what_integers_cost_is_a_table(capsys, auroc, kept, last):
+    _say_quantised(Quantised(kept, 0.99, auroc, 100, False, 60.04, 41.96), Console())
+    assert capsys.readouterr().err.splitlines() == [
+        "By 100 labelled images, one at a time:",
+        "                     AUROC  CPU ms",
+        "single precision    0.9900    60.0",
+        f"8-bit integers      {auroc:.4f}    42.0",
+        last,
+    ]
+
+
+def test_of_the_commands_the_one_that_is_asked_for_is_built():
+    assert [one.name for one in _build_asked_for(["score", "--help"]).registered_commands] == ["score"]
+    assert len(_build_asked_for(["--help"]).registered_commands) == len(COMMANDS)
+    assert len(_build_asked_for([]).registered_commands) == len(COMMANDS)

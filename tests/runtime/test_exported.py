@@ -192,6 +192,19 @@ def test_a_graph_that_cannot_be_run_here_is_said_to_be_so(copied):
         load(copied)
 
 
+def test_an_operator_that_the_runtime_lacks_is_said_to_be_lacking(copied):
+    import onnx
+
+    model = onnx.load(copied / "model.onnx", load_external_data=False)
+    model.graph.node[0].op_type = "Novel"
+    seal(copied, "model.onnx", model.SerializeToString())
+    with pytest.raises(
+        ArtifactError,
+        match=r"cannot run model.onnx on this machine \(.*Novel.*\); expected a release that knows all of its operators",
+    ):
+        load(copied)
+
+
 def test_what_is_no_export_is_said_to_be_none(copied, tmp_path):
     with pytest.raises(ArtifactError, match=r"no export here; `unlike export DETECTOR -o .*` makes one"):
         load(tmp_path / "nothing")

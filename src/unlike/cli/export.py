@@ -102,11 +102,12 @@ def export(
 
 def _say_quantised(found: Quantised, console: Console) -> None:
     what = "images, with made defects" if found.synthetic else "labelled images"
-    console.say(
-        f"AUROC of {found.images:,} {what}: {found.auroc:.4f} in single precision, {found.auroc_int8:.4f} in integers."
-    )
+    console.say(f"By {found.images:,} {what}, one at a time:")
+    console.say(f"{'':18}{'AUROC':>8}{'CPU ms':>8}")
+    console.say(f"{'single precision':18}{found.auroc:8.4f}{found.milliseconds:8.1f}")
+    console.say(f"{'8-bit integers':18}{found.auroc_int8:8.4f}{found.milliseconds_int8:8.1f}")
     if found.kept:
-        console.say("Convolutions are in integers, and the threshold was calibrated by their scores.")
+        console.say("The network is in integers, its distances are not; the threshold was calibrated by its scores.")
     else:
         console.say(
             f"Not in integers: AUROC would fall by {found.lost:.4f}, and .005 is the most; it is in single precision."
