@@ -10,13 +10,17 @@ import importlib
 import logging
 import os
 import pickle
+import socket
 import tempfile
+import threading
+import time
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -28,6 +32,7 @@ from unlike.errors import ConfigError, OutputError, UnlikeError
 
 MOST_DEATHS = 5  # of workers over one shard, before the run stops: an image may take more memory than there is
 STORE_BYTES = 200_000_000  # of a cluster of our own: paths and scores are small, whatever the images are
+ANSWER_SECONDS = 10.0  # that a cluster is given to answer
 QUIET = {  # where nothing else is asked for
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -51,6 +56,7 @@ class ShardScorer:
     def __init__(self, files: Mapping[str, bytes], device: str) -> None:
         from unlike.batch.scoring import load_scoring
 
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         with tempfile.TemporaryDirectory(prefix="unlike-") as folder:
             detector = Path(folder) / "detector"
             detector.mkdir()
@@ -67,6 +73,13 @@ class ShardScorer:
         except UnlikeError as error:  # which would come back as text, with the trace of everything in between
             return {"number": row["number"], "content": b"", "error": pickle.dumps((type(error).__name__, str(error)))}
         return {"number": row["number"], "content": content, "error": b""}
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has: Ray forgets a worker that was starting when its cluster was killed."""
+    while os.getppid() == parent:
+        time.sleep(ANSWER_SECONDS / 10)
+    os._exit(1)
 
 
 def score_on_ray(
@@ -102,21 +115,35 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         return
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": cluster.workers}
     if cluster.address is not None:
+        _check_there(cluster.address)
         own = {"address": cluster.address}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Ray will change some day is no concern of the user's
             ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **own)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        where = cluster.address or "on this machine"
-        raise ConfigError(
-            f"Ray at {where}: cannot be reached ({_line(error)}); start one with `ray start --head`, and name it with --address, or "
-            "leave --address out"
-        ) from None
+        raise _unreachable(cluster.address or "on this machine", error) from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_there(address: str) -> None:
+    """Raise ConfigError where nobody listens at an address, for which Ray itself waits many minutes."""
+    where = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        if where.hostname and where.port:  # not the word "auto"
+            socket.create_connection((where.hostname, where.port), ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _unreachable(address, error) from None
+
+
+def _unreachable(where: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"Ray at {where}: cannot be reached ({_line(error)}); start one with `ray start --head`, and name it with --address "
+        "HOST:6379, or leave --address out"
+    )
 
 
 def need_ray() -> Any:

@@ -43,7 +43,7 @@ class Engine:
     def __post_init__(self) -> None:
         if self.on not in ON:
             raise unknown("engine", self.on, ON)
-        check_range("shard", self.shard, 1, 1_000_000)
+        check_range("shard", self.shard, 1, 100_000)
         if self.workers is not None:
             check_range("workers", self.workers, 1, 100_000)
 

@@ -64,7 +64,9 @@ def score_shards(
         )
     console = Console()
     on = cast("Literal['here', 'ray']", sharding.on)
-    engine = Engine(on, sharding.address, sharding.workers, sharding.device, sharding.shard or SHARD)
+    engine = Engine(
+        on, sharding.address, sharding.workers, sharding.device, SHARD if sharding.shard is None else sharding.shard
+    )
     joined = output.suffix.lower() in (".parquet", ".csv")
     if joined and sharding.resume and not output.absolute().with_name(f".{output.name}.unfinished").exists():
         console.say("Nothing to resume: scoring from the start.")

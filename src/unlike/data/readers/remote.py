@@ -95,7 +95,7 @@ def open_store(url: str) -> Any:
     need_package(DRIVERS[scheme], "scale", f"{scheme}:// takes {DRIVERS[scheme]}")
     fsspec = importlib.import_module("fsspec")
     try:
-        return fsspec.filesystem(scheme)
+        return fsspec.filesystem(scheme, use_listings_cache=False)
     except Exception as error:  # noqa: BLE001 - of an account or a region that is not named
         raise DataError(f"{url}: cannot be opened ({_reason(error)}); {_way_out(url)}") from None
 
