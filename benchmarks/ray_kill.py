@@ -126,7 +126,7 @@ def session(
     told = {"shards_before": before, "workers": 0, "driver": 0}
     try:
         for _ in range(WORKERS_A_SESSION):
-            assert wait_for(lambda: shards(output) > last or driver.poll() is not None, START_SECONDS), (
+            assert wait_for(lambda last=last: shards(output) > last or driver.poll() is not None, START_SECONDS), (
                 "no shard in time"
             )
             time.sleep(draw.uniform(0, 3))

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,8 +14,8 @@ import pytest
 from conftest import stripes
 from unlike import Detector, batch
 from unlike.batch import on_ray
-from unlike.batch.on_ray import Cluster
-from unlike.cli import run
+from unlike.batch.on_ray import Cluster, ShardScorer
+from unlike.batch.shards import Plan
 from unlike.data.source import open_source
 from unlike.errors import ConfigError, DataError, OutputError
 
@@ -23,7 +25,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
 ]
-SHARD = batch.Engine("ray", workers=2, shard=20)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def stand(tmp_path_factory):
     Detector(model="conv", size=32, epochs=2, settings={"model": {"widths": [8, 8]}}, cache=False).fit(
         stripes(40)
     ).save(root / "d")
-    np.save(root / "new.npy", stripes(400, seed=3))
+    np.save(root / "new.npy", stripes(1_200, seed=3))
     batch.score(root / "d", root / "new.npy", root / "here.parquet")
     return root
 
@@ -66,20 +67,28 @@ def rows_of(path):
     return parquet.read_table(path).to_pylist()
 
 
-def test_a_worker_that_is_killed_is_replaced_and_loses_nothing(cluster, stand, tmp_path):
-    """Each image once, with the score of one process, though a worker dies in the middle."""
-    killed = []
+def test_whoever_is_killed_each_image_is_scored_once(cluster, stand, tmp_path):
+    """First the command itself dies, then a worker of the one that goes on from there."""
+    images, output = str(stand / "new.npy"), tmp_path / "out"
+    command = [sys.executable, "-m", "unlike", "score", str(stand / "d"), images, "-o", str(output), "--on", "ray"]
+    command += ["--address", cluster.get_runtime_context().gcs_address, "--workers", "1", "--shard", "20"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:
+        while driver.poll() is None and not list(output.glob("part-*")):
+            time.sleep(0.05)
+        driver.kill()
+    before, killed = len(list(output.glob("part-*"))), []
+    assert before
 
-    def notify(done, total):  # after a shard or two
-        if done and not killed:
+    def notify(done, total):
+        if done > 20 * before and not killed:
             killed.append(_kill_worker())
 
-    found = batch.score(stand / "d", stand / "new.npy", tmp_path / "out", SHARD, notify=notify)
-    assert killed[0]
-    ours, theirs = rows_of(tmp_path / "out"), rows_of(stand / "here.parquet")
+    found = batch.score(stand / "d", images, output, batch.Engine("ray", workers=2, shard=20), notify=notify)
+    assert (found.images, found.shards, found.found >= before) == (1_200, 60, True)
+    assert before == 60 or killed[0]
+    ours, theirs = rows_of(output), rows_of(stand / "here.parquet")
     assert [row["id"] for row in ours] == [row["id"] for row in theirs]
     np.testing.assert_allclose([row["score"] for row in ours], [row["score"] for row in theirs], rtol=1e-5)
-    assert (found.images, found.found, found.shards) == (400, 0, 20)
 
 
 def _kill_worker():
@@ -94,53 +103,49 @@ def _kill_worker():
     return None
 
 
-def test_only_what_is_missing_is_scored_and_the_command_says_so(cluster, stand, tmp_path, capsys):
-    images = str(stand / "new.npy")
-    batch.score(stand / "d", images, tmp_path / "out", batch.Engine(shard=200))
-    (tmp_path / "out/part-00001-of-00002.parquet").unlink()
-    command = ["score", str(stand / "d"), images, "-o", str(tmp_path / "out"), "--on", "ray", "--shard", "200"]
-    assert run(command) == 0
-    said = capsys.readouterr().err
-    assert "1 shard of 2 scored before, and not again." in said
-    assert " of 400 images anomalous" in said
-    assert [row["score"] for row in rows_of(tmp_path / "out")] == pytest.approx(
-        [row["score"] for row in rows_of(stand / "here.parquet")], rel=1e-5
-    )
-
-
-def test_what_a_worker_meets_is_said_as_if_it_were_here(cluster, stand, tmp_path):
+def test_what_a_worker_meets_is_said_as_if_it_were_here(stand, tmp_path):
+    plan = Plan("", "", 3, 3)
+    worker = ShardScorer(on_ray._read_files(stand / "d"), "cpu")
     images = open_source(np.zeros((3, 32, 32, 3), np.uint8))
-    with pytest.raises(DataError, match="the camera is gone"):
-        batch.score(stand / "d", _Gone(images), tmp_path / "out", batch.Engine("ray", workers=1))
+    met = worker({"number": 0, "images": on_ray._pack(_Gone(images), plan, 0)})
+    error = on_ray._raised(met["error"])
+    assert isinstance(error, DataError)
+    assert str(error) == "the camera is gone"
+    found = worker({"number": 0, "images": on_ray._pack(images, plan, 0)})
+    assert not found["error"]
+    (tmp_path / "x.parquet").write_bytes(found["content"])
+    assert [row["id"] for row in rows_of(tmp_path / "x.parquet")] == ["0", "1", "2"]
 
 
 class _Gone:
     """A source that is there where it was opened, and nowhere else."""
 
-    def __init__(self, source, where=None):
-        self._source, self._where = source, where or os.getpid()
+    pages = "first"
 
-    def __getattr__(self, name):
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._source, name)
+    def __init__(self, source):
+        self._source = source
+        self.name, self.samples, self.natural_size, self.notes = "a camera", source.samples, None, ()
 
     def __len__(self):
-        return len(self._source)
+        return len(self.samples)
 
     def take(self, positions):
-        return _Gone(self._source.take(positions), self._where)
+        return _Gone(self._source.take(positions))
 
     def where(self, wanted):
-        return _Gone(self._source.where(wanted), self._where)
+        return self
 
     def with_samples(self, samples):
-        return _Gone(self._source.with_samples(samples), self._where)
+        return self
+
+    def read(self, sample):
+        return self._source.read(sample)
+
+    def load(self, spec, cache, notify=None):
+        return self._source.load(spec, cache, notify)
 
     def stream(self, spec, batch_size=None):
-        if os.getpid() != self._where:
-            raise DataError("the camera is gone")
-        return self._source.stream(spec, batch_size)
+        raise DataError("the camera is gone")
 
 
 def test_an_address_where_nobody_listens_is_said_at_once():
@@ -156,7 +161,7 @@ def test_an_address_where_nobody_listens_is_said_at_once():
 def test_what_ray_refuses_is_one_sentence():
     import ray
 
-    with pytest.raises(OutputError, match="Ray stopped .*the same command goes on from there"), on_ray._told():
+    with pytest.raises(OutputError, match=r"Ray stopped .*the same command goes on from there"), on_ray._told():
         raise ray.exceptions.RayError("a node\nis gone")
 
 

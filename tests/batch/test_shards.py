@@ -12,10 +12,10 @@ import pytest
 
 from conftest import scratched, stripes, write_png
 from unlike import Detector, batch
+from unlike.artifacts import DETECTOR
 from unlike.batch import run as batch_run
 from unlike.batch.on_ray import _pack
 from unlike.batch.shards import About, Plan, make_plan, pack_shard, read_about
-from unlike.artifacts import DETECTOR
 from unlike.cli import run
 from unlike.data.source import open_source
 from unlike.errors import ConfigError, DataError, OutputError
@@ -93,7 +93,7 @@ def test_a_folder_of_something_else_is_refused(stand, tmp_path):
     with pytest.raises(OutputError, match="is there already and holds no scores in shards"):
         batch.score(stand / "d", stand / "new", stand / "new")
     (tmp_path / "part.parquet").write_bytes(b"half")
-    with pytest.raises(OutputError, match="part.parquet: is no shard of scores, or damaged"):
+    with pytest.raises(OutputError, match=r"part.parquet: is no shard of scores, or damaged"):
         read_about(tmp_path / "part.parquet")
 
 
@@ -109,7 +109,7 @@ def test_an_array_that_changed_is_another_one(stand, tmp_path):
 
 def test_nothing_that_can_be_scored_is_an_error(stand, tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match="no image of 1 can be scored: a.png is empty"):
+    with pytest.raises(DataError, match=r"no image of 1 can be scored: a.png is empty"):
         batch.score(stand / "d", tmp_path / "a.png", tmp_path / "out")
 
 

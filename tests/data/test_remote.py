@@ -111,7 +111,7 @@ def test_an_image_that_changed_is_another_one_to_the_cache(bucket):
 
 def test_what_is_not_there_is_said_in_a_sentence(bucket, monkeypatch):
     with pytest.raises(
-        DataError, match="s3://nobody/has/it: .*; check its name and that it may be read, or what fsspec reads"
+        DataError, match=r"s3://nobody/has/it: .*; check its name and that it may be read, or what fsspec reads"
     ):
         open_source("s3://nobody/has/it")
     with pytest.raises(DataError, match="s3://line/july/none: no such bucket or folder, or nothing in it"):
@@ -119,7 +119,7 @@ def test_what_is_not_there_is_said_in_a_sentence(bucket, monkeypatch):
     with pytest.raises(DataError, match=r"s3://line/july/notes.txt\*: no image in it \(1 other files\)"):
         open_source("s3://line/july/notes.txt*")
     bucket.pipe_file("line/arrays/x.npy", b"0")
-    with pytest.raises(DataError, match="s3://line/arrays/x.npy: arrays and archives are read from disk; copy it"):
+    with pytest.raises(DataError, match=r"s3://line/arrays/x.npy: arrays and archives are read from disk; copy it"):
         open_source("s3://line/arrays/x.npy")
     with pytest.raises(ImageError, match=r"cannot be fetched \("):
         decode(Path("s3://line/july/gone.png"))
@@ -146,7 +146,7 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch):
 def test_an_account_that_is_not_named_is_said(monkeypatch):
     for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_CONNECTION_STRING"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(DataError, match="az://line/july: cannot be .*AZURE_STORAGE_ACCOUNT_NAME"):
+    with pytest.raises(DataError, match=r"az://line/july: cannot be .*AZURE_STORAGE_ACCOUNT_NAME"):
         open_source("az://line/july")
 
 
@@ -157,7 +157,7 @@ def test_tables_name_images_anywhere(bucket, site, folder, tmp_path):
     rows = [("s3://line/july/train/good/0.png", "good"), (f"{site}/train/good/1.png", "good"), ("2.png", "scratch")]
     write_png(tmp_path / "2.png", stripes(1, size=16)[0])
     (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
-    paths, labels = zip(*rows, strict=True)
+    paths = [path for path, _ in rows]
     parquet.write_table(pyarrow.table({"Path": paths, "label": [0, 0, 1]}), tmp_path / "list.parquet")
     for name in ("list.csv", "list.parquet"):
         source = open_source(tmp_path / name)
@@ -168,7 +168,7 @@ def test_tables_name_images_anywhere(bucket, site, folder, tmp_path):
     assert [s.id for s in open_source("s3://line/july/list.csv").samples] == ["train/good/0.png"]
     bucket.rm_file("line/july/list.csv")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="broken.parquet: cannot be read as Parquet"):
+    with pytest.raises(DataError, match=r"broken.parquet: cannot be read as Parquet"):
         open_source(tmp_path / "broken.parquet")
 
 
