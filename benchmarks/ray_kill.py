@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -42,7 +43,8 @@ def make(folder: Path, count: int) -> tuple[Path, Path]:
 
 
 def start_cluster(folder: Path) -> tuple[subprocess.Popen, str]:
-    """A cluster of our own, and its address."""
+    """A cluster of our own, and its address; it takes a token, which whoever is started from here inherits."""
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -71,7 +73,7 @@ def start(detector: Path, images: Path, output: Path, address: str) -> subproces
     """The command, with two workers."""
     command = [sys.executable, "-m", "unlike", "score", str(detector), str(images), "-o", str(output), "--on", "ray"]
     command += ["--address", address, "--workers", "2", "--shard", str(SHARD)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command)
 
 
 def descendants(root: int) -> dict[int, str]:
@@ -131,6 +133,7 @@ def session(
             )
             time.sleep(draw.uniform(0, 3))
             found = workers_of(cluster[0].pid)
+            assert found or driver.poll() is None or shards(output) > before, "the command ended by itself"
             if found and driver.poll() is None:
                 os.kill(draw.choice(found), signal.SIGKILL)
                 told["workers"] += 1

@@ -158,6 +158,13 @@ def test_an_address_where_nobody_listens_is_said_at_once():
     assert time.monotonic() - start < 5
 
 
+def test_a_cluster_that_asks_for_a_token_says_so():
+    error = ConnectionError("Failed to connect")
+    error.__cause__ = RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect.")
+    said = str(on_ray._unreachable("head:6379", error))
+    assert said.startswith("Ray at head:6379: asks for a token that is missing or not its own; set RAY_AUTH_MODE=token")
+
+
 def test_what_ray_refuses_is_one_sentence():
     import ray
 

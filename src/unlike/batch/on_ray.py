@@ -140,6 +140,11 @@ def _check_there(address: str) -> None:
 
 
 def _unreachable(where: str, error: Exception) -> ConfigError:
+    if "AuthToken" in f"{error} {error.__cause__}":
+        return ConfigError(
+            f"Ray at {where}: asks for a token that is missing or not its own; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to "
+            "the file that its operator gives you"
+        )
     return ConfigError(
         f"Ray at {where}: cannot be reached ({_line(error)}); start one with `ray start --head`, and name it with --address "
         "HOST:6379, or leave --address out"
