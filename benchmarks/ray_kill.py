@@ -44,8 +44,8 @@ def make(folder: Path, count: int) -> tuple[Path, Path]:
 
 def start_cluster(folder: Path) -> tuple[subprocess.Popen, str]:
     """A cluster of our own, and its address; it takes a token, which whoever is started from here inherits."""
-    os.environ["RAY_worker_niceness"] = "0"  # 15 otherwise: on a machine that is busy nothing would come of it
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ |= {"RAY_worker_niceness": "0"}  # 15 otherwise: on a machine that is busy nothing would come of it
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -33,11 +33,12 @@ from unlike.errors import ConfigError, OutputError, UnlikeError
 MOST_DEATHS = 5  # of workers over one shard, before the run stops: an image may take more memory than there is
 STORE_BYTES = 200_000_000  # of a cluster of our own: paths and scores are small, whatever the images are
 ANSWER_SECONDS = 10.0  # that a cluster is given to answer
-QUIET = {  # where nothing else is asked for
+OWN_WAYS = {  # where nothing else is asked for
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_worker_niceness": "0",  # Ray's own 15 leaves nothing to workers on a machine where anything else runs
 }
 
 
@@ -154,7 +155,7 @@ def _unreachable(where: str, error: Exception) -> ConfigError:
 def need_ray() -> Any:
     """Ray with Ray Data, which say little and tell nobody; a ConfigError says how to get them."""
     need_package("ray", "scale", "--on ray takes Ray")
-    for name, value in QUIET.items():
+    for name, value in OWN_WAYS.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
