@@ -89,6 +89,14 @@ def test_the_page_is_an_artefact_of_one_run(tmp_path, mlflow):
 
 
 @pytest.mark.usefixtures("trivial")
+def test_runs_that_were_logged_before_pages_were_are_known(tmp_path, mlflow):
+    plan = plan_of()
+    results = run_study(plan, tmp_path)
+    (tmp_path / "tracked.json").write_text("[0, 1, 2, 3]")
+    assert track_results(plan, results, tmp_path) == 2
+
+
+@pytest.mark.usefixtures("trivial")
 def test_names_are_those_that_mlflow_takes(tmp_path, mlflow):
     plan = plan_of()
     track_results(plan, [result_of(plan, {"experiment.level": 1}, **{"image__auroc@bolt": 0.5})], tmp_path)

@@ -87,6 +87,8 @@ def _read_tracked(folder: Path) -> tuple[set[int], str]:
     if not path.exists():
         return set(), ""
     kept = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(kept, list):  # of a study that was logged before pages were
+        return {int(run) for run in kept}, ""
     return {int(run) for run in kept["runs"]}, str(kept["page"])
 
 
