@@ -23,6 +23,7 @@ check: $(VENV)/dev.stamp          ## what to run before a commit
 	$(BIN)/python docs/make_measured.py --check
 	$(BIN)/python docs/make_metrics.py --check
 	$(BIN)/python docs/make_reports.py --check
+	$(BIN)/python docs/make_scale.py --check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 coverage: $(VENV)/dev.stamp       ## which lines no test reaches (apart, for it makes the suite half as slow again)
@@ -40,6 +41,7 @@ docs: $(VENV)/dev.stamp           ## write the pages and pictures that are made 
 	$(BIN)/python docs/make_measured.py
 	$(BIN)/python docs/make_metrics.py
 	$(BIN)/python docs/make_reports.py
+	$(BIN)/python docs/make_scale.py
 	$(BIN)/python docs/make_growth.py
 
 $(VENV)/demo.stamp: pyproject.toml

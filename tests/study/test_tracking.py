@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 from trivial import plan_of, result_of, trivial
@@ -20,15 +21,18 @@ __all__ = ["trivial"]
 def mlflow(monkeypatch):
     """A module that keeps what it is told."""
     module = types.ModuleType("mlflow")
-    module.runs, module.refuse = [], False
+    module.runs, module.refuse, module.files = [], False, []
     module.exceptions = types.SimpleNamespace(MlflowException=type("MlflowException", (Exception,), {}))
 
     @contextlib.contextmanager
-    def start_run(run_name):
+    def start_run(run_name="", run_id=""):
+        if run_id:
+            yield types.SimpleNamespace(info=types.SimpleNamespace(run_id=run_id))
+            return
         if module.refuse:
             raise module.exceptions.MlflowException("server is gone")
         module.runs.append({"name": run_name, "params": {}, "metrics": {}, "tags": {}, "steps": {}})
-        yield
+        yield types.SimpleNamespace(info=types.SimpleNamespace(run_id=f"run {len(module.runs)}"))
 
     def keep(what, values):
         module.runs[-1][what].update(values)
@@ -36,6 +40,7 @@ def mlflow(monkeypatch):
     def log_metrics(values, step=None):
         keep("metrics" if step is None else "steps", values)
 
+    module.log_artifact = module.files.append
     module.set_experiment = lambda name: setattr(module, "experiment", name)
     module.start_run = start_run
     module.log_params = lambda values: keep("params", values)
@@ -65,6 +70,30 @@ def test_every_run_is_logged_once(tmp_path, mlflow):
     (tmp_path / "tracked.json").unlink()
     track_results(plan, [failed], tmp_path)
     assert mlflow.runs[-1]["tags"]["error"] == "too high"
+
+
+@pytest.mark.usefixtures("trivial")
+def test_the_page_is_an_artefact_of_one_run(tmp_path, mlflow):
+    plan = plan_of()
+    results = run_study(plan, tmp_path)
+    track_results(plan, results[:1], tmp_path)
+    assert mlflow.files == []  # there is no page yet
+    (tmp_path / "report.html").write_text("<p>a page</p>")
+    for _ in range(2):  # the second time there is nothing new
+        track_results(plan, results, tmp_path)
+    assert mlflow.files == [str(tmp_path / "report.html")]
+    failed = result_of(plan, {"experiment.level": 9}, error="too high")
+    track_results(plan, [*results, replace(failed, run=99)], tmp_path)
+    assert len(mlflow.files) == 2
+    assert [run["name"] for run in mlflow.runs].count("report") == 1
+
+
+@pytest.mark.usefixtures("trivial")
+def test_runs_that_were_logged_before_pages_were_are_known(tmp_path, mlflow):
+    plan = plan_of()
+    results = run_study(plan, tmp_path)
+    (tmp_path / "tracked.json").write_text("[0, 1, 2, 3]")
+    assert track_results(plan, results, tmp_path) == 2
 
 
 @pytest.mark.usefixtures("trivial")

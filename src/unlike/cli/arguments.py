@@ -49,7 +49,9 @@ Cached = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Keep decoded images and compiled networks in the cache folder.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-IMAGES_HELP = "A folder (any depth), an image, a quoted glob, a .npy or .npz, a .zip, or a .csv manifest."
+IMAGES_HELP = (
+    "A folder (any depth), an image, a quoted glob, a .npy or .npz, a .zip, a .csv or .parquet manifest, or s3://..."
+)
 
 
 def read_choices(config: Path | None, assignments: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -13,6 +13,7 @@ import typer
 
 from unlike.cli.arguments import IMAGES_HELP, DetectorPath, Device, finish
 from unlike.cli.console import Console
+from unlike.cli.shards import Sharding, is_sharded, refuse_sharding, score_shards
 from unlike.errors import ConfigError, none_usable
 
 if TYPE_CHECKING:
@@ -33,11 +34,24 @@ class Format(StrEnum):
     SUBMISSION = "submission"
 
 
+class On(StrEnum):
+    """What scores."""
+
+    HERE = "here"
+    RAY = "ray"
+
+
 def score(
     detector: DetectorPath,
     images: Annotated[list[str], typer.Argument(metavar="IMAGES...", help=IMAGES_HELP)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to the terminal.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE|DIR",
+            help="Write here, not to the terminal: .csv, .parquet, or a folder/ of shards.",
+        ),
     ] = None,
     form: Annotated[Format | None, typer.Option("--format", help="table on a terminal, csv otherwise.")] = None,
     maps: Annotated[
@@ -59,13 +73,34 @@ def score(
         typer.Option("--explain", help="Say why, in a line for each image: also the normal images it is most like."),
     ] = False,
     device: Device = "auto",
+    on: Annotated[On, typer.Option(help="What scores: this process, or workers on Ray, which write shards.")] = On.HERE,
+    address: Annotated[
+        str | None, typer.Option(metavar="A", help="Of a Ray cluster that runs; this machine unless given.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="On Ray; one a core, or one a GPU, unless given.")] = None,
+    shard: Annotated[
+        int | None,
+        typer.Option(help="Images that are written at once, where -o is Parquet, a folder, or on Ray; 1,000."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was killed.")] = False,
 ) -> None:
     """Say how unusual each image is: its score, its p-value, and whether it is anomalous.
 
     Example: unlike score bottle.unlike new/ -o scores.csv --maps maps/
     """
+    if on is On.RAY or (output is not None and is_sharded(output)):
+        given = {
+            "--fdr": fdr is not None,
+            "--maps": maps is not None,
+            "--explain": explain,
+            "--format": form is not None,
+        }
+        score_shards(detector, images, output, Sharding(on.value, address, workers, shard, device, resume), given)
+        return
+    refuse_sharding({"--address": address, "--workers": workers, "--shard": shard}, output)
     from unlike.calibration.discoveries import check_fdr, judge_together
     from unlike.calibration.rows import EXPLANATION, Q_VALUE
+    from unlike.cli.shards import going_on
     from unlike.cli.tables import Submission, open_table
     from unlike.data.source import open_source
     from unlike.runtime.streams import judge_batch, known_images
@@ -80,7 +115,9 @@ def score(
     clipped: list[str] = []
     known: list[str] = []
     waiting: list[tuple[Sample, Verdict]] = []  # until all are known, where they are judged together
+    marked = output if form is Format.CSV and fdr is None else None
     with (
+        going_on(detector, source, marked, resume=resume) as before,
         open_table(
             output,
             form.value,
@@ -89,7 +126,9 @@ def score(
         ) as table,
         console.progress() as notify,
     ):
-        for batch in loaded.stream(source):
+        table.rows, table.anomalous = len(before.ids), before.anomalous
+        left = source.where(lambda sample: sample.id not in before.ids) if before.ids else source
+        for batch in loaded.stream(left):
             verdicts = judge_batch(loaded.fitted_, batch, regions=explain or form is Format.JSONL)
             if fdr is None:
                 table.write(batch.samples, why(source, verdicts) if explain else verdicts)

@@ -71,11 +71,23 @@ class ImageArray:
         release_pages(self.array)
         return taken
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process a file goes by its path, and is mapped there again; what is in memory goes as it is."""
+        source = self.array
+        if isinstance(source, np.memmap) and source.filename and _is_whole_map(source):
+            where = os.path.abspath(source.filename)  # noqa: PTH100 - of a str or a Path
+            return _map_file, (where, source.dtype, source.offset, source.shape)
+        return ImageArray, (np.asarray(source),)
+
     def _native(self, rows: npt.NDArray[Any]) -> Pixels:
         rows = np.asarray(rows)
         if rows.ndim == 3:
             rows = rows[..., None]
         return as_pixels(rows)
+
+
+def _map_file(path: str, kind: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> ImageArray:
+    return ImageArray(np.memmap(path, kind, mode="r", offset=offset, shape=shape))
 
 
 def _is_whole_map(array: np.memmap[Any, Any]) -> bool:
@@ -144,6 +156,14 @@ class ArraySource:
 
     def load(self, spec: InputSpec, cache: Cache | None, notify: Notify | None = None) -> RowImages:  # noqa: ARG002
         return RowImages(self, spec, notify)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process go the rows of its samples alone, where the array is no file that can be mapped there."""
+        mapped = isinstance(self.array.array, np.memmap) and _is_whole_map(self.array.array)
+        if mapped:
+            return ArraySource, (self.name, self.samples, self.array)
+        own = [replace(sample, row=row) for row, sample in enumerate(self.samples)]
+        return ArraySource, (self.name, own, ImageArray(np.asarray(self.array.array[rows_of(self.samples)])))
 
     def _take_rows(self, rows: Rows) -> Pixels:
         contiguous = bool((np.diff(rows) == 1).all())

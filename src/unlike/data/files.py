@@ -22,11 +22,12 @@ from unlike.data.layouts.wording import plural
 from unlike.data.loading import load_files, stream_files
 from unlike.data.readers import decode, is_image
 from unlike.data.readers.addresses import extension_of
+from unlike.data.readers.remote import find_remote, url_of
 from unlike.data.samples import find_positions, take_samples
 from unlike.errors import DataError
 from unlike.records import Pixels, Rows, Sample
 
-MANIFESTS = (".csv", ".tsv")
+MANIFESTS = (".csv", ".tsv", ".parquet")
 ARRAYS = ("npy", "npz")  # extensions
 
 
@@ -76,6 +77,9 @@ def find_files(path: Path, good: Sequence[str] = ()) -> FileSource:
     A path that exists is what it says, whatever brackets are in its name.
     """
     wanted = matcher(good) if good else None
+    if url := url_of(path):
+        layout = _read_remote(url, wanted)
+        return FileSource(url, layout.samples, layout.notes, layout.doubt)
     if path.is_dir():
         layout = drop_strays(read_folder(path, wanted))
     elif path.is_file() and is_archive(path):
@@ -102,7 +106,8 @@ def join_files(sources: Sequence[FileSource]) -> FileSource:
     name = ", ".join(source.name for source in sources[:3]) + more
     samples = [sample for source in sources for sample in source.samples]
     if len({sample.id for sample in samples}) < len(samples):
-        samples = [replace(sample, id=sample.path.as_posix()) for sample in samples if sample.path is not None]
+        paths = [(sample, sample.path) for sample in samples if sample.path is not None]
+        samples = [replace(sample, id=url_of(path) or path.as_posix()) for sample, path in paths]
     if len({sample.id for sample in samples}) < len(samples):
         raise DataError(f"{name}: the same image is named twice; name each once")
     notes = tuple(f"{source.name}: {note}" for source in sources for note in source.notes)
@@ -136,6 +141,33 @@ def drop_strays(layout: Layout) -> Layout:
     strays = len(layout.samples) - len(kept)
     note = (f"{plural(strays, 'array')} beside pictures left aside.",) if strays else ()
     return replace(layout, samples=kept, notes=(*layout.notes, *note))
+
+
+def _read_remote(url: str, wanted: Callable[[str], bool] | None) -> Layout:
+    """The images at an address of a store, by the same names of folders as on disk; a table of images, or one image."""
+    listing = find_remote(url)
+    if listing.single:
+        path = listing.files[0]
+        if path.suffix.lower() in MANIFESTS:
+            return _read_file(path, wanted)
+        if extension_of(path) in ARRAYS or is_archive(path):
+            raise DataError(f"{url}: arrays and archives are read from disk; copy it, and name the copy")
+        return Layout([Sample(path.name, path)])
+    base = Path(url) if not globbing.has_magic(url) else _above_pattern(Path(url))
+    found = sift(base, [path for path in listing.files if is_image(path.name) and not _is_hidden(path, base)])
+    if not found.files:
+        raise DataError(f"{url}: no image in it ({len(listing.files):,} other files)")
+    layout = arrange(base, found.files) if wanted is None else choose(base, found.files, wanted)
+    return drop_strays(replace(layout, notes=(*layout.notes, *found.notes())))
+
+
+def _above_pattern(path: Path) -> Path:
+    """The folder above the first part of a path that is a pattern."""
+    return next(parent for parent in path.parents if not globbing.has_magic(str(parent)))
+
+
+def _is_hidden(path: Path, base: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(base).parts)
 
 
 def _read_glob(pattern: Path, wanted: Callable[[str], bool] | None) -> Layout:

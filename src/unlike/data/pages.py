@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeVar
 from unlike.data.layouts.wording import plural
 from unlike.data.readers import tiff
 from unlike.data.readers.addresses import ALL_PAGES, Address, name_page, split_page
+from unlike.data.readers.remote import url_of
 from unlike.errors import ImageError
 from unlike.records import Sample
 
@@ -65,7 +66,7 @@ def count_pages(path: Path) -> int:
             return count_frames(address.read())
         if address.extension not in TIFF:
             return 1
-        if address.member:
+        if address.member or url_of(address.file):
             return max(1, len(tiff.find_pages(address.read())))
         with address.file.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return max(1, len(tiff.find_pages(content))) if content[:4] in tiff.MAGIC else 1

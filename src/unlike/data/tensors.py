@@ -23,7 +23,11 @@ def to_tensor(pixels: Pixels, value_range: tuple[float, float], device: torch.de
     if batch.dtype == torch.uint16:  # few operations know the type
         batch = batch.to(torch.int32)
     half_span = max(high - low, 1e-12) / 2
-    scaled = batch.to(device).permute(0, 3, 1, 2).to(torch.float32, copy=True)  # never the caller's own memory
+    if torch.device(device).type == "cuda":  # from pinned memory a copy goes on while the next batch is made ready
+        batch = batch.pin_memory()
+    scaled = (
+        batch.to(device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32, copy=True)
+    )  # never the caller's own memory
     return (scaled.sub_(low) if low else scaled).div_(half_span).sub_(1)
 
 

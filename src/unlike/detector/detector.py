@@ -11,6 +11,7 @@ from unlike.cache import Cache
 from unlike.data.groups import group_samples
 from unlike.data.pages import Pages
 from unlike.data.source import Images, open_source, training
+from unlike.detector.accelerator import images_at_once
 from unlike.detector.building import place
 from unlike.detector.fitting import Notify, Task, fit_detector, say_nothing
 from unlike.detector.pipeline import score_pixels
@@ -109,13 +110,14 @@ class Detector:
     def stream(self, images: Images, batch_size: int | None = None) -> Iterator[ScoredBatch]:
         """Score images a batch at a time, in order: memory does not grow with their number."""
         fitted = self.fitted_
-        place(fitted.pipeline, self.device)
+        chosen = place(fitted.pipeline, self.device)
+        size = batch_size or fitted.batch_size or images_at_once(fitted.spec, chosen)
         source = open_source(images, pages=self.pages)
 
         def see(pixels: Pixels, missing: Bools | None) -> tuple[Floats, Floats]:
             return score_pixels(fitted.pipeline, pixels, fitted.spec.value_range, missing)
 
-        yield from score_batches(source.stream(fitted.spec, batch_size or fitted.batch_size), see)
+        yield from score_batches(source.stream(fitted.spec, size), see)
 
     def judge(self, images: Images, *, regions: bool = True, fdr: float | None = None) -> list[Verdict]:
         """Say of each image whether it is anomalous, how sure that is, and where it looks strange.

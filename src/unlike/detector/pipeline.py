@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unlike.data.tensors import to_tensor
 from unlike.data.tiles import Tiling
+from unlike.detector.accelerator import in_parts
 from unlike.models.base import Model
 from unlike.records import Bools, Floats, Pixels
 from unlike.scoring.base import Scorer
@@ -86,17 +87,19 @@ def score_pixels(
 ) -> tuple[Floats, Floats]:
     """Pixels (B, H, W, C) -> maps (B, h, w) and scores (B,), each image by itself, on the pipeline's device.
 
-    Where values are `missing` (B, H, W) nothing is strange: maps are zero there, and scores are what the rest comes to.
+    Where values are `missing` (B, H, W) nothing is strange: maps are zero there, and scores are what the rest comes to. On a
+    GPU whole batches go through at once, or parts of them where memory runs out.
     """
-    maps, scores = [], []
-    for start in range(0, len(pixels), pipeline.images_at_once):
-        part = pixels[start : start + pipeline.images_at_once]
-        found = pipeline(to_tensor(part, value_range, pipeline.device))
+
+    def see(start: int, stop: int) -> tuple[Floats, Floats]:
+        found = pipeline(to_tensor(pixels[start:stop], value_range, pipeline.device))
         if missing is not None:
-            found = mask_missing(found[0], missing[start : start + pipeline.images_at_once], pipeline.maps)
-        maps.append(found[0].cpu().numpy())
-        scores.append(found[1].cpu().numpy().astype(np.float64))
-    return np.concatenate(maps), np.concatenate(scores)
+            found = mask_missing(found[0], missing[start:stop], pipeline.maps)
+        return found[0].cpu().numpy(), found[1].cpu().numpy().astype(np.float64)
+
+    whole = pipeline.device.type == "cuda" and pipeline.tiling is None
+    found = in_parts(len(pixels), len(pixels) if whole else pipeline.images_at_once, see)
+    return np.concatenate([maps for maps, _ in found]), np.concatenate([scores for _, scores in found])
 
 
 def mask_missing(maps: Tensor, missing: Bools, config: MapConfig) -> tuple[Tensor, Tensor]:

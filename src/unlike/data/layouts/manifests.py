@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import difflib
+import importlib
+import io
 import os
 from pathlib import Path
+from typing import Any
 
+from unlike.config import need_package
 from unlike.data.layouts.names import SPLIT_OF, read_name
+from unlike.data.readers.remote import fetch, url_of
 from unlike.errors import DataError
 from unlike.records import Sample
 
@@ -22,14 +27,15 @@ OTHER_NAMES = {  # of columns, in tables that people share
     "mask_path": "mask",
 }
 DELIMITERS = (",", ";", "\t")
+PARQUET = ".parquet"
 
 Row = tuple[int, dict[str, str]]  # the number of its line, and its cells by column
 
 
 def read_manifest(path: Path, *, classes: bool = False) -> list[Sample]:
-    """The images of a CSV file with the columns path and, as far as known, label, split, category, group, mask.
+    """The images of a CSV or Parquet file with the columns path and, as far as known, label, split, category, group, mask.
 
-    Paths are relative to the manifest's folder, or else to the one above, and must stay inside. A label is 0 or `good` for
+    A path may be an address such as s3://bucket/key. Others are relative to the manifest's folder, or else to the one above, and must stay inside. A label is 0 or `good` for
     normal, 1 or `anomalous` for anomalous, or the name of a kind of defect; empty where it is not known. With `classes` it is
     the name of a class, whatever it is.
     """
@@ -45,8 +51,10 @@ def read_manifest(path: Path, *, classes: bool = False) -> list[Sample]:
 
 def read_rows(path: Path) -> tuple[list[str], list[Row]]:
     """The names of the columns, in lower case, and each row with the number of its line; between `,`, `;` or tabs."""
+    if path.suffix.lower() == PARQUET:
+        return _read_parquet(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with _open_text(path) as file:
             delimiter = _delimiter_of(file.readline())
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
@@ -61,12 +69,33 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
 def read_columns(path: Path) -> list[str]:
     """The names of the columns alone, as `read_rows` gives them."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with _open_text(path) as file:
             line = file.readline()
             names = next(csv.reader([line], delimiter=_delimiter_of(line)), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from None
     return _known_columns([name.strip().lower() for name in names])
+
+
+def _open_text(path: Path) -> io.TextIOBase:
+    if url := url_of(path):
+        return io.StringIO(fetch(url).decode("utf-8-sig"), newline="")
+    return path.open(newline="", encoding="utf-8-sig")
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
+    """The same of a Parquet file, whose lines are counted as if the names of the columns were the first."""
+    need_package("pyarrow", "scale", f"{path.name}: Parquet files take pyarrow")
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    try:
+        content = fetch(url) if (url := url_of(path)) else path.read_bytes()
+        table = parquet.read_table(io.BytesIO(content))
+    except (OSError, ValueError) as error:  # pyarrow's own are of these kinds
+        raise DataError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from None
+    columns = _known_columns([str(name).strip().lower() for name in table.column_names])
+    cells = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in table.columns]
+    rows = zip(*cells, strict=True)
+    return columns, [(line, dict(zip(columns, row, strict=True))) for line, row in enumerate(rows, 2)]
 
 
 def read_label(word: str, place: str) -> tuple[bool | None, str]:
@@ -130,9 +159,11 @@ def _check_distinct(path: Path, rows: list[Row], samples: list[Sample]) -> None:
 
 def _root_of(manifest: Path, rows: list[Row]) -> Path:
     """The folder that paths are relative to: the manifest's, or the one above where the first image is there alone."""
+    if url_of(manifest):
+        return manifest.parent
     own = manifest.parent.absolute()
     first = next((name for _, row in rows if (name := row["path"].strip())), "")
-    missing = not first or _exists(own, first) or _climbs(first)
+    missing = not first or url_of(first) or _exists(own, first) or _climbs(first)
     return own if missing or not _exists(own.parent, first) else own.parent
 
 
@@ -152,7 +183,7 @@ def _manifest_sample(manifest: Path, root: Path, row: Row, *, classes: bool) -> 
     anomalous, kind = (None, label) if classes else read_label(label, place)
     mask = cells.get("mask", "").strip()
     return Sample(
-        id=path.relative_to(root).as_posix(),
+        id=path.relative_to(root).as_posix() if path.is_relative_to(root) else url_of(path),
         path=path,
         anomalous=anomalous,
         kind=kind,
@@ -168,6 +199,8 @@ def _inside(root: Path, name: str, place: str) -> Path:
     name = name.strip()
     if not name:
         raise DataError(f"{place}: the path is empty")
+    if url_of(name):
+        return Path(name)
     slashed = name if "\\" not in name or (root / name).exists() else name.replace("\\", "/")
     path = Path(os.path.normpath(root / slashed))
     if not path.is_relative_to(root):

@@ -9,6 +9,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from unlike.data.readers.remote import fetch, state_of, url_of
 from unlike.errors import ImageError
 
 ALL_PAGES = 0  # as the page of an address: all of them, as channels
@@ -18,7 +19,8 @@ ZIP_REFUSES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Ru
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An image file, `x.tif`, a page of it, `x.tif#3`, or all its pages, `x.tif#all`; each may lie in an archive, `x.zip/a/b.tif`.
+    """An image file, `x.tif`, a page of it, `x.tif#3`, or all its pages, `x.tif#all`; each may lie in an archive, `x.zip/a/b.tif`,
+    or in a store, `s3://bucket/x.tif`.
 
     >>> Address(Path("scans/x.tif"), page=3).extension
     'tif'
@@ -31,6 +33,9 @@ class Address:
     @classmethod
     def of(cls, path: Path) -> Address:
         """What a path means: a file of exactly that name comes first."""
+        if url_of(path):
+            file, page = split_page(path)
+            return cls(file, "", page)
         if os.path.exists(path):  # noqa: PTH110 - Path.exists raises where a folder above may not be seen
             return cls(path)
         file, page = split_page(path)
@@ -51,6 +56,8 @@ class Address:
     def read(self) -> bytes:
         """Its whole content; an ImageError says why there is none."""
         try:
+            if url := url_of(self.file):
+                return fetch(url)
             if not self.member:
                 return self.file.read_bytes()
             return open_archive(self.file).read(self.member)
@@ -63,6 +70,8 @@ class Address:
 
     def state(self) -> str:
         """Another text whenever the content may be another; an OSError where there is none."""
+        if url := url_of(self.file):
+            return state_of(url)
         stat = self.file.stat()
         return f"{stat.st_size}\0{stat.st_mtime_ns}"
 
