@@ -6,9 +6,9 @@ import zipfile
 
 import numpy as np
 import pytest
+from hostile import archive, encode, gif, hostile, tiff
 from PIL import Image
 
-from tests.serving.hostile import archive, encode, gif, hostile, tiff
 from unlike.errors import ServiceError
 from unlike.serving.uploads import Limits, check_image, check_name, decode_upload, is_zip, read_zip
 

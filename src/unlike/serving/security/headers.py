@@ -56,22 +56,19 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        sending = _Sending(scope, send)
+        limited = _Limited(receive, self._request_bytes)
+        sending = _Sending(scope, send, limited)
         refused = self._refuse(scope, headers)
         if refused is not None:
             await sending.refuse(*refused)
             return
-        limited = _Limited(receive, self._request_bytes)
         try:
             await self._app(scope, limited, sending)
-        except _BodyTooLargeError:
-            if not sending.started:
-                await sending.refuse(413, self._too_large())
         except Exception:
-            if limited.exceeded and not sending.started:
-                await sending.refuse(413, self._too_large())
-                return
-            raise
+            if not limited.exceeded:
+                raise
+        if limited.exceeded and not sending.started:
+            await sending.refuse(413, self._too_large())
 
     def _refuse(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | tuple[int, str, float] | None:
         """Status, sentence and perhaps the seconds to wait, where the request goes no further."""
@@ -140,16 +137,15 @@ class _Limited:
 
 
 class _Sending:
-    """Adds the headers to an answer."""
+    """Adds the headers to an answer; what an app says of a body that was cut off is not sent."""
 
-    def __init__(self, scope: Scope, send: Any) -> None:
-        self._scope, self._send, self.started = scope, send, False
+    def __init__(self, scope: Scope, send: Any, limited: _Limited) -> None:
+        self._scope, self._send, self._limited, self.started = scope, send, limited, False
 
     async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.started = True
-            message = {**message, "headers": self._add(list(message.get("headers", [])))}
-        await self._send(message)
+        if self._limited.exceeded and not self.started:
+            return
+        await self._start(message)
 
     async def refuse(self, status: int, detail: str, wait: float = 0.0) -> None:
         """Answer with a sentence instead."""
@@ -159,8 +155,14 @@ class _Sending:
             headers.append((b"retry-after", str(math.ceil(wait)).encode()))
         if status == 413:
             headers.append((b"connection", b"close"))  # what else comes is not read
-        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self._start({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+
+    async def _start(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            message = {**message, "headers": self._add(list(message.get("headers", [])))}
+        await self._send(message)
 
     def _add(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         given = {name.lower() for name, _ in headers}
