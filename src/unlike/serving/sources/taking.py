@@ -1,0 +1,221 @@
+"""What becomes of the images of a source: scored, their results made safe, and only then crossed off."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from unlike.calibration.rows import JUDGED, verdict_row
+from unlike.errors import ImageError, UnlikeError
+from unlike.records import Sample
+from unlike.serving.sources.base import Arrival, ImageSource
+
+if TYPE_CHECKING:
+    from unlike.detector.detector import Detector
+    from unlike.runtime.exported import ExportedDetector
+    from unlike.serving.client import Client
+    from unlike.serving.sinks.rows import RowFile
+
+LONGEST_WAIT = 60.0  # seconds between two tries where the service is away
+REPORTED = 100  # broken images that are remembered by name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What was found of one arrival: a row, or why there is none."""
+
+    arrival: Arrival
+    row: Mapping[str, Any] | None = None  # with the names of `calibration.rows`
+    error: str = ""
+
+
+class LaterError(UnlikeError):
+    """Nothing is wrong with the images, but whoever scores them is away or has no room."""
+
+    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds  # as it asks; None where it does not say
+
+
+class Scorer(Protocol):
+    """Scores arrivals: a detector here, or a service."""
+
+    def score(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """One outcome each, in order; a LaterError where they are to be tried again."""
+        ...
+
+
+class LocalScorer:
+    """By a detector, or an export of one, in this process."""
+
+    def __init__(self, detector: Detector | ExportedDetector) -> None:
+        self._detector = detector
+
+    def score(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Files together, frames of a camera one by one."""
+        from unlike.data.files import FileSource
+
+        samples = [Sample(one.name, one.path) for one in arrivals if one.path is not None]
+        found = self._judge(FileSource("what came", samples)) if samples else {}
+        for one in arrivals:
+            if one.path is None:
+                found[one.name] = self._judge_pixels(one)
+        return [Outcome(one, *found[one.name]) for one in arrivals]
+
+    def _judge_pixels(self, arrival: Arrival) -> tuple[dict[str, Any] | None, str]:
+        try:
+            assert arrival.pixels is not None
+            (found,) = self._judge(arrival.pixels[None]).values()
+        except UnlikeError as error:
+            return None, str(error)
+        row, reason = found
+        return (None, reason) if row is None else ({**row, "id": arrival.name}, "")
+
+    def _judge(self, images: Any) -> dict[str, tuple[dict[str, Any] | None, str]]:
+        from unlike.runtime.streams import judge_batch
+
+        found: dict[str, tuple[dict[str, Any] | None, str]] = {}
+        for batch in self._detector.stream(images):
+            verdicts = judge_batch(self._detector.fitted_, batch)
+            for sample, verdict in zip(batch.samples, verdicts, strict=True):
+                found[sample.id] = verdict_row(verdict, sample, JUDGED), ""
+            found |= {item.id: (None, item.reason) for item in batch.unreadable}
+        return found
+
+
+class RemoteScorer:
+    """By a service: the same image that is sent again, after a restart say, is counted once there."""
+
+    def __init__(self, client: Client, detector: str) -> None:
+        self._client, self._detector = client, detector
+
+    def score(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """In one request; a LaterError where the service is away or busy."""
+        from unlike.serving.client import ServiceError
+
+        contents, lost = _contents(arrivals)
+        sent = [one for one in arrivals if one.name not in lost]
+        items: list[dict[str, Any]] = []
+        if sent:
+            try:
+                items = self._client.score(
+                    self._detector,
+                    [(one.name, contents[one.name]) for one in sent],
+                    client_ids=[one.key for one in sent],
+                )
+            except ServiceError as error:
+                if not error.passing:
+                    raise
+                raise LaterError(str(error), error.wait_seconds) from None
+        outcomes = [Outcome(one, None, lost[one.name]) for one in arrivals if one.name in lost]
+        for one, item in zip(sent, items, strict=True):
+            if item.get("error"):
+                outcomes.append(Outcome(one, None, str(item["error"])))
+            else:
+                outcomes.append(Outcome(one, {name: one.name if name == "id" else item.get(name) for name in JUDGED}))
+        return outcomes
+
+
+def _contents(arrivals: Sequence[Arrival]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """What the files hold, and of those that cannot be read why."""
+    contents: dict[str, bytes] = {}
+    lost: dict[str, str] = {}
+    for one in arrivals:
+        try:
+            contents[one.name] = one.content()
+        except ImageError as error:
+            lost[one.name] = str(error)
+    return contents, lost
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many images were taken, and which are broken."""
+
+    taken: int = 0
+    anomalous: int = 0
+    broken: int = 0
+    named: deque[tuple[str, str]] = field(
+        default_factory=lambda: deque(maxlen=REPORTED)
+    )  # the last broken ones, and why
+    waiting: dict[str, str] = field(default_factory=dict)  # those that are tried again later, and why
+
+
+def take_all(
+    source: ImageSource,
+    scorer: Scorer,
+    stopping: threading.Event,
+    rows: RowFile | None,
+    say: Callable[[str], None],
+) -> Tally:
+    """Take images until `stopping` is set or no more come. Results are safe, in `rows` too, before the source is told so.
+
+    >>> from types import SimpleNamespace
+    >>> one = Arrival("a", "a:1")
+    >>> source = SimpleNamespace(arrivals=lambda stopping: [[one]], done=lambda taken: print("done", taken[0].name))
+    >>> scorer = SimpleNamespace(score=lambda some: [Outcome(some[0], {"anomalous": True})])
+    >>> take_all(source, scorer, threading.Event(), None, print).anomalous
+    done a
+    1
+    """
+    tally = Tally()
+    for given in source.arrivals(stopping):
+        batch = given if rows is None else _not_written(source, given, rows)
+        outcomes = [one for one in _patiently(scorer, batch, stopping, say) if one.arrival.unchanged] if batch else []
+        good = {one.arrival.key: one.row for one in outcomes if one.row is not None}
+        if good and rows is not None:
+            rows.append(good)
+        if good:
+            source.done([one.arrival for one in outcomes if one.row is not None])
+        if good and rows is not None:
+            rows.settle()
+        tally.taken += len(good)
+        tally.anomalous += sum(bool(row["anomalous"]) for row in good.values())
+        for one in outcomes:
+            tally.waiting.pop(one.arrival.name, None)
+            if one.row is None:
+                _refuse(source, one, tally, say)
+    return tally
+
+
+def _not_written(source: ImageSource, batch: Sequence[Arrival], rows: RowFile) -> list[Arrival]:
+    """Those whose row an earlier run has not written; the others need only be crossed off."""
+    written = [one for one in batch if one.key in rows.written]
+    if written:
+        source.done(written)
+    return [one for one in batch if one.key not in rows.written]
+
+
+def _refuse(source: ImageSource, outcome: Outcome, tally: Tally, say: Callable[[str], None]) -> None:
+    """Tell the source, and people once it is given up."""
+    name = outcome.arrival.name
+    if source.refused(outcome.arrival, outcome.error) is not None:
+        tally.waiting[name] = outcome.error
+        return
+    tally.broken += 1
+    tally.named.append((name, outcome.error))
+    say(f"{name}: given up, it {outcome.error}.")
+
+
+def _patiently(
+    scorer: Scorer, batch: Sequence[Arrival], stopping: threading.Event, say: Callable[[str], None]
+) -> list[Outcome]:
+    """Score a batch, however long whoever does so is away; nothing where a stop is asked for first."""
+    wait, told = 1.0, False
+    while not stopping.is_set():
+        try:
+            outcomes = scorer.score(batch)
+        except LaterError as error:
+            if not told and error.wait_seconds is None:
+                say(f"{error} It is tried again until it works; nothing is lost.")
+                told = True
+            stopping.wait(error.wait_seconds or wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+            continue
+        if told:
+            say("The service is back.")
+        return outcomes
+    return []
