@@ -19,8 +19,9 @@ class Rate:
     every_seconds: float
 
 
-LOGINS = Rate(5, 12.0)  # by name and by address: five tries, then five a minute
-STRANGERS = Rate(30, 2.0)  # refused tokens and cookies, by address
+LOGINS = Rate(5, 12.0)  # by address: five tries, then five a minute
+LOGINS_OF_NAME = Rate(20, 6.0)  # by name, whoever tries
+STRANGERS = Rate(30, 2.0)  # refused tokens, by address
 REQUESTS = Rate(1_000, 0.002)  # of any kind, by address
 
 
