@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from unlike.errors import ConfigError
 from unlike.serving.sinks.base import Delivery, Fate, Message, read_secret
@@ -76,7 +77,7 @@ class MqttSink:
 
     def _make_client(self) -> paho.Client:
         config = self.config
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=config.client_id)
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=config.client_id)
         if config.username:
             password = read_secret(config.password_file, "password_file") if config.password_file else None
             client.username_pw_set(config.username, password)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from unlike.calibration.rows import JUDGED
 from unlike.errors import ImageError, ServiceError, UnlikeError
 from unlike.serving.connections import SourceChoice
+from unlike.serving.scoring import Part
 from unlike.serving.sources import Arrival, open_arrivals
 from unlike.serving.sources.taking import LaterError, Outcome, take_all
 
-# detector, [(name, content, client id)] -> the rows of the images, in order; a ServiceError that is `passing` where it is busy
-ScoreImages = Callable[[str, Sequence[tuple[str, bytes, str]]], Sequence[Mapping[str, Any]]]
+# detector, images as they are read -> the rows of the images, in order; a ServiceError that is `passing` where it is busy
+ScoreImages = Callable[[str, Iterator[Part]], Sequence[Mapping[str, Any]]]
 AGAIN_SECONDS = 30.0  # before a source that failed is opened again
+PASSING = (0, 404, 500, 503)  # of a refusal that says nothing of the images: such as a detector that is not there yet
 log = logging.getLogger("unlike.serving")
 
 
@@ -29,21 +34,30 @@ class ServiceScorer:
 
     def score(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """One outcome each; a LaterError where the service is busy, or its database is away."""
-        outcomes: list[Outcome] = []
-        for one in arrivals:  # each by itself: one that is refused says nothing of the others
+        lost: dict[str, str] = {}
+        try:
+            rows = iter(self._score(self._detector, self._read(arrivals, lost)))
+        except ServiceError as error:
+            if error.passing or error.status in PASSING:
+                raise LaterError(str(error), error.wait_seconds) from None
+            raise
+        except (SQLAlchemyError, OSError) as error:
+            raise LaterError(f"the service cannot write down results ({type(error).__name__}).") from error
+        return [Outcome(one, None, lost[one.key]) if one.key in lost else _outcome(one, next(rows)) for one in arrivals]
+
+    def _read(self, arrivals: Sequence[Arrival], lost: dict[str, str]) -> Iterator[Part]:
+        """The images one by one, as there is room for them; why some cannot be read is put into `lost`."""
+        for one in arrivals:
             try:
-                sent = [(one.name, one.content(), f"{self._origin}:{one.key}")]
-                (row,) = self._score(self._detector, sent)
+                yield Part(one.name, f"{self._origin}:{one.key}", one.content())
             except ImageError as error:
-                outcomes.append(Outcome(one, None, str(error)))
-            except ServiceError as error:
-                if error.passing or error.status in (0, 404, 500, 503):
-                    raise LaterError(str(error), error.wait_seconds) from None
-                outcomes.append(Outcome(one, None, str(error)))
-            else:
-                found = {name: row.get(name) for name in JUDGED}
-                outcomes.append(Outcome(one, None, row["error"]) if row.get("error") else Outcome(one, found))
-        return outcomes
+                lost[one.key] = str(error)
+
+
+def _outcome(arrival: Arrival, row: Mapping[str, Any]) -> Outcome:
+    if row["error"]:
+        return Outcome(arrival, None, str(row["error"]))
+    return Outcome(arrival, {name: row[name] for name in JUDGED})
 
 
 class Feeder:
@@ -75,15 +89,14 @@ class Feeder:
         while not self._stopping.is_set():
             try:
                 source = open_arrivals(choice.kind, choice.where, _with_state(choice, folder), log.warning)
-                try:
+                with contextlib.closing(source):
                     take_all(source, scorer, self._stopping, None, log.warning)
-                finally:
-                    source.close()
-                return
             except UnlikeError as error:
                 log.warning("source %s: %s; tried again in %g s", choice.where, error, AGAIN_SECONDS)
             except Exception:  # a source of another package can fail in any way
                 log.exception("source %s: failed; opened again in %g s", choice.where, AGAIN_SECONDS)
+            else:  # a stop was asked for, or no more will come
+                return
             self._stopping.wait(AGAIN_SECONDS)
 
 
@@ -93,7 +106,7 @@ def origin_of(choice: SourceChoice) -> str:
     >>> origin_of(SourceChoice("cells", "/data/line3"))
     'folder:f0d7a0f7'
     """
-    place = f"{choice.detector}\\0{Path(choice.where).absolute()}" if choice.kind == "folder" else choice.where
+    place = f"{choice.detector}\n{Path(choice.where).absolute()}" if choice.kind == "folder" else choice.where
     return f"{choice.kind}:{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
