@@ -18,7 +18,10 @@ from unlike.serving.security.gate import address_of
 from unlike.serving.security.roles import Actor, Role, require
 
 router = APIRouter(tags=["users"])
-NOBODY: dict[int | str, dict[str, Any]] = {401: {"description": "Not logged in, or another password"}, 403: {"description": "May not"}}
+NOBODY: dict[int | str, dict[str, Any]] = {
+    401: {"description": "Not logged in, or another password"},
+    403: {"description": "May not"},
+}
 MOST_ID = 2**31 - 1
 Id = Annotated[int, InPath(ge=1, le=MOST_ID)]
 Name = Annotated[str, InPath(max_length=64, pattern=users.NAME.pattern)]
