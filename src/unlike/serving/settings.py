@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unlike.serving.connections import Connections
 from unlike.serving.uploads import Limits
 
 
@@ -16,7 +17,11 @@ class ServeSettings:
     db: str = ""  # URL of the database; nothing: SQLite in the folder
     host: str = "127.0.0.1"
     port: int = 8000
+    hosts: tuple[str, ...] = ()  # names under which it is asked for, beside those of this machine
     images: Path | None = None  # where contents of images are kept; None keeps none
+    connections: Connections = field(
+        default_factory=Connections
+    )  # where images come from by themselves, and results go
     limits: Limits = field(default_factory=Limits)  # of one request
     queue: int = 64  # requests that are taken on at a time; one more is told to come back
     batch: int = 8  # images, of one request or of several, that are scored at once
