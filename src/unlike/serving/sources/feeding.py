@@ -104,7 +104,7 @@ def origin_of(choice: SourceChoice) -> str:
     """What images of a source are called by, so that they count once over restarts.
 
     >>> origin_of(SourceChoice("cells", "/data/line3"))
-    'folder:f0d7a0f7'
+    'folder:d96e2cc9'
     """
     place = f"{choice.detector}\n{Path(choice.where).absolute()}" if choice.kind == "folder" else choice.where
     return f"{choice.kind}:{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:8]}"
