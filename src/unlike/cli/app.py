@@ -25,6 +25,7 @@ from unlike.cli.listing import list_names
 from unlike.cli.monitor import monitor
 from unlike.cli.residuals import residuals
 from unlike.cli.score import score
+from unlike.cli.serve import serve
 from unlike.cli.study import study
 from unlike.cli.watch import watch
 from unlike.errors import UnlikeError
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names
     "describe": describe,
     "export": export,
     "monitor": monitor,
+    "serve": serve,
     "watch": watch,
     "demo": demo,
     "list": list_names,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -91,7 +93,7 @@ def watch(
     settings |= {"once": True} if once else {}
     rows = RowFile(output, _form_of(form, output)) if server is None or output is not None else None
     with _stopped_by_signals() as stopping, contextlib.ExitStack() as stack:
-        scorer = _open_scorer(detector, server, device, stack)
+        scorer = _open_scorer(detector, where, server, device, stack)
         arriving = open_arrivals(source, where, settings, say)
         stack.callback(arriving.close)
         say(f"Watching {where}, once." if once else f"Watching {where}; Ctrl-C ends it.")
@@ -101,7 +103,7 @@ def watch(
         raise typer.Exit(DONE_IN_PART)
 
 
-def _open_scorer(detector: str, server: str | None, device: str, stack: contextlib.ExitStack) -> Scorer:
+def _open_scorer(detector: str, where: str, server: str | None, device: str, stack: contextlib.ExitStack) -> Scorer:
     """A detector here, an export of one, or a service that has one by that name."""
     from unlike.serving.sources.taking import LocalScorer, RemoteScorer
 
@@ -109,7 +111,7 @@ def _open_scorer(detector: str, server: str | None, device: str, stack: contextl
         from unlike.serving.client import Client
 
         client = stack.enter_context(Client(server, os.environ.get(TOKEN)))
-        return RemoteScorer(client, detector)
+        return RemoteScorer(client, detector, _origin_of(where))
     from unlike.artifacts import EXPORT, kind_of
 
     if kind_of(Path(detector)) is EXPORT:
@@ -119,6 +121,12 @@ def _open_scorer(detector: str, server: str | None, device: str, stack: contextl
     from unlike.detector.detector import Detector
 
     return LocalScorer(Detector.load(detector, device))
+
+
+def _origin_of(where: str) -> str:
+    """What images of this place are called by, so that those of two machines that send to one service are told apart."""
+    place = f"{platform.node()}:{Path(where).absolute()}"
+    return f"watch:{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from unlike.errors import OutputError, ServiceError, UnlikeError
 from unlike.serving.catalogue import Catalogue
 from unlike.serving.database.engine import Database, default_url, open_database
 from unlike.serving.inference import Inference
+from unlike.serving.jobs.runner import Jobs
 from unlike.serving.meters import Metered, Meters
 from unlike.serving.pictures import ImageStore
 from unlike.serving.recording import Recorder, is_away
@@ -37,6 +38,7 @@ ROUTERS = (  # each module has a `router`
     "unlike.serving.api.scoring",
     "unlike.serving.api.images",
     "unlike.serving.api.detectors",
+    "unlike.serving.api.jobs",
     "unlike.serving.api.users",
     "unlike.serving.api.outbox",
     "unlike.serving.api.health",
@@ -59,6 +61,7 @@ class Services:
     meters: Meters
     store: ImageStore | None  # of images; None where none are kept
     dispatcher: Dispatcher  # of messages to other programs
+    jobs: Jobs
 
     def start(self) -> None:
         """Begin to work."""
@@ -67,9 +70,12 @@ class Services:
         self.inference.start()
         self.recorder.start()
         self.dispatcher.start()
+        for note in self.jobs.start():
+            log.info(note)
 
     def stop(self) -> None:
         """Finish what is under way, and let go of everything."""
+        self.jobs.stop()
         self.scoring.stop()
         self.inference.stop()
         self.recorder.stop()
@@ -113,7 +119,10 @@ def make_services(settings: ServeSettings) -> Services:
     meters.watch("unlike_images_waiting", "Images that wait to be scored", lambda: inference.waiting)
     meters.watch("unlike_batches", "Micro-batches that were scored", lambda: inference.batches)
     security = Security(database, loopback=settings.loopback)
-    return Services(settings, database, catalogue, inference, recorder, scoring, security, meters, store, dispatcher)
+    jobs = Jobs(database, catalogue, settings.db or default_url(settings.folder), settings.images)
+    return Services(
+        settings, database, catalogue, inference, recorder, scoring, security, meters, store, dispatcher, jobs
+    )
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from unlike.errors import ImageError
 from unlike.records import Pixels
+
+LONGEST_ID = 200  # characters that a service takes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +49,18 @@ class Arrival:
             except OSError as error:
                 raise ImageError(f"cannot be opened ({error.strerror})") from None
         return _encode(self.pixels)
+
+
+def client_id(origin: str, key: str) -> str:
+    """What an image is called to a service that counts each once: short, and without letters that a database may not hold.
+
+    >>> client_id("line3", "a.png:3:1"), client_id("line3", "a" * 300)[:12]
+    ('line3:a.png:3:1', 'line3:9835fa')
+    """
+    whole = f"{origin}:{key}"
+    if len(whole) <= LONGEST_ID and whole.isprintable():
+        return whole
+    return f"{origin}:{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()}"
 
 
 @runtime_checkable

@@ -12,11 +12,13 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from unlike.artifacts import printable
 from unlike.calibration.rows import JUDGED
 from unlike.errors import ImageError, ServiceError, UnlikeError
 from unlike.serving.connections import SourceChoice
 from unlike.serving.scoring import Part
 from unlike.serving.sources import Arrival, open_arrivals
+from unlike.serving.sources.base import client_id
 from unlike.serving.sources.taking import LaterError, Outcome, take_all
 
 # detector, images as they are read -> the rows of the images, in order; a ServiceError that is `passing` where it is busy
@@ -49,7 +51,7 @@ class ServiceScorer:
         """The images one by one, as there is room for them; why some cannot be read is put into `lost`."""
         for one in arrivals:
             try:
-                yield Part(one.name, f"{self._origin}:{one.key}", one.content())
+                yield Part(printable(one.name), client_id(self._origin, one.key), one.content())
             except ImageError as error:
                 lost[one.key] = str(error)
 

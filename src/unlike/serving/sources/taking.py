@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from unlike.artifacts import printable
 from unlike.calibration.rows import JUDGED, verdict_row
 from unlike.errors import ImageError, UnlikeError
 from unlike.records import Sample
-from unlike.serving.sources.base import Arrival, ImageSource
+from unlike.serving.sources.base import Arrival, ImageSource, client_id
 
 if TYPE_CHECKING:
     from unlike.detector.detector import Detector
@@ -89,8 +90,8 @@ class LocalScorer:
 class RemoteScorer:
     """By a service: the same image that is sent again, after a restart say, is counted once there."""
 
-    def __init__(self, client: Client, detector: str) -> None:
-        self._client, self._detector = client, detector
+    def __init__(self, client: Client, detector: str, origin: str) -> None:
+        self._client, self._detector, self._origin = client, detector, origin
 
     def score(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """In one request; a LaterError where the service is away or busy."""
@@ -103,8 +104,8 @@ class RemoteScorer:
             try:
                 items = self._client.score(
                     self._detector,
-                    [(one.name, contents[one.name]) for one in sent],
-                    client_ids=[one.key for one in sent],
+                    [(printable(one.name), contents[one.name]) for one in sent],
+                    client_ids=[client_id(self._origin, one.key) for one in sent],
                 )
             except ServiceError as error:
                 if not error.passing:
