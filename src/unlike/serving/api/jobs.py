@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
@@ -44,6 +44,7 @@ SAID: dict[int | str, dict[str, Any]] = {
         503: "Busy",
     }.items()
 }
+CHOICES = ("preset", "size", "epochs", "false_alarms", "contamination", "group_by", "seed")
 FILES: dict[str, Any] = {  # of a multipart form, read by hand so that its size has bounds
     "requestBody": {
         "required": True,
@@ -54,10 +55,10 @@ FILES: dict[str, Any] = {  # of a multipart form, read by hand so that its size 
                     "properties": {
                         "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
                         "name": {"type": "string", "description": "Of the detector"},
-                        "preset": {"type": "string"},
-                        "false_alarms": {"type": "string", "description": "A share such as 0.01, or auto"},
                         "note": {"type": "string"},
                         "fit": {"type": "boolean", "default": True, "description": "False: only look at them"},
+                        "inspect": {"type": "boolean", "default": True, "description": "Look at them before a fit"},
+                        **{name: {"type": "string", "description": "As `choices` of a fit"} for name in CHOICES},
                     },
                     "required": ["file"],
                 }
@@ -93,6 +94,7 @@ class FitRequest(Strict):
     )
     reviewed: bool = Field(default=True, description="Images that were reviewed as normal join")
     inspect: bool = Field(default=True, description="Look at the images first")
+    export: bool = Field(default=True, description="Make an export, by which scoring needs no torch")
     choices: Choices = Choices()
     note: Note = ""
 
@@ -106,6 +108,7 @@ class CalibrateRequest(Strict):
     drop: Annotated[int, Field(ge=0, le=1_000)] = 0
     without: Annotated[list[Annotated[str, Field(max_length=500)]], Field(max_length=1_000)] = []
     reviewed: bool = Field(default=False, description="By images reviewed as normal that the detector does not know")
+    export: bool = Field(default=True, description="Make an export, by which scoring needs no torch")
     promote: bool = Field(default=False, description="Have it score at once; takes an admin")
     note: Note = ""
 
@@ -251,12 +254,13 @@ def cancel_job(job_id: Id, request: Request, actor: Reviewer) -> dict[str, Any]:
 def _add_detector(request: Request, form: FormData, actor: Actor) -> dict[str, Any]:
     services = request.app.state.services
     name = check_detector_name(_text(form, "name"))
-    chosen = {"preset": _text(form, "preset") or None, "false_alarms": _share(_text(form, "false_alarms"))}
+    chosen = _read_choices(form)
     _check_choices(chosen)
-    kind = "inspect" if _text(form, "fit").lower() in ("false", "0", "no") else "fit"
+    kind = "inspect" if _is_off(form, "fit") else "fit"
     kept = _keep(request, name, form, actor)
     note = _text(form, "note")[:2_000]
     arguments = {"detector": name, "uploads": [kept["upload"]], "reviewed": False, "choices": chosen, "note": note}
+    arguments["inspect"] = kind == "inspect" or not _is_off(form, "inspect")
     with services.database.sessions.begin() as session:
         detector = session.scalar(select(Detector.id).where(Detector.name == name))
         job = store.put_in_line(session, kind, detector, arguments, actor.name)
@@ -307,15 +311,18 @@ def _text(form: FormData, name: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _share(text: str) -> float | str | None:
-    if text in ("", "auto"):
-        return text or None
+def _is_off(form: FormData, name: str) -> bool:
+    return _text(form, name).lower() in ("false", "0", "no", "off")
+
+
+def _read_choices(form: FormData) -> dict[str, Any]:
+    given = {name: text for name in CHOICES if (text := _text(form, name))}
     try:
-        return float(text)
-    except ValueError:
-        raise ServiceError(
-            f"false_alarms: expected auto or a share such as 0.01, came {text[:40]!r}", status=422
-        ) from None
+        return Choices.model_validate(given).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]) if first["loc"] else "choices"
+        raise ServiceError(f"{where}: {first['msg']}, came {given.get(where, '')[:40]!r}", status=422) from None
 
 
 def _limits(request: Request) -> Any:

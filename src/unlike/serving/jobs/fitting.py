@@ -121,7 +121,7 @@ def progress_of(stage: str, done: int, total: int) -> float:
     return low + (high - low) * min(done / max(total, 1), 1.0)
 
 
-def within(notify: Callable[[float, str], None], low: float, high: float) -> Notify:
+def within(notify: Callable[..., None], low: float, high: float) -> Notify:
     """A `notify` of a fit that says how far the whole job is: this part of it goes from `low` to `high`."""
     words = {
         "read": "reading {:,} of {:,} images",
@@ -131,6 +131,6 @@ def within(notify: Callable[[float, str], None], low: float, high: float) -> Not
 
     def told(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:  # noqa: ARG001
         text = words.get(stage, stage + " {:,} of {:,}").format(done, total)
-        notify(low + (high - low) * progress_of(stage, done, total), text)
+        notify(low + (high - low) * progress_of(stage, done, total), text, at_once=done >= total)
 
     return told

@@ -124,8 +124,9 @@ def run_fit(work: Work) -> str:
         work.note(*notes)
         work.result["seconds"] = round(time.monotonic() - started, 1)
         detector.save(made)
-    work.tell(0.8, "making an export, and proving that it says the same", at_once=True)
-    work.note(export_beside(detector, made.with_name(made.name + EXPORTED)))
+    if work.arguments.get("export", True):
+        work.tell(0.8, "making an export, and proving that it says the same", at_once=True)
+        work.note(export_beside(detector, made.with_name(made.name + EXPORTED)))
     figures = {"facts": facts_of(detector), "job": work.job_id}
     comparison = _beside_current(work, detector)
     if comparison is not None:
@@ -158,8 +159,9 @@ def run_calibrate(work: Work) -> str:
         "promise": {"before": old.false_alarms, "after": new.false_alarms},
         "of_version": version.number,
     }
-    work.tell(0.5, "making an export, and proving that it says the same", at_once=True)
-    work.note(export_beside(after, made.with_name(made.name + EXPORTED)))
+    if chosen.get("export", True):
+        work.tell(0.5, "making an export, and proving that it says the same", at_once=True)
+        work.note(export_beside(after, made.with_name(made.name + EXPORTED)))
     note = str(chosen.get("note") or f"version {version.number} with another threshold")
     return _add(work, made, {"facts": facts_of(after), "job": work.job_id}, note, promote=bool(chosen.get("promote")))
 
