@@ -60,14 +60,21 @@ class OutputError(UnlikeError, OSError):
 class ServiceError(UnlikeError, RuntimeError):
     """A service refused what it was asked for, or cannot be reached.
 
-    `status` is its answer (0 where there was none), `passing` says that the same may be taken later, `wait_seconds` when.
+    `status` is its answer (0 where there was none) and `detail` its own words, `passing` says that the same may be taken later,
+    `wait_seconds` when.
     """
 
     def __init__(
-        self, message: str, *, status: int = 0, passing: bool = False, wait_seconds: float | None = None
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        passing: bool = False,
+        wait_seconds: float | None = None,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
-        self.status, self.passing, self.wait_seconds = status, passing, wait_seconds
+        self.status, self.passing, self.wait_seconds, self.detail = status, passing, wait_seconds, detail or message
 
 
 class NotFittedError(UnlikeError, AttributeError):

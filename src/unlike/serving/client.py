@@ -253,6 +253,7 @@ def _refusal(where: str, response: httpx.Response, wait: float | None) -> Servic
         status=response.status_code,
         passing=response.status_code in PASSING,
         wait_seconds=wait,
+        detail=str(detail),
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unlike.serving.sinks.rows import RowFile
 
 LONGEST_WAIT = 60.0  # seconds between two tries where the service is away
+REFUSED = (400, 413, 415, 422)  # answers of a service that are about the images
 REPORTED = 100  # broken images that are remembered by name
 
 
@@ -94,30 +95,37 @@ class RemoteScorer:
         self._client, self._detector, self._origin = client, detector, origin
 
     def score(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        """In one request; a LaterError where the service is away or busy."""
+        """A few in one request; a LaterError where the service is away or busy."""
+        contents, lost = _contents(arrivals)
+        found = self._send([one for one in arrivals if one.name not in lost], contents)
+        return [Outcome(one, None, lost[one.name]) if one.name in lost else found[one.name] for one in arrivals]
+
+    def _send(self, arrivals: Sequence[Arrival], contents: Mapping[str, bytes]) -> dict[str, Outcome]:
+        """Outcomes by name; of images that are refused together, each is sent by itself."""
         from unlike.serving.client import ServiceError
 
-        contents, lost = _contents(arrivals)
-        sent = [one for one in arrivals if one.name not in lost]
-        items: list[dict[str, Any]] = []
-        if sent:
-            try:
-                items = self._client.score(
-                    self._detector,
-                    [(printable(one.name), contents[one.name]) for one in sent],
-                    client_ids=[client_id(self._origin, one.key) for one in sent],
-                )
-            except ServiceError as error:
-                if not error.passing:
-                    raise
+        if not arrivals:
+            return {}
+        files = [(printable(one.name), contents[one.name]) for one in arrivals]
+        ids = [client_id(self._origin, one.key) for one in arrivals]
+        try:
+            items = self._client.score(self._detector, files, client_ids=ids)
+        except ServiceError as error:
+            if error.passing:
                 raise LaterError(str(error), error.wait_seconds) from None
-        outcomes = [Outcome(one, None, lost[one.name]) for one in arrivals if one.name in lost]
-        for one, item in zip(sent, items, strict=True):
-            if item.get("error"):
-                outcomes.append(Outcome(one, None, str(item["error"])))
-            else:
-                outcomes.append(Outcome(one, {name: one.name if name == "id" else item.get(name) for name in JUDGED}))
-        return outcomes
+            if error.status not in REFUSED:
+                raise
+            if len(arrivals) == 1:
+                return {arrivals[0].name: Outcome(arrivals[0], None, error.detail)}
+            return {name: found for one in arrivals for name, found in self._send([one], contents).items()}
+        return {one.name: _outcome(one, item) for one, item in zip(arrivals, items, strict=True)}
+
+
+def _outcome(arrival: Arrival, item: Mapping[str, Any]) -> Outcome:
+    """A row under the image's own name, not the service's id of it."""
+    if item.get("error"):
+        return Outcome(arrival, None, str(item["error"]))
+    return Outcome(arrival, {name: arrival.name if name == "id" else item.get(name) for name in JUDGED})
 
 
 def _contents(arrivals: Sequence[Arrival]) -> tuple[dict[str, bytes], dict[str, str]]:
