@@ -7,12 +7,11 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from receivers import receiving, wait_until
 
 from unlike.errors import ConfigError, ServiceError
 from unlike.serving.connections import Connections, SinkChoice, open_sink, read_connections
@@ -51,44 +50,6 @@ def put(database, count=1, sink="mes", **changes):
 def messages(database):
     with database.readers() as session:
         return [(one.state, one.tries, one.last_error) for one in session.query(Outbox).order_by(Outbox.id)]
-
-
-def wait_until(true, seconds=20):
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "did not happen in time"
-        time.sleep(0.01)
-
-
-class Receiver(BaseHTTPRequestHandler):
-    """Notes what comes, and answers as it is told."""
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.had.append((dict(self.headers), body))
-        status = self.server.answers.pop(0) if self.server.answers else 204
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments):
-        pass
-
-
-@contextmanager
-def receiving(port=0):
-    server = ThreadingHTTPServer(("127.0.0.1", port), Receiver)
-    server.had, server.answers = [], []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def webhook(tmp_path, port, **changes):
