@@ -147,7 +147,7 @@ def test_a_broken_file_is_tried_a_few_times_then_given_up_and_said(folder, monke
     tally = take_all(source, scorer, stopping, None, said.append)
     source.close()
     assert scorer.seen == ["bad.png"] * 3
-    assert said == ["bad.png: given up, it is broken."]
+    assert said == ["bad.png: given up: is broken."]
     assert (tally.broken, tally.waiting) == (1, {})
     assert taken(folder) == []  # nor after a restart
     (folder / "bad.png").write_bytes(png())

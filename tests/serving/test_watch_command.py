@@ -39,7 +39,7 @@ def test_rows_are_those_of_score_and_the_broken_one_is_named(folder, capsys):
     assert run([*arguments, "-o", str(folder / "scores.csv")]) == 1
     said = capsys.readouterr().err
     assert "4 images scored, " in said
-    assert "bad.png: not yet: it " in said
+    assert "bad.png: not yet: is cut short" in said
     run(["score", str(folder / "cells.unlike"), str(folder / "in"), "-o", str(folder / "again.csv")])
     watched, scored = (
         {row["id"]: row for row in csv.DictReader((folder / name).read_text().splitlines())}

@@ -172,4 +172,4 @@ def _say_end(say: Callable[[str], None], tally: Tally, output: Path | None) -> N
     broken = f", {tally.broken:,} could not be used" if tally.broken else ""
     say(f"{plural(tally.taken, 'image')} scored, {tally.anomalous:,} anomalous{broken}{where}.")
     for name, reason in list(tally.waiting.items())[:NAMED]:
-        say(f"  {name}: not yet: it {reason}; the next watch tries it again.")
+        say(f"  {name}: not yet: {reason}; the next watch tries it again.")

@@ -198,15 +198,24 @@ def _not_written(source: ImageSource, batch: Sequence[Arrival], rows: RowFile) -
     return [one for one in batch if one.key not in rows.written]
 
 
+def reason_of(outcome: Outcome) -> str:
+    """Why there is no row, without the name, which a service may have put before it.
+
+    >>> reason_of(Outcome(Arrival("a.png", "a"), None, "a.png is cut short")), reason_of(Outcome(Arrival("a", "a"), None, "is empty"))
+    ('is cut short', 'is empty')
+    """
+    return outcome.error.removeprefix(f"{outcome.arrival.name} ")
+
+
 def _refuse(source: ImageSource, outcome: Outcome, tally: Tally, say: Callable[[str], None]) -> None:
     """Tell the source, and people once it is given up."""
     name = outcome.arrival.name
     if source.refused(outcome.arrival, outcome.error) is not None:
-        tally.waiting[name] = outcome.error
+        tally.waiting[name] = reason_of(outcome)
         return
     tally.broken += 1
-    tally.named.append((name, outcome.error))
-    say(f"{name}: given up, it {outcome.error}.")
+    tally.named.append((name, reason_of(outcome)))
+    say(f"{name}: given up: {reason_of(outcome)}.")
 
 
 def _patiently(
