@@ -177,14 +177,26 @@ def test_the_history_is_read_page_by_page():
             "/images/7f/review",
             {"verdict": "missed", "kind": "crack", "note": ""},
         ),
-        (lambda c: c.promote("cells", 3), "POST", "/detectors/cells/promote", {"version": 3}),
-        (lambda c: c.rollback("cells"), "POST", "/detectors/cells/rollback", {}),
-        (lambda c: c.fit("cells"), "POST", "/detectors/cells/fit", {}),
+        (lambda c: c.promote("cells", 3), "POST", "/detectors/cells/promote", {"version": 3, "note": ""}),
+        (lambda c: c.rollback("cells"), "POST", "/detectors/cells/rollback", {"note": ""}),
+        (
+            lambda c: c.discard("cells", 2, note="worse"),
+            "POST",
+            "/detectors/cells/discard",
+            {"version": 2, "note": "worse"},
+        ),
+        (lambda c: c.compare("cells", (1, 2)), "POST", "/detectors/cells/compare", {"versions": [1, 2]}),
+        (
+            lambda c: c.fit("cells", choices={"preset": "fast"}),
+            "POST",
+            "/detectors/cells/fit",
+            {"reviewed": True, "choices": {"preset": "fast"}, "note": ""},
+        ),
         (
             lambda c: c.calibrate("cells", false_alarms=0.02),
             "POST",
             "/detectors/cells/calibrate",
-            {"false_alarms": 0.02},
+            {"false_alarms": 0.02, "threshold": None, "reviewed": False, "note": ""},
         ),
         (lambda c: c.image("7f"), "GET", "/images/7f", None),
         (lambda c: c.detector("cells"), "GET", "/detectors/cells", None),
@@ -198,6 +210,15 @@ def test_calls_are_requests(call, method, path, body):
     assert (request.method, request.url.path) == (method, path)
     assert request.headers["authorization"] == "Bearer secret"
     assert body is None or json.loads(request.content) == body
+
+
+def test_normal_images_are_sent_for_a_first_detector_and_for_the_next(tmp_path):
+    client, service = client_of(ok({"id": 4}))
+    client.add_detector("bottle", [b"x", b"y"])
+    client.add_normals("bottle", ("more.zip", b"PK"))
+    assert [request.url.path for request in service.had] == ["/detectors", "/detectors/bottle/normals"]
+    assert [(field, name) for field, name, _ in parts(service.had[0])] == [("name", None), ("file", "0"), ("file", "1")]
+    assert parts(service.had[1]) == [("file", "more.zip", b"PK")]
 
 
 def test_a_picture_is_bytes():

@@ -148,21 +148,52 @@ class Client:
         """One detector with its versions."""
         return dict(self._ask("GET", f"/detectors/{_quoted(name)}"))
 
-    def fit(self, detector: str, **choices: Any) -> dict[str, Any]:
-        """Begin to fit anew on what was reviewed; gives the job, for `wait`."""
-        return dict(self._ask("POST", f"/detectors/{_quoted(detector)}/fit", json=choices))
+    def add_detector(self, name: str, images: Image | Sequence[Image]) -> dict[str, Any]:
+        """Begin to fit a first detector on normal images, or one zip of them; gives the job, for `wait`."""
+        return dict(self._ask("POST", "/detectors", files=_files(images), data={"name": name}))
 
-    def calibrate(self, detector: str, **choices: Any) -> dict[str, Any]:
+    def add_normals(self, detector: str, images: Image | Sequence[Image]) -> dict[str, Any]:
+        """Add normal images for the next fit."""
+        return dict(self._ask("POST", f"/detectors/{_quoted(detector)}/normals", files=_files(images)))
+
+    def fit(
+        self, detector: str, *, reviewed: bool = True, choices: Mapping[str, Any] | None = None, note: str = ""
+    ) -> dict[str, Any]:
+        """Begin to fit anew, on what was `reviewed` too; gives the job, for `wait`. `choices` are those of `unlike fit`."""
+        return self._begin(detector, "fit", reviewed=reviewed, choices=dict(choices or {}), note=note)
+
+    def calibrate(
+        self,
+        detector: str,
+        *,
+        false_alarms: float | Literal["auto"] | None = None,
+        threshold: str | None = None,
+        reviewed: bool = False,
+        note: str = "",
+    ) -> dict[str, Any]:
         """Begin to calibrate a new threshold; gives the job, for `wait`."""
-        return dict(self._ask("POST", f"/detectors/{_quoted(detector)}/calibrate", json=choices))
+        return self._begin(
+            detector, "calibrate", false_alarms=false_alarms, threshold=threshold, reviewed=reviewed, note=note
+        )
 
-    def promote(self, detector: str, version: int) -> dict[str, Any]:
+    def compare(self, detector: str, versions: Sequence[int]) -> dict[str, Any]:
+        """Begin to hold versions against each other on the same reviewed images; gives the job, for `wait`."""
+        return self._begin(detector, "compare", versions=list(versions))
+
+    def promote(self, detector: str, version: int, *, note: str = "") -> dict[str, Any]:
         """Have a version decide from now on."""
-        return dict(self._ask("POST", f"/detectors/{_quoted(detector)}/promote", json={"version": version}))
+        return self._begin(detector, "promote", version=version, note=note)
 
-    def rollback(self, detector: str) -> dict[str, Any]:
+    def rollback(self, detector: str, *, note: str = "") -> dict[str, Any]:
         """Go back to the version that decided before."""
-        return dict(self._ask("POST", f"/detectors/{_quoted(detector)}/rollback", json={}))
+        return self._begin(detector, "rollback", note=note)
+
+    def discard(self, detector: str, version: int, *, note: str = "") -> dict[str, Any]:
+        """Give a version up."""
+        return self._begin(detector, "discard", version=version, note=note)
+
+    def _begin(self, detector: str, what: str, **body: Any) -> dict[str, Any]:
+        return dict(self._ask("POST", f"/detectors/{_quoted(detector)}/{what}", json=body))
 
     # ---- jobs and health
 
@@ -262,6 +293,15 @@ def _wait_seconds(response: httpx.Response) -> float | None:
         return max(0.0, float(response.headers["retry-after"]))
     except (KeyError, ValueError):  # none, or a date
         return None
+
+
+def _files(images: Any) -> list[tuple[str, tuple[str, bytes, str]]]:
+    return _parts([_name_and_content(image, number) for number, image in enumerate(_several(images))])
+
+
+def _parts(named: Sequence[tuple[str, bytes]]) -> list[tuple[str, tuple[str, bytes, str]]]:
+    """Fields of a form, one for each file."""
+    return [("file", (name, content, "application/octet-stream")) for name, content in named]
 
 
 def _several(images: Any) -> list[Image]:
