@@ -42,6 +42,7 @@ ROUTERS = (  # each module has a `router`
     "unlike.serving.api.users",
     "unlike.serving.api.outbox",
     "unlike.serving.api.health",
+    "unlike.serving.web.routes",
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 log = logging.getLogger("unlike.serving")

@@ -173,7 +173,7 @@ def fit(name: Name, request: Request, actor: Reviewer, wanted: FitRequest | None
     there = {one["upload"] for one in normals.list_uploads(request.app.state.services.settings.folder, name)}
     if missing := [one for one in wanted.uploads or () if one not in there]:
         raise ServiceError(f"{name} has no upload {missing[0][:60]!r}; see GET /detectors/{name}/normals", status=422)
-    return _start(request, "fit", name, wanted.model_dump(), actor)
+    return _start(request, "fit", name, wanted.model_dump(), actor, first=bool(there) and actor.may("admin"))
 
 
 @router.post("/detectors/{name}/calibrate", status_code=202, responses=SAID)
@@ -283,15 +283,25 @@ def _keep(request: Request, name: str, form: FormData, actor: Actor) -> dict[str
 
 
 def _start(
-    request: Request, kind: str, name: str, arguments: dict[str, Any], actor: Actor, numbers: Sequence[int] = ()
+    request: Request,
+    kind: str,
+    name: str,
+    arguments: dict[str, Any],
+    actor: Actor,
+    numbers: Sequence[int] = (),
+    *,
+    first: bool = False,
 ) -> dict[str, Any]:
-    """Put a job in line."""
+    """Put a job in line; the `first` fit of a detector, whose normal images were only looked at so far, has none yet."""
     services = request.app.state.services
     with services.database.sessions.begin() as session:
-        detector = versions.find_detector(session, name)
+        there = session.scalar(select(Detector).where(Detector.name == name)) if first else None
+        if first and there is None:
+            arguments = {"detector": check_detector_name(name), **arguments}
+        detector = None if first and there is None else versions.find_detector(session, name)
         for number in numbers:
             versions.check_number(session, name, number)
-        job = store.put_in_line(session, kind, detector.id, arguments, actor.name)
+        job = store.put_in_line(session, kind, None if detector is None else detector.id, arguments, actor.name)
         audit.record(session, actor.name, kind, detector=name, job=job.id)
         told = store.describe(job, name)
     services.jobs.wake()
