@@ -72,7 +72,7 @@ def read_evidence(session: Session, detector_id: int, path_of: Callable[[str], P
         .where(Image.detector_id == detector_id, Review.id.in_(latest))
         .order_by(Review.id)
     )
-    return gather([(image, review, path_of(image.id)) for image, review in session.execute(query).tuples()])
+    return gather([(image, review, path_of(image.id)) for image, review in session.execute(query)])
 
 
 def gather(rows: Sequence[tuple[Image, Review, Path | None]]) -> Evidence:
