@@ -107,11 +107,12 @@ def prepare_service(folder: Path, seed: int, console: Narrator) -> Path:
 
 def _let_arrive(images: Path, arriving: Path) -> None:
     """Cells that the detector has not seen, in the order in which a line might bring them."""
-    kinds = {kind: sorted((images / "test" / kind).glob("*.png"))[:count] for kind, count in ARRIVING.items()}
-    shown = np.random.default_rng(0).permutation([path for paths in kinds.values() for path in paths])
+    cells = [
+        path for kind, count in ARRIVING.items() for path in sorted((images / "test" / kind).glob("*.png"))[:count]
+    ]
     arriving.mkdir(parents=True, exist_ok=True)
-    for path in shown:
-        shutil.copy(path, arriving / path.name)
+    for place in np.random.default_rng(0).permutation(len(cells)):
+        shutil.copy(cells[place], arriving / cells[place].name)
 
 
 def write_cells(folder: Path, seed: int) -> Path:

@@ -248,7 +248,10 @@ class Broker:
     def __init__(self, folder, port, *, anonymous="true"):
         self.port, self._process = port, None
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous {anonymous}\n")
+        kept = (
+            f"user root\npersistence true\npersistence_location {folder}/\n"  # whoever listens is known after a restart
+        )
+        self._config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous {anonymous}\n{kept}")
         self.start()
 
     def start(self):

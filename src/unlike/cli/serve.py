@@ -38,7 +38,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than this machine's take a user.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on.")] = 8000,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Where to keep images; FOLDER/images by default.")
     ] = None,

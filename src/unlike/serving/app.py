@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,13 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from unlike._version import __version__
 from unlike.errors import OutputError, ServiceError, UnlikeError
 from unlike.serving.catalogue import Catalogue
+from unlike.serving.connections import SinkChoice
 from unlike.serving.database.engine import Database, default_url, open_database
 from unlike.serving.inference import Inference
 from unlike.serving.jobs.runner import Jobs
@@ -113,7 +115,7 @@ def make_services(settings: ServeSettings) -> Services:
     inference = Inference(settings.batch, settings.workers, most=4 * settings.batch * settings.workers + 64)
     sinks = settings.connections.sinks
     dispatcher = Dispatcher(database, sinks)
-    recorder = Recorder(database, [lambda session, rows: enqueue(session, sinks, rows)] if sinks else [])
+    recorder = Recorder(database, [partial(_tell_sinks, sinks)] if sinks else [])
     store = None if settings.images is None else ImageStore(settings.images)
     scoring = Scoring(settings, database, catalogue, inference, recorder, meters, store)
     meters.watch("unlike_requests_taken_on", "Requests to score that are under way", lambda: scoring.requests)
@@ -138,6 +140,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await asyncio.to_thread(feeder.stop)  # whose threads wait for this loop
         services.stop()
+
+
+def _tell_sinks(sinks: Sequence[SinkChoice], session: Session, rows: list[dict[str, Any]]) -> None:
+    """Put new rows into the outbox, in their transaction."""
+    enqueue(session, sinks, rows)
 
 
 def _score_from_thread(
