@@ -7,15 +7,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from unlike.errors import ServiceError, UnlikeError
+from unlike.data.readers import decode
+from unlike.errors import ImageError, ServiceError, UnlikeError
 from unlike.records import Pixels
 from unlike.serving.catalogue import Known
+from unlike.serving.jobs.normals import folder_of
+from unlike.serving.pictures import shown
 
 LOCK = threading.Lock()  # one at a time: it is for eyes
+SIDE = 144  # pixels of the longer side of a picture
+REVIEWED = "reviewed"  # before the ids of images that were learned from because people said they are normal
 
 
-def find_nearest(known: Known, image: Path) -> list[dict[str, Any]]:
-    """The ids and pictures of the normal images that one is most like, the most alike first."""
+def find_nearest(known: Known, image: Path, folder: Path) -> list[dict[str, Any]]:
+    """The ids and pictures of the normal images that one is most like, the most alike first.
+
+    A picture that the detector did not keep is that of the upload or of the review that it was learned from, if it is there."""
     from unlike.data.source import open_source
     from unlike.detector.explain import explain
     from unlike.report.gallery import data_uri
@@ -30,9 +37,27 @@ def find_nearest(known: Known, image: Path) -> list[dict[str, Any]]:
         return []
     pictures: list[Pixels | None] = list(found[0].nearest_pictures) or [None] * len(found[0].nearest)
     return [
-        {"id": name, "picture": None if picture is None else data_uri(picture)}
+        {"id": name, "picture": _find_picture(folder, known.name, name) if picture is None else data_uri(picture)}
         for name, picture in zip(found[0].nearest, pictures, strict=True)
     ]
+
+
+def _find_picture(folder: Path, detector: str, name: str) -> str | None:
+    """The address of a picture of an image that was learned from; None where it is not here."""
+    from unlike.report.gallery import data_uri
+
+    kind, _, image_id = name.partition("/")
+    if kind == REVIEWED and image_id.isalnum():
+        return f"/images/{image_id}/image?side={SIDE}"
+    base = folder_of(folder, detector).resolve()
+    for place in (base, *(base.iterdir() if base.is_dir() else ())):
+        path = (place / name).resolve()
+        if path.is_file() and path.is_relative_to(base):
+            try:
+                return data_uri(shown(decode(path), SIDE))
+            except (ImageError, OSError):
+                return None
+    return None
 
 
 @lru_cache(maxsize=2)

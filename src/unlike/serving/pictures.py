@@ -77,7 +77,7 @@ def read_kept(store: ImageStore | None, image_id: str, most_pixels: int) -> Pixe
 
 def draw_image(image: Pixels, side: int = LONGEST_SIDE) -> bytes:
     """A picture of an image (H, W, C) for the eye, as a JPEG no longer than `side`; small ones stay exact, as PNG."""
-    return encode(_shown(image, side))
+    return encode(shown(image, side))
 
 
 def draw_overlay(image: Pixels, map_: Floats, judging: Judging, side: int = LONGEST_SIDE) -> bytes:
@@ -85,10 +85,10 @@ def draw_overlay(image: Pixels, map_: Floats, judging: Judging, side: int = LONG
     from unlike.report.gallery import overlay
 
     start, limit = overlay_range(judging.decision.peaks, judging.decision.region_threshold)
-    shown = _shown(image, side)
-    size = (shown.shape[1], shown.shape[0])
+    picture = shown(image, side)
+    size = (picture.shape[1], picture.shape[0])
     values: Floats = cv2.resize(np.asarray(map_, np.float32), size, interpolation=cv2.INTER_LINEAR).astype(np.float32)
-    return encode(overlay(shown, values, limit, start))
+    return encode(overlay(picture, values, limit, start))
 
 
 def write_tiff(map_: Floats) -> bytes:
@@ -117,7 +117,8 @@ def shrink(image: Pixels | Floats, side: int) -> Pixels:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
-def _shown(image: Pixels, side: int) -> Pixels:
+def shown(image: Pixels, side: int) -> Pixels:
+    """An image (H, W, C) in 8 bits for the eye, no longer than `side`."""
     from unlike.report.gallery import displayable, shades
 
     picture = displayable(image, *shades([image])[:2])

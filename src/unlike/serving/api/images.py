@@ -114,7 +114,8 @@ def find_nearest(image_id: ImageId, request: Request, actor: Viewer) -> dict[str
     path = None if services.store is None else services.store.find(image_id)
     if path is None:
         raise ServiceError("the image was not kept; start the service with --images DIR to keep what comes", status=404)
-    return {"items": nearest.find_nearest(services.catalogue.find(services.scoring.version_of(image_id)), path)}
+    known = services.catalogue.find(services.scoring.version_of(image_id))
+    return {"items": nearest.find_nearest(known, path, services.settings.folder)}
 
 
 def _picture(content: bytes) -> Response:

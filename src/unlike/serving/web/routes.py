@@ -136,7 +136,7 @@ def list_detectors(request: Request, actor: Viewer) -> Response:
 def show_detector(name: Name, request: Request, actor: Viewer) -> Response:
     """A detector: its versions beside each other, a refit, and the way back."""
     services = request.app.state.services
-    row = _detector(services, name)
+    row = _with_facts(services, _detector(services, name))
     with services.database.readers() as session:
         counts = history.count_images(session, name)
         jobs = store.read_jobs(session, detector=name, limit=20)
@@ -253,6 +253,20 @@ def _detector(services: Any, name: str) -> dict[str, Any]:
     if found is None:
         raise ServiceError(f"there is no detector {name[:100]!r}; the page of detectors has those that are there", status=404)
     return found
+
+
+def _with_facts(services: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """What the version that scores promises, asked of itself where a fit by hand has told the history nothing."""
+    for one in row["versions"]:
+        if one["number"] != row["version"] or one["figures"].get("facts"):
+            continue
+        try:
+            decision = services.catalogue.runner(services.catalogue.current(row["name"])).judging.decision
+        except ServiceError:
+            return row
+        facts = {"promise": decision.false_alarms, "threshold": decision.threshold}
+        one["figures"] = {**one["figures"], "facts": facts}
+    return row
 
 
 def _presets() -> list[dict[str, str]]:

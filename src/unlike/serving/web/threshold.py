@@ -54,7 +54,7 @@ class Mark:
 class ThresholdView:
     """All that the page of the threshold shows."""
 
-    stops: list[Stop]  # the strictest first
+    stops: list[Stop]  # the lowest threshold first
     chosen: int  # the stop that is the threshold of now, or nearest to it
     now: Stop  # exactly as it is
     promise: float | None
@@ -87,7 +87,7 @@ def view_threshold(decision: Decision, recent: Floats, judged: Judged) -> Thresh
     shares = _shares(decision.independent)
     found = [(share, decision.at(share).get(ALL)) for share in shares]
     by_threshold = {basis.score: share for share, basis in reversed(found) if basis is not None}
-    stops = [_stop(share, score, scale, recent, judged) for score, share in sorted(by_threshold.items(), reverse=True)]
+    stops = [_stop(share, score, scale, recent, judged) for score, share in sorted(by_threshold.items())]
     now = _stop(decision.false_alarms or _share_above(decision), decision.threshold, scale, recent, judged)
     nearest = min(range(len(stops)), key=lambda place: abs(stops[place].threshold - now.threshold), default=0)
     return ThresholdView(
