@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unlike.records import Evaluation
 
 SERVED, SERVED_PRESET = "cells", "fast"  # of the service that is shown
+SERVED_SETTINGS = {"decision": {"keep_pictures": True}}  # so that the page shows normal images beside a strange one
 ARRIVING = {"good": 40, "defective": 12}  # cells that it scores by itself
 TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test
 # name of its part of the output -> preset, promise of false alarms
@@ -96,9 +97,9 @@ def prepare_service(folder: Path, seed: int, console: Narrator) -> Path:
     if not target.exists():
         check_writable(target)
         images = write_cells(place / "cells", seed)
-        console.say(f"$ unlike fit {images} -o {target} --preset {SERVED_PRESET}")
+        console.say(f"$ unlike fit {images} -o {target} --preset {SERVED_PRESET} --keep-pictures")
         with console.progress() as notify:
-            detector = Detector(preset=SERVED_PRESET, seed=seed).fit(images, notify=notify)
+            detector = Detector(preset=SERVED_PRESET, seed=seed, settings=SERVED_SETTINGS).fit(images, notify=notify)
         detector.save(target)
         console.say_fit(detector, target)
         _let_arrive(images, arriving)
