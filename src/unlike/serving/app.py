@@ -31,7 +31,7 @@ from unlike.serving.pictures import ImageStore
 from unlike.serving.recording import Recorder, is_away
 from unlike.serving.scoring import Part, Scoring
 from unlike.serving.security.gate import Security
-from unlike.serving.security.headers import Guard
+from unlike.serving.security.headers import HEADERS, Guard
 from unlike.serving.settings import ServeSettings
 from unlike.serving.sinks.outbox import Dispatcher, enqueue
 from unlike.serving.sources.feeding import Feeder
@@ -199,4 +199,6 @@ def _answer_http(request: Request, error: Any) -> Response:  # noqa: ARG001
 def _answer_fault(request: Request, error: Any) -> Response:
     """A fault of ours: it stands in the log, and says nothing of itself to who asked."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return refuse(500, "the service made a mistake, which stands in its log; the request was not carried out")
+    answer = refuse(500, "the service made a mistake, which stands in its log; the request was not carried out")
+    answer.headers.update(HEADERS)  # it is answered from outside of the guard
+    return answer
