@@ -135,7 +135,10 @@ def test_a_service_that_is_away_is_tried_again_where_nothing_happens_twice():
     ("answer", "words"),
     [
         (httpx.Response(404, json={"detail": "there is no detector 'cels'"}), "404: there is no detector 'cels'"),
-        (httpx.Response(401, json={"detail": "log in"}), r"401: log in; give Client a token="),
+        (
+            httpx.Response(401, json={"detail": "log in"}),
+            r"401: log in; a program gives a token \(Client\(token=...\), UNLIKE_TOKEN",
+        ),
         (httpx.Response(500, text="<html>"), "500: Internal Server Error"),
         (
             httpx.Response(422, json={"detail": [{"loc": ["query", "limit"], "msg": "too large"}]}),

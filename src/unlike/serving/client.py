@@ -278,7 +278,11 @@ def _refusal(where: str, response: httpx.Response, wait: float | None) -> Servic
         detail = response.reason_phrase
     if isinstance(detail, list):  # of a request that is not what the description says
         detail = "; ".join(f"{'.'.join(map(str, one.get('loc', ())))}: {one.get('msg')}" for one in detail)
-    hint = "; give Client a token= (`unlike serve --help` says how one is made)" if response.status_code == 401 else ""
+    hint = (
+        "; a program gives a token (Client(token=...), UNLIKE_TOKEN for `unlike watch`), which `unlike serve --add-token` makes"
+        if response.status_code == 401
+        else ""
+    )
     return ServiceError(
         f"{where}: {response.status_code}: {detail}{hint}",
         status=response.status_code,
