@@ -48,7 +48,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that score, in one process.")] = 1,
     backup: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the history to a file, also while it is served, and stop."),
+        typer.Option(metavar="FILE", help="Write history, detectors and images to one zip, also while they are served, and stop."),
     ] = None,
     add_user: Annotated[str | None, typer.Option(metavar="NAME", help="Add a user, or change one, and stop.")] = None,
     role: Annotated[Role, typer.Option(help="Of --add-user.")] = Role.VIEWER,
@@ -77,7 +77,7 @@ def serve(
 
     Example: unlike serve detectors/ --images kept/ && curl -F file=@new.png localhost:8000/detectors/bottle/score
     """
-    from unlike.serving.database.engine import back_up, default_url, make_engine
+    from unlike.serving.database.engine import default_url
     from unlike.serving.settings import ServeSettings
 
     console = Console()
@@ -89,8 +89,10 @@ def serve(
         raise ConfigError("--images keeps images and --no-images keeps none; take one of them")
     url = db or default_url(folder)
     if backup is not None:
-        back_up(make_engine(url), backup)
-        console.say(f"Backup: {backup}")
+        from unlike.serving.backup import write_backup
+
+        for line in write_backup(url, folder, None if no_images else images or folder / "images", backup):
+            console.say(line)
     elif add_user is not None or add_token is not None:
         _add(url, add_user, role, add_token, console)
     else:

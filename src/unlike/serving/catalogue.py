@@ -33,6 +33,7 @@ from unlike.serving.database.tables import Detector, Version, now
 NAME = re.compile(r"[\w][\w .-]{0,99}")  # of a detector: part of addresses and of file names
 NUMBERED = re.compile(r"v(\d{4,})")
 SUFFIX, VERSIONS, EXPORTED = ".unlike", ".versions", ".export"
+RESERVED = "images"  # the folder in which images are kept where no other is named
 MOST_LOADED = 8  # versions that stay in memory
 
 
@@ -214,9 +215,7 @@ class Catalogue:
             return load_runner(known.path)
         except UnlikeError as error:
             reason = str(error).replace(f"{self.folder}/", "")
-            raise ServiceError(
-                f"{known.name}, version {known.number}, cannot be used: {reason}", status=503, passing=False
-            ) from None
+            raise ServiceError(f"{known.name}, version {known.number}, cannot be used: {reason}", status=409) from None
 
 
 def load_runner(path: Path) -> Runner:
@@ -273,7 +272,7 @@ def check_detector_name(name: str) -> str:
     >>> check_detector_name("cells 3")
     'cells 3'
     """
-    if not NAME.fullmatch(name) or name.endswith((SUFFIX, VERSIONS, EXPORTED, ".", " ")):
+    if name == RESERVED or not NAME.fullmatch(name) or name.endswith((SUFFIX, VERSIONS, EXPORTED, ".", " ")):
         raise ServiceError(
             f"{name[:100]!r} cannot be the name of a detector; expected up to 100 letters, digits, spaces, '.', '-' and '_', a letter or "
             "digit first",

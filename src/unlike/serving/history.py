@@ -180,7 +180,7 @@ def reviewed_images(session: Session, detector: str) -> Iterator[tuple[Image, Re
         .where(Detector.name == detector, Review.id.in_(latest))
         .order_by(Image.received_at, Image.id)
     )
-    yield from rows.tuples()
+    yield from ((image, review) for image, review in rows)
 
 
 def write_cursor(received_at: datetime, last_id: str) -> str:

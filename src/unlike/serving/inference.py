@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -61,8 +61,7 @@ class Inference:
             self._stopping = True
             waiting, self._waiting = list(self._waiting), deque()
             self._changed.notify_all()
-        for task in waiting:
-            task.found.set_exception(ServiceError("the service is stopping", status=503, passing=True))
+        _refuse(waiting, ServiceError("the service is stopping", status=503, passing=True))
         for thread in self._threads:
             thread.join(timeout=30)
 
@@ -86,12 +85,11 @@ class Inference:
             try:
                 found = score_reads(tasks[0].runner, [task.read for task in tasks])
             except BaseException as error:  # noqa: BLE001 (whoever waits is told, and the thread goes on)
-                for task in tasks:
-                    task.found.set_exception(error)
+                _refuse(tasks, error)
                 continue
             self.batches, self.images = self.batches + 1, self.images + len(tasks)
             for task, seen in zip(tasks, found, strict=True):
-                with suppress(Exception):  # nobody waits for it any more
+                with suppress(InvalidStateError):  # nobody waits for it any more
                     task.found.set_result(seen)
 
     def _take(self) -> list[_Task] | None:
@@ -107,6 +105,12 @@ class Inference:
             for task in tasks:
                 self._waiting.remove(task)
             return tasks
+
+
+def _refuse(tasks: list[_Task], error: BaseException) -> None:
+    for task in tasks:
+        with suppress(InvalidStateError):  # nobody waits for it any more
+            task.found.set_exception(error)
 
 
 def score_reads(runner: Runner, reads: list[Read]) -> list[Seen]:

@@ -22,7 +22,8 @@ REVIEWED = "reviewed"  # before the ids of images that were learned from because
 def find_nearest(known: Known, image: Path, folder: Path) -> list[dict[str, Any]]:
     """The ids and pictures of the normal images that one is most like, the most alike first.
 
-    A picture that the detector did not keep is that of the upload or of the review that it was learned from, if it is there."""
+    A picture that the detector did not keep is that of the upload or of the review that it was learned from, if it is there.
+    """
     from unlike.data.source import open_source
     from unlike.detector.explain import explain
     from unlike.report.gallery import data_uri

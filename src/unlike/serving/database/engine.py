@@ -52,7 +52,11 @@ def open_database(url: str) -> Database:
     engine = make_engine(url)
     try:
         migrate(engine)
+    except ServiceError:
+        engine.dispose()
+        raise
     except SQLAlchemyError as error:
+        engine.dispose()
         reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
         raise ServiceError(
             f"{engine.url.render_as_string()}: the database cannot be used ({reason}); see that it runs and may be written to",

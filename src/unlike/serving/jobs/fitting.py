@@ -6,13 +6,15 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unlike.config import from_mapping
 from unlike.data.source import Source
-from unlike.detector.detector import Detector
-from unlike.detector.fitting import Notify
 from unlike.errors import UnlikeError
+
+if TYPE_CHECKING:  # torch: the service itself can do without
+    from unlike.detector.detector import Detector
+    from unlike.detector.fitting import Notify
 
 EXPORT_NEEDS = ("onnx", "onnxscript")
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime"}  # by preference, and the package of each
@@ -42,6 +44,8 @@ class FitChoices:
 
     def detector(self) -> Detector:
         """One that is not fitted; a ConfigError says which choice is wrong."""
+        from unlike.detector.detector import Detector
+
         settings: dict[str, dict[str, Any]] = {}
         for name in ("contamination", "group_by"):
             if getattr(self, name) is not None:

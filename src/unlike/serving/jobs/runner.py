@@ -20,8 +20,7 @@ from unlike.serving.catalogue import Catalogue
 from unlike.serving.database.engine import Database
 from unlike.serving.database.tables import Job
 from unlike.serving.jobs import store
-from unlike.serving.jobs.work import clear_shop
-from unlike.serving.jobs.worker import Order
+from unlike.serving.jobs.orders import Order, clear_shop
 
 LOG = logging.getLogger("unlike.serving.jobs")
 LOOK_SECONDS = 1.0  # between two looks for a job, and whether one that runs was cancelled

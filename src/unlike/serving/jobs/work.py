@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,10 +23,10 @@ from unlike.serving.jobs.comparing import compare, look_at
 from unlike.serving.jobs.evidence import Evidence, read_evidence
 from unlike.serving.jobs.fitting import FitChoices, export_beside, facts_of, fit, look_first, within
 from unlike.serving.jobs.normals import open_normals
+from unlike.serving.jobs.orders import WORKSHOPS
 from unlike.serving.pictures import ImageStore
 from unlike.serving.security import audit
 
-WORKSHOPS = ".jobs"  # in the folder of detectors: what a job that is not done has made so far
 TOLD_SECONDS = 0.5  # between two words of progress
 
 
@@ -297,11 +296,6 @@ def _add(work: Work, made: Path, figures: dict[str, Any], note: str, *, promote:
 def _bind(session: Session, work: Work, detector_id: int) -> None:
     """Of a first fit: the detector is there now."""
     session.get_one(Job, work.job_id).detector_id = detector_id
-
-
-def clear_shop(folder: Path, job_id: int) -> None:
-    """Delete what a job that has ended had made so far."""
-    shutil.rmtree(folder / WORKSHOPS / str(job_id), ignore_errors=True)
 
 
 def read_work(database: Database, folder: Path, images: Path | None, job_id: int) -> tuple[Work, str]:

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 import traceback
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,24 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from unlike.errors import UnlikeError
 from unlike.serving.database.engine import Database, open_database
 from unlike.serving.jobs import store
-from unlike.serving.jobs.work import KINDS, CancelledError, clear_shop, read_work
+from unlike.serving.jobs.orders import Order, clear_shop
+from unlike.serving.jobs.work import KINDS, CancelledError, read_work
 
 NICE = 10  # a fit takes what scoring leaves
 ORPHANED = 3  # exit code of a process whose service is gone
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a process is told, as a line of JSON: not among its arguments, where others could read a password."""
-
-    url: str
-    folder: str
-    images: str | None
-    job_id: int
-
-    def line(self) -> bytes:
-        """As it is sent."""
-        return json.dumps(asdict(self)).encode() + b"\n"
 
 
 def run(order: Order) -> None:
