@@ -65,7 +65,9 @@ def visible_to(role: Role) -> Callable[..., Actor]:
         if actor is None:
             raise HTTPException(401, "log in")
         if not actor.may(role):
-            raise HTTPException(403, f"this page is for the role {role} or higher, and {actor.name} is {actor.role}; ask an admin")
+            raise HTTPException(
+                403, f"this page is for the role {role} or higher, and {actor.name} is {actor.role}; ask an admin"
+            )
         return actor
 
     return allow
@@ -73,8 +75,12 @@ def visible_to(role: Role) -> Callable[..., Actor]:
 
 def show(request: Request, actor: Actor | None, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A page, or a part of one."""
-    text = environment().get_template(template).render(
-        actor=actor, path=request.url.path, static=f"/ui/static/{static_version()}", version=__version__, **values
+    text = (
+        environment()
+        .get_template(template)
+        .render(
+            actor=actor, path=request.url.path, static=f"/ui/static/{static_version()}", release=__version__, **values
+        )
     )
     return HTMLResponse(text, status)
 

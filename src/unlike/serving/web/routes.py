@@ -78,10 +78,18 @@ def list_live(request: Request, actor: Viewer, chosen: Chosen, cursor: Cursor = 
     with services.database.readers() as session:
         page = history.list_images(session, chosen.wanted(), ON_A_PAGE, cursor)
         waiting = views.next_unreviewed(session, Filters(chosen.detector, chosen.verdict))
-        unreviewed = len(history.list_images(session, Filters(chosen.detector, "anomalous", "false").wanted(), 100).rows)
+        unreviewed = len(
+            history.list_images(session, Filters(chosen.detector, "anomalous", "false").wanted(), 100).rows
+        )
     shown = {"rows": page.rows, "next": page.next, "chosen": chosen, "detectors": detectors, "waiting": waiting}
     return show(
-        request, actor, "live.html.j2", **shown, first=cursor is None, unreviewed=unreviewed, keeps=services.store is not None
+        request,
+        actor,
+        "live.html.j2",
+        **shown,
+        first=cursor is None,
+        unreviewed=unreviewed,
+        keeps=services.store is not None,
     )
 
 
@@ -187,7 +195,9 @@ def make_new(request: Request, actor: Admin) -> Response:
 
 
 @router.get("/ui/jobs")
-def list_jobs(request: Request, actor: Viewer, before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None) -> Response:
+def list_jobs(
+    request: Request, actor: Viewer, before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None
+) -> Response:
     """What runs, waits, and has ended."""
     found = jobs_rest.list_jobs(request, actor, before=before, limit=50)
     return show(request, actor, "jobs.html.j2", jobs=found["items"], next=found["next"])
@@ -201,7 +211,9 @@ def show_job(job_id: jobs_rest.Id, request: Request, actor: Viewer, part: bool =
         job = store.read_job(session, job_id)
     rows = {row["name"]: row for row in describe_detectors(services.database)}
     made = (job["result"] or {}).get("version")
-    version = next((one for one in rows.get(job["detector"], {"versions": []})["versions"] if one["number"] == made), None)
+    version = next(
+        (one for one in rows.get(job["detector"], {"versions": []})["versions"] if one["number"] == made), None
+    )
     template = "job_part.html.j2" if part else "job.html.j2"
     return show(request, actor, template, job=job, version=version, known=job["detector"] in rows)
 
@@ -231,7 +243,13 @@ def show_people(request: Request, actor: Admin) -> Response:
         record = audit.read_audit(session, limit=60)
     people = users_rest.list_users(request, actor)["items"]
     return show(
-        request, actor, "people.html.j2", people=people, tokens=users_rest.list_tokens(request, actor)["items"], some=some, record=record
+        request,
+        actor,
+        "people.html.j2",
+        people=people,
+        tokens=users_rest.list_tokens(request, actor)["items"],
+        some=some,
+        record=record,
     )
 
 
@@ -251,7 +269,9 @@ def miss(rest: str, actor: Viewer) -> Response:  # noqa: ARG001
 def _detector(services: Any, name: str) -> dict[str, Any]:
     found = next((row for row in describe_detectors(services.database) if row["name"] == name), None)
     if found is None:
-        raise ServiceError(f"there is no detector {name[:100]!r}; the page of detectors has those that are there", status=404)
+        raise ServiceError(
+            f"there is no detector {name[:100]!r}; the page of detectors has those that are there", status=404
+        )
     return found
 
 
@@ -290,7 +310,9 @@ def _size(services: Any, row: dict[str, Any]) -> tuple[int, int] | None:
 def _promise(services: Any, version_id: int) -> float | None:
     """What share of normal images a version promises to call anomalous at most; None where it cannot be said."""
     try:
-        share: float | None = services.catalogue.runner(services.catalogue.find(version_id)).judging.decision.false_alarms
+        share: float | None = services.catalogue.runner(
+            services.catalogue.find(version_id)
+        ).judging.decision.false_alarms
     except ServiceError:
         return None
     return share

@@ -111,7 +111,9 @@ def view_threshold(decision: Decision, recent: Floats, judged: Judged) -> Thresh
 def judged_of(rows: Iterable[tuple[Image, Review]], version_id: int) -> Judged:
     """Of reviewed images those that one version has scored."""
     own = [(image, review) for image, review in rows if image.version_id == version_id and image.score is not None]
-    truth = [review.verdict == "missed" or (review.verdict == "right" and bool(image.anomalous)) for image, review in own]
+    truth = [
+        review.verdict == "missed" or (review.verdict == "right" and bool(image.anomalous)) for image, review in own
+    ]
     scores = np.array([image.score for image, _ in own], np.float64)
     return Judged([image.id for image, _ in own], scores, np.array(truth, bool))
 

@@ -82,7 +82,9 @@ def reviews_of(session: Session, image_id: str) -> list[dict[str, Any]]:
 
 def kinds_of(session: Session, detector: str) -> list[str]:
     """Kinds of defects that people have named of a detector's images."""
-    query = select(Review.kind).join(Image, Image.id == Review.image_id).join(Detector, Detector.id == Image.detector_id)
+    query = (
+        select(Review.kind).join(Image, Image.id == Review.image_id).join(Detector, Detector.id == Image.detector_id)
+    )
     query = query.where(Detector.name == detector, Review.kind != "").distinct().limit(MOST_KINDS)
     return sorted(session.scalars(query))
 
