@@ -232,7 +232,7 @@ def test_a_picture_is_bytes():
 
 def test_a_job_is_waited_for():
     job = {"id": 4, "state": "running", "progress": 0.5, "message": ""}
-    client, _ = client_of(ok(job), ok({**job, "state": "done"}))
+    client, _ = client_of(ok(job), ok(job), ok({**job, "state": "done"}))
     seen = []
     assert client.wait({"id": 4}, notify=seen.append)["state"] == "done"
     assert [one["state"] for one in seen] == ["running", "done"]

@@ -209,13 +209,18 @@ class Client:
         poll_seconds: float = 1.0,
         notify: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Wait until a job is done; a ServiceError says that it failed, or takes longer than that."""
+        """Wait until a job is done; a ServiceError says that it failed, or takes longer than that.
+
+        `notify` is called with the job whenever there is something new.
+        """
         number = job["id"] if isinstance(job, Mapping) else job
         until = time.monotonic() + timeout_seconds
+        before: dict[str, Any] = {}
         while True:
             found = self.job(number)
-            if notify is not None:
+            if notify is not None and found != before:
                 notify(found)
+            before = found
             if found["state"] == "done":
                 return found
             if found["state"] in FINISHED:

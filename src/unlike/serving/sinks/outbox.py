@@ -24,7 +24,7 @@ from unlike.serving.database.tables import Outbox, now
 from unlike.serving.sinks.base import Delivery, Fate, Message, Sink
 
 WAITING, SENT, DEAD = "waiting", "sent", "dead"
-BATCH = 50  # messages at a time
+BATCH = 20  # messages at a time: so many may come twice after a kill
 POLL_SECONDS = 0.25  # between two looks for messages
 LEASE = timedelta(seconds=60)  # that a message is one server's to send; after a kill another, or the next, takes it
 TRIES = 30  # with the waits below, about a day
