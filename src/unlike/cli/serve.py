@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unlike.cli.console import Console
+from unlike.config import need_package
 from unlike.errors import ConfigError
 
 if TYPE_CHECKING:

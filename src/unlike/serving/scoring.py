@@ -150,13 +150,9 @@ class Scoring:
         try:
             prepared = await self.run(self._prepare, known, runner, part)
             if isinstance(prepared, dict):
-                return prepared
-            seen = Seen(None, error=prepared.read.reason)
-            if prepared.read.image is not None:
-                seen = await asyncio.wrap_future(self._inference.submit(runner, prepared.read))
-            result = await self.run(self._keep, known, part, prepared, seen)
-            row = await asyncio.wrap_future(self._recorder.submit(result))
-            self._count(known.name, row)
+                row = prepared
+            else:
+                row = await self._score_new(known, runner, part, prepared)
         except ServiceError as error:
             if alone or error.passing:
                 raise
@@ -165,6 +161,16 @@ class Scoring:
             self._slots.release()
         if alone and row["error"]:
             raise ServiceError(f"{part.name} {row['error']}", status=422)
+        return row
+
+    async def _score_new(self, known: Known, runner: Runner, part: Part, prepared: _Prepared) -> dict[str, Any]:
+        """The row of an image that is not in the history yet."""
+        seen = Seen(None, error=prepared.read.reason)
+        if prepared.read.image is not None:
+            seen = await asyncio.wrap_future(self._inference.submit(runner, prepared.read))
+        result = await self.run(self._keep, known, part, prepared, seen)
+        row = await asyncio.wrap_future(self._recorder.submit(result))
+        self._count(known.name, row)
         return row
 
     def _prepare(self, known: Known, runner: Runner, part: Part) -> _Prepared | dict[str, Any]:
