@@ -18,19 +18,17 @@ import numpy as np
 from common import DATA, need
 
 from unlike import Detector
+from unlike.export.exporting import export_detector
 
 SET = DATA / "mvtec_ad_256"
 
 
-def fit_into(folder: Path, preset: str | None, images: int = 40) -> tuple[Path, list[bytes]]:
-    """A detector of some real normal images as FOLDER/part.unlike, and other images as the bytes of files."""
-    category = sorted(one for one in need(SET).iterdir() if one.is_dir())[0]
-    good = sorted(category.glob("train/good/*"))[:images]
-    found = (
-        Detector(preset=preset, size=128, false_alarms="auto") if preset else Detector("pixels", "gaussian", size=64)
-    )
-    found.fit([str(path) for path in good]).save(folder / "part.unlike")
-    return folder / "part.unlike", [path.read_bytes() for path in sorted(category.glob("test/*/*"))]
+def fit_into(folder: Path, detector: Detector, to: str, images: int) -> tuple[Path, list[Path]]:
+    """A detector of some real normal images as FOLDER/part.unlike, its export beside it, and other images."""
+    category = min(one for one in need(SET).iterdir() if one.is_dir())
+    detector.fit([str(path) for path in sorted(category.glob("train/good/*"))[:images]]).save(folder / "part.unlike")
+    export_detector(Detector.load(folder / "part.unlike", "cpu"), folder / "part.unlike.export", to)
+    return folder / "part.unlike.export", sorted(category.glob("test/*/*"))
 
 
 def varied(content: bytes, number: int) -> bytes:

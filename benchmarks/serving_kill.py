@@ -19,6 +19,8 @@ import numpy as np
 from common import write
 from serving_common import Server, fit_into, varied
 
+from unlike import Detector
+
 CLIENTS = 4
 HALF = (
     "SELECT count(*) FROM images WHERE (error IS NULL) != (score IS NOT NULL) OR (score IS NULL) != (threshold IS NULL) "
@@ -68,7 +70,8 @@ def main() -> None:
     lost = half = other = 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        _, images = fit_into(folder, None)
+        _, paths = fit_into(folder, Detector("pixels", "gaussian", size=64), "onnx", images=40)
+        images = [path.read_bytes() for path in paths]
         while rounds < given.rounds and time.monotonic() - started < given.seconds:
             before = time.monotonic()
             server = Server.serve(folder)
@@ -93,24 +96,19 @@ def main() -> None:
             rows, half_now, state = rows_in(folder / "history.sqlite")
             wrong = [one for one in acknowledged.values() if rows.get(one["id"], (None,))[:1] != (one["score"],)]
             lost, half, other = len(wrong), half_now, other + (state != "ok")
-            print(
-                f"round {rounds}: {len(acknowledged)} acknowledged, {len(rows)} rows, {lost} lost, {half} half",
-                flush=True,
-            )
-    write(
-        "serving_kill",
-        {
-            "rounds": rounds,
-            "clients": CLIENTS,
-            "acknowledged": len(acknowledged),
-            "written_but_not_acknowledged": len(rows) - len(acknowledged),
-            "lost": lost,
-            "half_rows": half,
-            "damaged_files": other,
-            "other_answers": {str(status): errors.count(status) for status in sorted(set(errors))},
-            "start_seconds_median": round(float(np.median(restarts)), 2),
-        },
-    )
+            results = {
+                "rounds": rounds,
+                "clients": CLIENTS,
+                "acknowledged": len(acknowledged),
+                "written_but_not_acknowledged": len(rows) - len(acknowledged),
+                "lost": lost,
+                "half_rows": half,
+                "damaged_files": other,
+                "other_answers": {str(status): errors.count(status) for status in sorted(set(errors))},
+                "start_seconds_median": round(float(np.median(restarts)), 2),
+            }
+            print(results, flush=True)
+    write("serving_kill", results)
 
 
 if __name__ == "__main__":

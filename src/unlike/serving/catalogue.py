@@ -288,7 +288,7 @@ def _find_versions(folder: Path, notes: list[str]) -> Iterator[tuple[str, int, P
         if not child.is_dir() or child.name.startswith(".") or kind_of(child) is EXPORT:
             continue
         inner = [one for one in sorted(child.iterdir()) if NUMBERED.fullmatch(one.name) and kind_of(one) is DETECTOR]
-        if not (NAME.fullmatch(name) or not inner):
+        if not NAME.fullmatch(name) and (inner or kind_of(child) is DETECTOR):
             notes.append(f"{child.name} is left aside: a detector's name is letters, digits, spaces, '.', '-' and '_'.")
             continue
         if kind_of(child) is DETECTOR:
