@@ -78,6 +78,7 @@ def serve(
 
     Example: unlike serve detectors/ --images kept/ && curl -F file=@new.png localhost:8000/detectors/bottle/score
     """
+    need_package("fastapi", "serve", "unlike serve needs FastAPI")
     from unlike.serving.database.engine import default_url
     from unlike.serving.settings import ServeSettings
 

@@ -18,6 +18,7 @@ import typer
 from unlike.artifacts import printable
 from unlike.cli.arguments import DONE_IN_PART, Device
 from unlike.cli.console import NAMED, Console, plural
+from unlike.config import need_package
 from unlike.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def _open_scorer(detector: str, where: str, server: str | None, device: str, sta
     from unlike.serving.sources.taking import LocalScorer, RemoteScorer
 
     if server is not None:
+        need_package("httpx", "serve", "--server needs HTTPX")
         from unlike.serving.client import Client
 
         client = stack.enter_context(Client(server, os.environ.get(TOKEN)))
