@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from exports import small_detector, strange
 from fastapi.testclient import TestClient
 
+from exports import small_detector, strange
 from unlike.serving.app import create_app
 from unlike.serving.settings import ServeSettings
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from exports import small_detector, small_export
 from sqlalchemy import select
 
+from exports import small_detector, small_export
 from unlike.errors import ServiceError
 from unlike.serving.catalogue import MOST_LOADED, Catalogue, check_detector_name, load_runner
 from unlike.serving.database.engine import default_url, open_database
@@ -86,11 +86,16 @@ def test_versions_are_added_promoted_and_remembered(catalogue):
 
 def test_a_change_that_fails_changes_nothing(catalogue):
     catalogue.take_in()
-    with pytest.raises(ZeroDivisionError), catalogue.changing() as session:
-        _, path = catalogue.new_folder(session, "cells")
-        small_detector().save(path)
-        catalogue.add_version(session, "cells", 2, path)
-        raise ZeroDivisionError
+
+    def fail():
+        with catalogue.changing() as session:
+            _, path = catalogue.new_folder(session, "cells")
+            small_detector().save(path)
+            catalogue.add_version(session, "cells", 2, path)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert states(catalogue) == {1: "current"}
     with catalogue.changing() as session:  # what lies there is of nobody: it is not written over
         assert catalogue.new_folder(session, "cells")[0] == 3

@@ -7,10 +7,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from exports import small_detector, strange
 from fastapi.testclient import TestClient
 from services import LOCAL, client, folder, pngs, settings
 
+from exports import small_detector, strange
 from unlike.serving.app import create_app
 
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exports import small_detector, small_export, strange
 from fastapi.testclient import TestClient
 from services import LOCAL, client, folder, png, pngs, settings
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from exports import small_detector, small_export, strange
 from unlike.errors import OutputError, ServiceError
 from unlike.serving.app import create_app
 from unlike.serving.inference import Inference, score_reads
@@ -256,10 +256,10 @@ def test_a_detector_that_is_not_what_was_taken_in_is_refused(client, folder):
 
 def test_micro_batches_give_each_image_the_score_it_has_alone():
     from unlike.data.batches import read_one
-    from unlike.records import Sample
-    from unlike.serving.catalogue import Runner
-    from unlike.runtime.streams import score_batches
     from unlike.detector.pipeline import score_pixels
+    from unlike.records import Sample
+    from unlike.runtime.streams import score_batches
+    from unlike.serving.catalogue import Runner
 
     fitted = small_detector().fitted_
     sizes = []
