@@ -7,7 +7,7 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 # torch for processors alone: a tenth of what comes with CUDA
-RUN /opt/unlike/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu ".[serve,postgresql,fast,formats,demo]"
+RUN /opt/unlike/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu ".[serve,postgresql,export,formats,demo]"
 
 FROM python:3.13-slim-bookworm
 
