@@ -32,6 +32,7 @@ def test_no_request_makes_a_fault(folder, tmp_path, monkeypatch):
 
 
 def _try(client, operation, statuses):
+    import requests
     from hypothesis import given
 
     @given(case=operation.as_strategy())
@@ -45,8 +46,8 @@ def _try(client, operation, statuses):
                 {**case.body, "role": "viewer"} if isinstance(case.body, dict) else case.body
             )  # or nobody is local any more
         sent = case.as_transport_kwargs(base_url="http://127.0.0.1")
-        allowed = {"method", "url", "params", "headers", "json", "content", "data", "files", "cookies"}
-        answer = client.request(**{name: value for name, value in sent.items() if name in allowed})
+        made = requests.Request(**sent).prepare()
+        answer = client.request(made.method, made.url, headers=dict(made.headers), content=made.body)
         statuses.add(answer.status_code)
         assert answer.status_code != 500, f"{operation.label}: {sent}\n{answer.text}"
         assert answer.status_code < 500 or answer.status_code == 503, f"{operation.label}: {answer.status_code}"
