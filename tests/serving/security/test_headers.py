@@ -121,7 +121,7 @@ def test_what_an_app_says_of_a_body_that_was_cut_off_is_not_sent():
     async def tell(scope, receive, send):
         try:
             await receive()
-        except Exception:
+        except Exception:  # noqa: BLE001
             await send({"type": "http.response.start", "status": 400, "headers": []})
             await send({"type": "http.response.body", "body": b"cannot be parsed"})
 
