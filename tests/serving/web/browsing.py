@@ -104,7 +104,9 @@ def site(tmp_path: Path, quick_jobs: None) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium; tests are skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'unlike[dev]'")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install 'unlike[dev]'"
+    )
     program = next((one for one in CHROMIUM if Path(one).exists()), None)
     if program is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
@@ -123,7 +125,14 @@ def look(browser: Any) -> Iterator[Any]:
     faults: list[str] = []
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-    tab.on("request", lambda asked: faults.append(asked.url) if "//127.0.0.1:" not in asked.url[:20] and asked.url[:5] not in ("data:", "blob:") else None)
+    tab.on(
+        "request",
+        lambda asked: (
+            faults.append(asked.url)
+            if "//127.0.0.1:" not in asked.url[:20] and asked.url[:5] not in ("data:", "blob:")
+            else None
+        ),
+    )
     tab.faults = faults
     yield tab
     context.close()

@@ -169,4 +169,4 @@ def _refuse(request: Request, status: int, detail: str) -> Response:
     if status == 401:
         after = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/ui/login?after={quote_part(after)}", 303)
-    return show(request, None, "error.html.j2", status, status=status, detail=detail)
+    return show(request, None, "error.html.j2", status, code=status, detail=detail)
