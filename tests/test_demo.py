@@ -12,6 +12,7 @@ from conftest import scratched, stripes
 from unlike import demo
 from unlike.cli.console import Console
 from unlike.detector.presets import PRESETS
+from unlike.serving.jobs.normals import list_uploads
 
 
 def test_cells_are_split_as_promised(tmp_path):
@@ -76,7 +77,9 @@ def test_the_service_that_is_shown_has_a_detector_and_cells_that_it_has_not_seen
     assert f"Detector: {tmp_path / 'cells.unlike'}" in capsys.readouterr().err
     names = {path.name for path in arriving.iterdir()}
     assert len(names) == 10 + 5
-    assert not names & {path.name for path in (tmp_path / ".demo/cells/train/good").iterdir()}
+    learned = {path.name for path in (tmp_path / ".demo/cells/train/good").iterdir()}
+    assert not names & learned
+    assert [(one["upload"], one["images"]) for one in list_uploads(tmp_path, demo.SERVED)] == [("demo", len(learned))]
     written = (tmp_path / "cells.unlike/detector.toml").stat().st_mtime_ns
     assert demo.prepare_service(tmp_path, 0, Console()) == arriving  # nothing is made twice
     assert (tmp_path / "cells.unlike/detector.toml").stat().st_mtime_ns == written

@@ -102,6 +102,8 @@ def prepare_service(folder: Path, seed: int, console: Narrator) -> Path:
             detector = Detector(preset=SERVED_PRESET, seed=seed, settings=SERVED_SETTINGS).fit(images, notify=notify)
         detector.save(target)
         console.say_fit(detector, target)
+        normals = folder / f"{SERVED}.normals"  # where a service looks for images to fit again on
+        shutil.copytree(images / "train" / "good", normals / "demo", dirs_exist_ok=True)
         _let_arrive(images, arriving)
     return arriving
 
