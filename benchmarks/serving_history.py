@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -116,6 +117,7 @@ def main() -> None:
         results = {
             "database": database.engine.dialect.name,
             "rows": given.rows,
+            "load_average": [round(one, 1) for one in os.getloadavg()],  # what else ran: times are worth as much
             "fill_seconds": round(filled, 1),
             **measure(database, given.rows, given.repeats),
         }

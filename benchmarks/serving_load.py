@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -18,7 +19,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import uvicorn
 from common import cpu_seconds, write
+from fastapi import FastAPI, UploadFile
 from serving_common import Server, fit_into, free_port, varied
 
 from unlike import Detector
@@ -29,9 +32,6 @@ CLIENTS = (1, 4, 16, 64)
 
 def bare(export: str, port: int) -> None:
     """The peer: a route that decodes an image and scores it, and remembers nothing."""
-    import uvicorn
-    from fastapi import FastAPI, UploadFile
-
     from unlike.data.input_spec import conform
     from unlike.data.readers.common import decode_bytes
 
@@ -112,18 +112,22 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=25.0, help="of each number of clients")
-    parser.add_argument("--to", default="openvino", help="what runs the detector")
+    parser.add_argument("--to", default="onnx", help="what runs the detector")
+    parser.add_argument("--workers", type=int, default=2, help="threads of the service that score, each on one core")
+    parser.add_argument("--images", type=int, default=16, help="to fit on")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        export, paths = fit_into(folder, Detector(size=256), given.to, images=30)
+        export, paths = fit_into(folder, Detector(size=256), given.to, given.images)
         contents = [path.read_bytes() for path in paths]
         by_hand = load(export)
         by_hand.score([str(path) for path in paths[:8]])
         files = [str(path) for path in paths]
         rate = len(files) / cpu_seconds(lambda: by_hand.judge(files))
         print("by hand", rate, flush=True)
-        service = measure(Server.serve(folder), "/detectors/part/score", contents, given.seconds)
+        service = measure(
+            Server.serve(folder, "--workers", str(given.workers)), "/detectors/part/score", contents, given.seconds
+        )
         port = free_port()
         peer = Server([sys.executable, __file__, "--bare", str(export), str(port)], port)
         bare_route = measure(peer, "/score", contents, given.seconds)
@@ -133,6 +137,8 @@ def main() -> None:
         {
             "images": len(paths),
             "runtime": given.to,
+            "workers": given.workers,
+            "load_average": [round(one, 1) for one in os.getloadavg()],  # what else ran: times are worth as much
             "score_images_per_cpu_second": round(rate, 2),
             "service": service,
             "bare_route": bare_route,
