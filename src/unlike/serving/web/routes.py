@@ -81,7 +81,13 @@ def list_live(request: Request, actor: Viewer, chosen: Chosen, cursor: Cursor = 
         unreviewed = len(
             history.list_images(session, Filters(chosen.detector, "anomalous", "false").wanted(), 100).rows
         )
-    shown = {"rows": page.rows, "next": page.next, "chosen": chosen, "detectors": detectors, "waiting": waiting}
+    shown: dict[str, Any] = {
+        "rows": page.rows,
+        "next": page.next,
+        "chosen": chosen,
+        "detectors": detectors,
+        "waiting": waiting,
+    }
     return show(
         request,
         actor,
@@ -126,7 +132,7 @@ def show_image(image_id: ImageId, request: Request, actor: Viewer, chosen: Chose
         said, kinds = views.reviews_of(session, image_id), views.kinds_of(session, row["detector"])
         following = views.next_unreviewed(session, chosen, image)
     size, promise = _size(services, row), _promise(services, image.version_id)
-    shown = {"row": row, "said": said, "kinds": kinds, "following": following, "chosen": chosen}
+    shown: dict[str, Any] = {"row": row, "said": said, "kinds": kinds, "following": following, "chosen": chosen}
     return show(request, actor, "image.html.j2", **shown, size=size, promise=promise)
 
 
