@@ -298,3 +298,29 @@ def test_a_detector_that_fails_is_told_to_who_waits_and_the_thread_goes_on():
     found = [inference.submit(runner, None) for _ in range(2)]
     assert all(one.exception(timeout=20) is not None for one in found)
     inference.stop()
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "multipart/form-data; boundary=x"])
+def test_who_sends_too_slowly_gives_the_place_to_others(settings, kind):
+    import asyncio
+
+    import httpx
+
+    app = create_app(replace(settings, body_seconds=0.05))
+
+    async def slowly():
+        yield b"--x\r\n"
+        await asyncio.sleep(30)
+
+    async def ask():
+        transport = httpx.ASGITransport(app, client=LOCAL)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+            return await client.post(SCORE, content=slowly(), headers={"content-type": kind})
+
+    told = asyncio.run(ask())
+    app.state.services.database.close()
+    assert (told.status_code, told.json()["detail"]) == (
+        408,
+        "the request did not arrive within 0.05 seconds; send it in parts",
+    )
+    assert app.state.services.scoring.requests == 0

@@ -26,6 +26,7 @@ class ServeSettings:
     queue: int = 64  # requests that are taken on at a time; one more is told to come back
     batch: int = 8  # images, of one request or of several, that are scored at once
     workers: int = 1  # threads that score
+    body_seconds: float = 600.0  # in which a request is to arrive whole
     retry_seconds: int = 1  # after which who was sent away may come back
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, Annotated, Any
 
@@ -69,7 +71,7 @@ class Upload:
     "/detectors/{name}/score",
     response_model=Items,
     openapi_extra=BODY,
-    responses=refusals(400, 404, 413, 415, 422, 503),
+    responses=refusals(400, 404, 408, 413, 415, 422, 503),
 )
 async def score(
     name: Name,
@@ -88,15 +90,32 @@ async def score(
     try:
         async with services.scoring.admitted():
             if request.headers.get("content-type", "").startswith("multipart/form-data"):
-                async with request.form(max_files=limits.files, max_fields=limits.files) as form:
+                async with _soon(services.settings.body_seconds):
+                    form = await request.form(max_files=limits.files, max_fields=limits.files)
+                try:
                     return await _score(services, name, _uploads(form, client_id), limits)
+                finally:
+                    await form.close()
             with tempfile.SpooledTemporaryFile(SPOOLED) as body:
-                size = await _save(request, body)
+                async with _soon(services.settings.body_seconds):
+                    size = await _save(request, body)
                 return await _score(services, name, [Upload(file_name, client_id, body, size)], limits)
     except ServiceError as error:
         if error.status == 503:
             await _drain(request)
         raise
+
+
+@asynccontextmanager
+async def _soon(seconds: float) -> AsyncIterator[None]:
+    """Who sends too slowly holds a place that others wait for: a ServiceError (408) after that long."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise ServiceError(
+            f"the request did not arrive within {seconds:g} seconds; send it in parts", status=408
+        ) from None
 
 
 async def _score(services: Any, name: str, uploads: list[Upload], limits: Limits) -> dict[str, Any]:
