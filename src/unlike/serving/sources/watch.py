@@ -27,6 +27,7 @@ TEMPORARY_STEMS = (
 )  # a.tmp.png, as writers need the ending
 RETRY_SECONDS = (2.0, 10.0, 60.0)  # before a file that cannot be read is tried again; after the last it is given up
 AWAY_SECONDS = 5.0  # between two looks for a folder that is gone
+LEAST_REST = 4.0  # times what a look took, so that a large folder is not looked at all the time
 BATCH = 32  # files at a time
 FORGET_SECONDS = 86_400.0  # between two times that files which are long gone are forgotten
 
@@ -80,14 +81,16 @@ class FolderSource:
 
     def arrivals(self, stopping: threading.Event) -> Iterator[Sequence[Arrival]]:
         while not stopping.is_set():
+            started = time.monotonic()
             whole = self._look()
+            took = time.monotonic() - started
             for start in range(0, len(whole), BATCH):
                 yield whole[start : start + BATCH]
                 if stopping.is_set():
                     return
             if self.config.once and not self._seen:
                 return
-            self._rest(stopping)
+            self._rest(stopping, max(self.config.poll_seconds, LEAST_REST * took))
 
     def done(self, taken: Sequence[Arrival]) -> None:
         self.ledger.record({one.name: Entry(_signature_in(one), DONE) for one in taken})
@@ -112,13 +115,13 @@ class FolderSource:
     def close(self) -> None:
         self.ledger.close()
 
-    def _rest(self, stopping: threading.Event) -> None:
+    def _rest(self, stopping: threading.Event, seconds: float) -> None:
         """Wait until the next look; of a folder that is gone say so once, and wait longer."""
         there = self._folder.is_dir()
         if there is self._away:
             self._say(f"{self._folder}: {'is back' if there else 'is gone; it is watched again when it is back'}.")
             self._away = not there
-        stopping.wait(self.config.poll_seconds if there else AWAY_SECONDS)
+        stopping.wait(seconds if there else AWAY_SECONDS)
 
     def _look(self) -> list[Arrival]:
         """The files that are whole and not done, the oldest first."""
