@@ -4,10 +4,13 @@ VENV := $(or $(UNLIKE_VENV),.venv)
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test check coverage format docs clean
+.PHONY: demo serve test check coverage format docs clean
 
 demo: $(VENV)/demo.stamp          ## fit, evaluate and report on real solar cells
 	$(BIN)/unlike demo -o unlike-demo
+
+serve: $(VENV)/serve.stamp        ## serve a detector of real solar cells: REST, and a page on http://127.0.0.1:8000/
+	$(BIN)/unlike serve unlike-serve --demo
 
 test: check                       ## set everything up and pass every check and test
 
@@ -49,10 +52,15 @@ $(VENV)/demo.stamp: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	touch $@
 
+$(VENV)/serve.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[demo,serve]'
+	touch $@
+
 $(VENV)/dev.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) unlike-demo build dist .coverage .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) unlike-demo unlike-serve build dist .coverage .mypy_cache .ruff_cache .pytest_cache

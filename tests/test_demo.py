@@ -12,6 +12,7 @@ from conftest import scratched, stripes
 from unlike import demo
 from unlike.cli.console import Console
 from unlike.detector.presets import DEFAULT_PRESET, PRESETS
+from unlike.serving.jobs.normals import list_uploads
 
 
 def test_cells_are_split_as_promised(tmp_path, monkeypatch):
@@ -76,3 +77,19 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert metrics["promised_false_alarms"] == promise
     assert demo.DETECTORS[""][0] is None  # what `unlike fit` does without a choice
     assert (tmp_path / "out/cells.unlike/detector.toml").exists()
+
+
+def test_the_service_that_is_shown_has_a_detector_and_cells_that_it_has_not_seen(tmp_path, monkeypatch, capsys):
+    good = np.concatenate([stripes(40, channels=1), scratched(stripes(5, seed=3, channels=1))[0]])[..., 0]
+    monkeypatch.setattr(demo, "load_cells", lambda: (good, np.repeat([0.0, 1.0], [40, 5]), np.full(45, "mono")))
+    monkeypatch.setattr(demo, "TEST_NORMALS", 10)
+    arriving = demo.prepare_service(tmp_path, 0, Console())
+    assert f"Detector: {tmp_path / 'cells.unlike'}" in capsys.readouterr().err
+    names = {path.name for path in arriving.iterdir()}
+    assert len(names) == 10 + 5
+    learned = {path.name for path in (tmp_path / ".demo/cells/train/good").iterdir()}
+    assert not names & learned
+    assert [(one["upload"], one["images"]) for one in list_uploads(tmp_path, demo.SERVED)] == [("demo", len(learned))]
+    written = (tmp_path / "cells.unlike/detector.toml").stat().st_mtime_ns
+    assert demo.prepare_service(tmp_path, 0, Console()) == arriving  # nothing is made twice
+    assert (tmp_path / "cells.unlike/detector.toml").stat().st_mtime_ns == written

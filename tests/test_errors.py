@@ -14,6 +14,7 @@ from unlike.errors import (
     ImageError,
     NotFittedError,
     OutputError,
+    ServiceError,
     UnknownSettingError,
     UnlikeError,
 )
@@ -26,6 +27,7 @@ STANDARD = {
     ArtifactError: ValueError,
     ExportError: ValueError,
     OutputError: OSError,
+    ServiceError: RuntimeError,
     NotFittedError: AttributeError,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from unlike.detector.fitting import Notify
     from unlike.records import Evaluation
 
+SERVED, SERVED_PRESET = "cells", "fast"  # of the service that is shown
+SERVED_SETTINGS = {"decision": {"keep_pictures": True}}  # so that the page shows normal images beside a strange one
+ARRIVING = {"good": 40, "defective": 12}  # cells that it scores by itself
 TEST_NORMALS = 150  # of the 588 normal monocrystalline cells, held out for the test
 # name of its part of the output -> preset, promise of false alarms
 DETECTORS: dict[str, tuple[str | None, float | Literal["auto"]]] = {
@@ -82,6 +86,36 @@ def _show(
     write_evaluation(detector, found, folder, {known.settings.model_name: known for known in beside.values()})
     console.say_evaluation(found, folder)
     return {detector_path: detector}
+
+
+def prepare_service(folder: Path, seed: int, console: Narrator) -> Path:
+    """A detector of cells in a folder of detectors, where there is none, and a folder in which some cells have just arrived."""
+    from unlike.detector.detector import Detector
+
+    place, target = folder / ".demo", folder / f"{SERVED}.unlike"
+    arriving = place / "arriving"
+    if not target.exists():
+        check_writable(target)
+        images = write_cells(place / "cells", seed)
+        console.say(f"$ unlike fit {images} -o {target} --preset {SERVED_PRESET} --keep-pictures")
+        with console.progress() as notify:
+            detector = Detector(preset=SERVED_PRESET, seed=seed, settings=SERVED_SETTINGS).fit(images, notify=notify)
+        detector.save(target)
+        console.say_fit(detector, target)
+        normals = folder / f"{SERVED}.normals"  # where a service looks for images to fit again on
+        shutil.copytree(images / "train" / "good", normals / "demo", dirs_exist_ok=True)
+        _let_arrive(images, arriving)
+    return arriving
+
+
+def _let_arrive(images: Path, arriving: Path) -> None:
+    """Cells that the detector has not seen, in the order in which a line might bring them."""
+    cells = [
+        path for kind, count in ARRIVING.items() for path in sorted((images / "test" / kind).glob("*.png"))[:count]
+    ]
+    arriving.mkdir(parents=True, exist_ok=True)
+    for place in np.random.default_rng(0).permutation(len(cells)):
+        shutil.copy(cells[place], arriving / cells[place].name)
 
 
 def write_cells(folder: Path, seed: int) -> Path:

@@ -8,6 +8,7 @@
     ├── ArtifactError   a detector on disk is not what was written            (also a ValueError)
     ├── ExportError     a graph cannot be made, or does not say the same      (also a ValueError)
     ├── OutputError     a result cannot be written                            (also an OSError)
+    ├── ServiceError    a service refused, or cannot be reached               (also a RuntimeError)
     └── NotFittedError  a detector was used before it was fitted              (also an AttributeError)
 
 Each message says what was expected, what came, and the way out.
@@ -54,6 +55,26 @@ class ExportError(UnlikeError, ValueError):
 
 class OutputError(UnlikeError, OSError):
     """A result cannot be written where it was asked for."""
+
+
+class ServiceError(UnlikeError, RuntimeError):
+    """A service refused what it was asked for, or cannot be reached.
+
+    `status` is its answer (0 where there was none) and `detail` its own words, `passing` says that the same may be taken later,
+    `wait_seconds` when.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        passing: bool = False,
+        wait_seconds: float | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status, self.passing, self.wait_seconds, self.detail = status, passing, wait_seconds, detail or message
 
 
 class NotFittedError(UnlikeError, AttributeError):

@@ -25,7 +25,9 @@ from unlike.cli.listing import list_names
 from unlike.cli.monitor import monitor
 from unlike.cli.residuals import residuals
 from unlike.cli.score import score
+from unlike.cli.serve import serve
 from unlike.cli.study import study
+from unlike.cli.watch import watch
 from unlike.errors import UnlikeError
 
 # what typer raises for arguments it does not understand: click's, or in newer releases its own copy of click's
@@ -39,6 +41,8 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which help names
     "describe": describe,
     "export": export,
     "monitor": monitor,
+    "serve": serve,
+    "watch": watch,
     "demo": demo,
     "list": list_names,
     "finetune": finetune,

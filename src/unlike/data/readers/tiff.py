@@ -37,6 +37,7 @@ COMPRESSIONS = {34925: "LZMA", 50000: "zstd", 50001: "WebP", 34712: "JPEG 2000",
 COMPRESSIONS |= {34887: "LERC", 33005: "JPEG 2000", 33003: "JPEG 2000", 6: "old JPEG"}
 PACKED = (10, 12, 14)  # bits a value, side by side
 MOST_TAGS, MOST_PAGES = 4_000, 100_000
+MOST_VALUES = 4_000_000  # of a tag: more rows or tiles than any image that is read here has
 Values = tuple[int, ...]
 
 
@@ -204,6 +205,8 @@ def _values(
 ) -> Values | bytes:
     if length * struct.calcsize(code) > inline:
         (at,) = struct.unpack_from(order + kind, content, at)
+    if length > MOST_VALUES:
+        raise ValueError("a tag has more values than an image has rows")
     if at + length * struct.calcsize(code) > len(content):
         raise ValueError("the values of a tag lie beyond the end")
     found = struct.unpack_from(f"{order}{length}{code}", content, at)
