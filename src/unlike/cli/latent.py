@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlike.cli.arguments import IMAGES_HELP, Beside, DetectorPath, Device, Labels, finish, load_detectors, name_of
+from unlike.cli.arguments import (
+    IMAGES_HELP,
+    MOST_SEED,
+    Beside,
+    DetectorPath,
+    Device,
+    Labels,
+    finish,
+    load_detectors,
+    name_of,
+)
 from unlike.cli.console import Console
 from unlike.errors import ConfigError
 
@@ -40,7 +50,9 @@ ImagesArgument = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=I
 Output = Annotated[
     Path, typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .svg, or .html, a page.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the images that are drawn, and of every random choice.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=MOST_SEED, help="Of the images that are drawn, and of every random choice.")
+]
 Most = Annotated[int, typer.Option(min=1, help="Of more images than this, as many are drawn at random.")]
 MOST_FACTORS = 9  # panels
 Alpha = Annotated[
