@@ -138,7 +138,8 @@ def edit(
 
     check_picture(output)
     edits = [parse_edit(text) for text in changes or []]
-    subject, everything = subject_of(Detector.load(detector, device)), _find(images)
+    loaded = Detector.load(detector, device)
+    subject, everything = subject_of(loaded), _find(images, loaded)
     shown = None if rows is None else choose_rows(everything, rows)
     found = show_edits(name_of(detector), subject, everything, edits, directions, most=most, seed=seed, shown=shown)
     _finish(found, output)
@@ -276,11 +277,11 @@ def choose_rows(source: Source, text: str) -> Source:
     return source.take(np.array(found))
 
 
-def _find(images: Sequence[str], labels: Path | None = None) -> Source:
-    """The images; of a set with splits those of the test split, for the others taught the detector."""
+def _find(images: Sequence[str], detector: Detector, labels: Path | None = None) -> Source:
+    """The images, by pages as the detector takes them; of a set with splits those of the test split, for the others taught it."""
     from unlike.data.source import open_source
 
-    source = open_source(images, labels)
+    source = open_source(images, labels, pages=detector.pages)
     test = source.where(lambda sample: sample.split == "test")
     return test if len(test) else source
 
@@ -298,7 +299,7 @@ def _rate_all(
     from unlike.report.latent import draw_rows, keep_shared
 
     detectors = load_detectors(folders, device)
-    source = _find(images, labels)
+    source = _find(images, next(iter(detectors.values())), labels)
     if rows is not None:
         source = choose_rows(source, rows)
     if most is not None:
