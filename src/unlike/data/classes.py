@@ -79,7 +79,9 @@ def choose_part(source: Source, part: Literal["train", "test"]) -> Source:
     if not left or not isinstance(found, Layered):
         return found
     purpose = {"train": "To learn from", "test": "To test with"}[part]
-    return found.with_note(f"{purpose}: {plural(len(found), 'image')}; {left:,} of another split or without a label left aside.")
+    return found.with_note(
+        f"{purpose}: {plural(len(found), 'image')}; {left:,} of another split or without a label left aside."
+    )
 
 
 def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
