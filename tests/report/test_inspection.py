@@ -201,3 +201,14 @@ def test_the_page_shows_images_up_to_the_size_that_is_allowed(tmp_path):
     spec = replace(found.spec, most_pixels=1023)
     assert "data:image" in render_inspection(found)
     assert "data:image" not in render_inspection(replace(found, spec=spec))
+
+
+def test_a_name_that_would_steer_a_terminal_is_printed_without_what_does(tmp_path):
+    for number, image in enumerate(stripes(5)):
+        write_png(tmp_path / f"{number}.png", image)
+        write_png(tmp_path / f"\x1b[2J{number}.png", image)
+    found = inspect(tmp_path, features=False)
+    first = found.taken[:0]
+    text = inspection_text(replace(found, taken=first))  # copies among the others are named in a line
+    assert "[2J0.png" in text
+    assert "\x1b" not in text

@@ -211,20 +211,24 @@ def _what_learned(classifier: Classifier) -> str:
 
 
 def _say_accuracy(console: Console, found: ClassEvaluation, report: Path | None) -> None:
+    from unlike.artifacts import printable
+
     validation = found.part == "validation"
     note = " (of the images that chose the best epoch: measure on others)" if validation else ""
     console.say(f"{'Validation accuracy' if validation else 'Accuracy'}: {found.accuracy}{note}")
     if found.leaked:
         console.say(
             f"Warning: {plural(len(found.leaked), 'image')} identical to images the classifier was fine-tuned on, "
-            f"such as {found.leaked[0]}: the accuracy flatters."
+            f"such as {printable(found.leaked[0])}: the accuracy flatters."
         )
     if report is not None:
         console.say(f"Report: {report / 'report.html'}")
 
 
 def _say_classes(console: Console, counts: Counter[str], classes: Sequence[str], output: Path | None) -> None:
-    parts = [f"{name} {counts[name]:,}" for name in classes[:NAMED] if counts[name]]
+    from unlike.artifacts import printable
+
+    parts = [f"{printable(name)} {counts[name]:,}" for name in classes[:NAMED] if counts[name]]
     parts += ["..."] * (len(classes) > NAMED)
     where = f"; rows in {output}" if output else ""
     console.say(f"{plural(counts.total(), 'image')} classified: {', '.join(parts)}{where}.")

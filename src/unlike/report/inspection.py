@@ -596,9 +596,9 @@ def _outlined(image: Pixels, mask: Bools) -> Pixels:
 
 
 def _plain(line: str) -> str:
-    """Without spaces that do not break, which not every terminal shows.
+    """Without spaces that do not break, which not every terminal shows, and without what a file's name could do to one.
 
     >>> _plain("1\u00a0%")
     '1 %'
     """
-    return line.replace("\u00a0", " ")
+    return printable(line.replace("\u00a0", " "))
