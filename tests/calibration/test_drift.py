@@ -129,6 +129,7 @@ def test_of_a_decision_each_group_counts_once_and_each_category_by_itself():
         ({"false_alarms": 1.0}, "false_alarms: expected a share above 0 and below 1, such as 0.01, came 1"),
         ({"learn": 3}, "learn: expected 0, or 20 images or more, came 3"),
         ({"repeats": 1}, "repeats: expected 2 images or more, or 0 for never, came 1"),
+        ({"seed": -1}, "seed: expected a whole number from 0, came -1"),
         ({"repeats": -1}, "repeats: expected 2 images or more, or 0 for never, came -1"),
     ],
 )

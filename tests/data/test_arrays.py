@@ -275,3 +275,15 @@ def test_scattered_rows_of_a_file_do_not_stay_in_memory(tmp_path):
     changed[3] = 7
     ImageArray(changed).take(rows)
     assert (changed[3] == 7).all()  # what was written into such a map is nowhere else
+
+
+def test_a_damaged_file_is_not_read_whole_to_say_so(tmp_path, monkeypatch):
+    path = tmp_path / "cut.npy"
+    path.write_bytes(npy(numbered())[:-5])
+
+    def refuse(path):
+        raise MemoryError(f"{path} is larger than memory")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DataError, match="is cut short or damaged"):
+        read_array_file(path)

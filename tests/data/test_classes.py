@@ -151,3 +151,16 @@ def test_every_class_is_on_both_sides_of_a_split(counts, share, seed):
         assert (np.diff(part) > 0).all()
     again = split_classes(rows, codes, share, seed)
     assert np.array_equal(again.train, split.train)
+
+
+def test_images_of_no_class_and_of_another_split_are_left_aside_and_counted(tmp_path):
+    for name in ("train/cat/1", "train/dog/1", "test/cat/2", "train/loose", "other/3"):
+        write_png(tmp_path / f"{name}.png", IMAGE)
+    source = find_classes(tmp_path)
+    assert source.notes == ("Left aside, as in the folder of no class: 2 images (other/3.png, train/loose.png).",)
+    assert choose_part(source, "train").notes[1:] == (
+        "To learn from: 2 images; 1 of another split or without a label left aside.",
+    )
+    assert choose_part(source, "test").notes[1:] == (
+        "To test with: 1 image; 2 of another split or without a label left aside.",
+    )

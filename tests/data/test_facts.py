@@ -1,5 +1,7 @@
 """One look at each image: what is seen of good ones, and how broken ones and wrong masks are named."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -97,3 +99,12 @@ def test_thumbnails_are_the_same_in_any_light():
     assert np.allclose(make_thumbnail(image), make_thumbnail(image + 60), atol=1e-3)
     assert np.linalg.norm(make_thumbnail(image)) == pytest.approx(1, abs=1e-2)
     assert not make_thumbnail(np.full((40, 40, 3), 200, np.uint8)).any()
+
+
+def test_an_image_larger_than_is_allowed_is_named_as_a_fit_names_it(tmp_path):
+    write_png(tmp_path / "a.png", stripes(1)[0])
+    write_png(tmp_path / "b.png", np.full((40, 40, 3), 7, np.uint8))
+    facts = read_facts(open_source(tmp_path), replace(SPEC, most_pixels=1024))
+    assert facts.shapes.tolist() == [[32, 32, 3]]
+    assert [item.id for item in facts.unreadable] == ["b.png"]
+    assert "claims 1,600 pixels, more than 1,024" in facts.unreadable[0].reason

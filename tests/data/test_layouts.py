@@ -355,6 +355,14 @@ def test_flat_train_and_test_folders_are_splits(tmp_path):
     ("text", "message"),
     [
         ("path,labl\na.png,good\n", r"unknown column 'labl'; did you mean 'label'\?"),
+        (
+            "image,filename,label\na.png,b.png,good\n",
+            r"several columns are the path of an image: image, filename; keep one of them",
+        ),
+        (
+            "path,label,Label\na.png,good,bad\n",
+            r"several columns are the label of an image: label, label; keep one of them",
+        ),
         ("path,split\na.png,validate\n", r"line 2: split 'validate'; expected train, validation, test, or nothing"),
     ],
 )

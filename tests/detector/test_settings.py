@@ -177,3 +177,12 @@ def test_a_cell_of_a_preset_has_its_name():
     named = dict(read_plan(find_plan("joint-or-separate")).named)
     assert named["ensemble"] == {"preset": "ensemble"}
     assert "default" not in named
+
+
+@pytest.mark.parametrize("size", [99_999_999, (20_000, 10_000)])
+def test_a_size_that_no_memory_holds_is_refused_before_the_work(size):
+    with pytest.raises(
+        ConfigError, match=r"data\.size: expected no more than 178,956,970 pixels in all, came [0-9]+ x [0-9]+"
+    ):
+        Settings.resolve(overrides={"data": {"size": size}})
+    assert Settings.resolve(overrides={"data": {"size": size, "most_pixels": 10**16}}).data.size == size

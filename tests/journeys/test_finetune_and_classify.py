@@ -171,12 +171,15 @@ def test_folders_of_classes_and_a_broken_image(stand, tmp_path, capsys):
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / f"{number:02}.png"), image)
     (tmp_path / "set/round/broken.png").write_bytes(b"")
+    cv2.imwrite(str(tmp_path / "set/loose.png"), images[0])
     source, target = str(tmp_path / "set"), str(tmp_path / "c")
     once = ["--epochs", "1", "--scratch"]
     assert run(["finetune", str(stand / "d.unlike"), source, "-o", target, *once]) == 1
     said = capsys.readouterr().err
     assert "Fine-tuned conv from random weights, 2 classes" in said
     assert "round/broken.png: is empty (0 bytes)" in said
+    assert "Left aside, as in the folder of no class: 1 image (loose.png)." in said
+    (tmp_path / "set/loose.png").unlink()
     assert run(["classify", target, source, "-o", str(tmp_path / "classes.csv")]) == 1
     assert len((tmp_path / "classes.csv").read_text().splitlines()) == 41
     assert run(["classify", target, f"{source}/round/broken.png", "--report", str(tmp_path / "r")]) == 2

@@ -7,6 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import digits, write_png
 from unlike.cli import run
@@ -301,3 +302,13 @@ def test_points_that_cannot_be_read(tmp_path, capsys, content, words):
 def test_multiples_that_are_none(tmp_path, capsys):
     assert run(["latent", "points", "x.csv", "-o", str(tmp_path / "a.png"), "--times", "1,0"]) == 2
     assert "--times: expected up to 9 numbers above 0, such as 0.1,1,10, came '1,0'" in capsys.readouterr().err
+
+
+def test_pages_are_images_to_be_named_as_score_names_them(stand, tmp_path, capsys):
+    images = [Image.fromarray(image) for image in np.load(stand / "test.npy")[:3]]
+    images[0].save(tmp_path / "pages.tif", save_all=True, append_images=images[1:])
+    chosen = ["-o", str(tmp_path / "a.svg"), "--most", "1", "--rows", "pages.tif#2,pages.tif#3"]
+    assert call(stand, "gallery", "{conv}", str(tmp_path / "pages.tif"), *chosen) == 0
+    words = (tmp_path / "a.svg").read_text()
+    assert "pages.tif#2" in words
+    assert "pages.tif#1" not in words

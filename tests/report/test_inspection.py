@@ -10,6 +10,7 @@ from conftest import scratched, stripes, write_png
 from unlike.calibration.groups import connect
 from unlike.detector.inspect import inspect
 from unlike.detector.inspection import Look, Strange
+from unlike.detector.settings import Settings
 from unlike.errors import OutputError
 from unlike.report.inspection import findings, inspection_text, render_inspection, write_inspection
 
@@ -165,3 +166,49 @@ def test_where_it_cannot_be_written_it_says_so(found, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="file"):
         write_inspection(found, tmp_path / "file/look.html")
+
+
+def test_copies_whose_labels_contradict_are_found_behind_one_without_a_label(found):
+    samples = list(found.samples)
+    for row, label in enumerate((None, False, True)):
+        samples[row] = replace(samples[row], anomalous=label)
+    copies = connect(np.array([[0, 1], [1, 2]]), len(found.facts))
+    text = said(replace(found, samples=samples, copies=copies), "Labels that contradict each other")
+    assert f"{samples[2].id} is {samples[1].id}" in text
+
+
+def test_categories_are_shown_wherever_they_stand(found):
+    last = replace(found.samples[-1], category="bolt")
+    page = render_inspection(replace(found, samples=[*found.samples[:-1], last]))
+    assert '<th scope="col">Category</th>' in page
+    assert "<td>bolt</td>" in page
+
+
+def test_images_of_16_bits_beside_those_of_8_are_not_shown_white(tmp_path, monkeypatch):
+    for number, image in enumerate(stripes(6)):
+        write_png(tmp_path / f"{number}.png", image if number % 2 == 0 else image.astype(np.uint16) * 257)
+    shown = []
+    monkeypatch.setattr("unlike.report.gallery.data_uri", lambda image: shown.append(image.mean()) or "")
+    render_inspection(inspect(tmp_path, features=False))
+    assert len(shown) == 6
+    assert max(shown) < 200
+
+
+def test_the_page_shows_images_up_to_the_size_that_is_allowed(tmp_path):
+    for number, image in enumerate(stripes(4)):  # of 1,024 pixels
+        write_png(tmp_path / f"{number}.png", image)
+    found = inspect(tmp_path, features=False, settings=Settings.resolve(overrides={"data": {"most_pixels": 1024}}))
+    spec = replace(found.spec, most_pixels=1023)
+    assert "data:image" in render_inspection(found)
+    assert "data:image" not in render_inspection(replace(found, spec=spec))
+
+
+def test_a_name_that_would_steer_a_terminal_is_printed_without_what_does(tmp_path):
+    for number, image in enumerate(stripes(5)):
+        write_png(tmp_path / f"{number}.png", image)
+        write_png(tmp_path / f"\x1b[2J{number}.png", image)
+    found = inspect(tmp_path, features=False)
+    first = found.taken[:0]
+    text = inspection_text(replace(found, taken=first))  # copies among the others are named in a line
+    assert "[2J0.png" in text
+    assert "\x1b" not in text

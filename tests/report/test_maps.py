@@ -34,3 +34,14 @@ def test_calm_positions_stay_grey_and_the_region_threshold_is_half_way_up(tmp_pa
     brightest = write(tmp_path, 2.9)
     assert np.array_equal(write(tmp_path, 9.0), brightest)
     assert brightest.sum() > half.sum() > grey.sum()
+
+
+def test_maps_of_images_with_the_longest_names_are_written_each_to_its_own_file(tmp_path):
+    ids = [f"{'ä' * 120}{number}.png" for number in range(2)]  # of 245 bytes
+    fitted = fitted_of(decision_of({"": 1.0}, np.linspace(1, 2, 101), region=2.0), InputSpec(8, 8, 3))
+    samples = [Sample(name, row=row) for row, name in enumerate(ids)]
+    batch = ScoredBatch(samples, np.zeros(2), np.ones((2, 8, 8), np.float32), [(8, 8)] * 2, np.zeros(2, np.uint64), ())
+    write_maps(tmp_path, fitted, open_source(np.full((2, 8, 8, 3), 128, np.uint8)), batch)
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert len(written) == 4
+    assert all(name.startswith("ä" * 80) for name in written)

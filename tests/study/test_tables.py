@@ -168,3 +168,12 @@ def test_means_are_over_the_sets_that_every_cell_has_measured():
     hard = results_for(plan, {1: [0.60, 0.60]}, "hard")
     found = tables.summary([*easy, *hard], "score")
     assert [round(estimate.value, 2) for estimate in found.values()] == [0.95, 0.93]
+
+
+def test_what_a_cell_measured_is_looked_up_once_however_many_pairs_there_are(monkeypatch):
+    plan = plan_of(vary={"experiment": {"level": list(range(12))}})
+    results = results_for(plan, {level: [level + 0.1, level + 0.3] for level in range(12)})
+    asked, look_up = [], tables._paired_values
+    monkeypatch.setattr(tables, "_paired_values", lambda *words: asked.append(words[-1]) or look_up(*words))
+    assert compare(plan, results, "score")
+    assert len(asked) == len(set(asked)) == 12

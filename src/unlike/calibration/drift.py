@@ -50,6 +50,8 @@ class DriftConfig:
             )
         if self.learn and self.learn < LEAST_LEARNED:
             raise ConfigError(f"learn: expected 0, or {LEAST_LEARNED} images or more, came {self.learn}")
+        if self.seed < 0:
+            raise ConfigError(f"seed: expected a whole number from 0, came {self.seed}")
         if self.repeats < 0 or self.repeats == 1:
             raise ConfigError(f"repeats: expected 2 images or more, or 0 for never, came {self.repeats}")
 

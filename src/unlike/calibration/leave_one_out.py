@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unlike.errors import DataError
-from unlike.records import Floats, Rows
+from unlike.records import Rows
 from unlike.scoring.base import Scorer
 from unlike.scoring.batches import Batches
 
@@ -37,21 +37,28 @@ def fit_leave_one_out(
 
     `make` gives a fresh scorer of the same kind, `categories` (N,) numbers those of the images, and `groups` (N,) the groups
     that are left out as wholes.
+
+    What a scorer of all images chooses by how many there are, those of the folds take. A shrinkage by Ledoit & Wolf's rule, say, is
+    less for more images, and distances under it are longer: were each fold to shrink by a rule of its own, images would look less
+    strange to it than new ones do to the scorer that is used, and the threshold would be too low. Under the same shrinkage they look
+    stranger, if anything.
     """
     every = Batches.of_tensors(features, categories=categories)
     none = every.take(np.empty(0, np.intp))
     if leaves_out(scorer, categories, groups):
         scorer.fit(every, none, seed)
         return scorer.leave_one_out(features, torch.from_numpy(judged).to(features.device), categories, groups)
-    folds = make_folds(judged, groups, seed)
+    folds, chooses = make_folds(judged, groups, seed), scorer.capabilities.chooses
+    choices = scorer.fit(every, none, seed).choices() if chooses else {}
     try:
-        choices = _choices(scorer, make, every, seed)
         maps = maps_out_of_fold(lambda: make().settle(choices), every, folds, seed)
     except DataError as error:
-        scorer.fit(every, none, seed)  # where all are too few as well, it says so
+        if not chooses:
+            scorer.fit(every, none, seed)  # where all are too few as well, it says so
         fifths = "each image calibrates by the other four fifths; decision.calibration = 'held-out' does not"
         raise DataError(f"{error} ({fifths})") from None
-    scorer.fit(every, none, seed)  # now that the scorers of the folds, which may be large, are gone
+    if not chooses:
+        scorer.fit(every, none, seed)  # now that the scorers of the folds, which may be large, are gone
     return maps
 
 
@@ -63,18 +70,6 @@ def leaves_out(scorer: Scorer, categories: Rows, groups: Rows) -> bool:
     own = (groups[categories == name] for name in np.unique(categories))
     largest = ((len(some), int(np.unique(some, return_counts=True)[1].max())) for some in own)
     return all(count - most + 1 >= least for count, most in largest)
-
-
-def _choices(scorer: Scorer, make: Callable[[], Scorer], every: Batches, seed: int) -> dict[str, Floats]:
-    """What a scorer of all images chooses by how many there are, for those of the folds to take.
-
-    A shrinkage by Ledoit & Wolf's rule, say, is less for more images, and distances under it are longer: were each fold to
-    shrink by a rule of its own, images would look less strange to it than new ones do to the scorer that is used, and the
-    threshold would be too low. Under the same shrinkage they look stranger, if anything.
-    """
-    if not scorer.capabilities.chooses:
-        return {}
-    return make().fit(every, every.take(np.empty(0, np.intp)), seed).choices()
 
 
 def make_folds(judged: Rows, groups: Rows, seed: int) -> list[Rows]:

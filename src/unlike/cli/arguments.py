@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unlike.detector.detector import Detector
     from unlike.records import Unreadable
 
+MOST_SEED = 2**32 - 1  # that numpy, scikit-learn and torch all take
 DONE, DONE_IN_PART, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 DetectorPath = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector that `unlike fit` wrote.")]

@@ -64,6 +64,7 @@ def finetune(
     Example: unlike finetune cells.unlike labelled/ -o cells.classifier --set finetune.class_weights=balanced
     """
     from unlike.artifacts import CLASSIFIER, check_replaceable, check_writable, is_first_process
+    from unlike.data.classes import choose_part, find_classes
     from unlike.detector.classifier import Classifier
     from unlike.detector.detector import Detector
     from unlike.evaluation.classes import validate_classifier
@@ -83,9 +84,11 @@ def finetune(
     if report is not None:
         check_writable(report / "report.html")
     console = Console()
+    source = choose_part(find_classes(labelled, labels), "train")
+    console.say_notes(source.notes)
     with resumable(output, resume, console) as unfinished:
         with console.progress() as notify:
-            classifier.fit(labelled, labels, checkpoint=unfinished, resume=resume, notify=notify)
+            classifier.fit(source, checkpoint=unfinished, resume=resume, notify=notify)
         if is_first_process():
             classifier.save(output)
     found = validate_classifier(classifier)
@@ -128,6 +131,7 @@ def classify(
         open_source(images, pages=loaded.settings.detector.data.pages) if report is None else _find_test(images, labels)
     )
     console = Console()
+    console.say_notes(source.notes if report is not None else ())
     counts: Counter[str] = Counter()
     unreadable: list[Unreadable] = []
     kept: list[Predictions] = []
@@ -207,20 +211,24 @@ def _what_learned(classifier: Classifier) -> str:
 
 
 def _say_accuracy(console: Console, found: ClassEvaluation, report: Path | None) -> None:
+    from unlike.artifacts import printable
+
     validation = found.part == "validation"
     note = " (of the images that chose the best epoch: measure on others)" if validation else ""
     console.say(f"{'Validation accuracy' if validation else 'Accuracy'}: {found.accuracy}{note}")
     if found.leaked:
         console.say(
             f"Warning: {plural(len(found.leaked), 'image')} identical to images the classifier was fine-tuned on, "
-            f"such as {found.leaked[0]}: the accuracy flatters."
+            f"such as {printable(found.leaked[0])}: the accuracy flatters."
         )
     if report is not None:
         console.say(f"Report: {report / 'report.html'}")
 
 
 def _say_classes(console: Console, counts: Counter[str], classes: Sequence[str], output: Path | None) -> None:
-    parts = [f"{name} {counts[name]:,}" for name in classes[:NAMED] if counts[name]]
+    from unlike.artifacts import printable
+
+    parts = [f"{printable(name)} {counts[name]:,}" for name in classes[:NAMED] if counts[name]]
     parts += ["..."] * (len(classes) > NAMED)
     where = f"; rows in {output}" if output else ""
     console.say(f"{plural(counts.total(), 'image')} classified: {', '.join(parts)}{where}.")

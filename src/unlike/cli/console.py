@@ -239,12 +239,14 @@ class Console:
 
     def say_evaluation(self, evaluation: Evaluation, folder: Path) -> None:
         """The figures, with their intervals, on stdout; and where the rest is."""
+        from unlike.artifacts import printable
+
         for line in evaluation_lines(evaluation):
             print(line)  # noqa: T201
         if evaluation.leaked:
             self.say(
                 f"Warning: {plural(len(evaluation.leaked), 'test image')} identical to images the detector was fitted on, "
-                f"such as {evaluation.leaked[0]}: the figures flatter."
+                f"such as {printable(evaluation.leaked[0])}: the figures flatter."
             )
         self.say(f"Report: {folder / 'report.html'}")
 
@@ -340,7 +342,9 @@ def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
 def _group_line(name: str, group: Metrics) -> str:
     found = [group.image.get(f"detection_rate_at_{share}") for share in (1, 2, 5)]
     at = ", ".join("-" if one is None else f"{one.value:.2f}" for one in found)
-    return f"  {name:36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')!s:21}  {at}"
+    from unlike.artifacts import printable
+
+    return f"  {printable(name):36} {group.normal:8,} {group.anomalous:10,}  {group.image.get('auroc', '-')!s:21}  {at}"
 
 
 def diagnose_detector(detector: Detector) -> Diagnosis:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from unlike.cli.arguments import MOST_SEED
 from unlike.cli.console import Console
 
 
@@ -14,7 +15,7 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where everything goes.")] = Path(
         "unlike-demo"
     ),
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of every random choice.")] = 0,
 ) -> None:
     """Find the broken ones among real solar cells: fit, evaluate, report. No network, no GPU, a few minutes.
 

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from unlike.cli.arguments import DONE_IN_PART, IMAGES_HELP, Cached, Device, Good, GroupBy, Labels, read_choices
+from unlike.cli.arguments import (
+    DONE_IN_PART,
+    IMAGES_HELP,
+    MOST_SEED,
+    Cached,
+    Device,
+    Good,
+    GroupBy,
+    Labels,
+    read_choices,
+)
 from unlike.cli.console import Console
 from unlike.cli.fit import parse_size
 
@@ -35,7 +45,9 @@ def inspect(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="As for `fit`; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of which images are looked at, where there are many.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Of which images are looked at, where there are many.")
+    ] = 0,
     device: Device = "auto",
     cache: Cached = True,
 ) -> None:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlike.cli.arguments import IMAGES_HELP, Beside, DetectorPath, Device, Labels, finish, load_detectors, name_of
+from unlike.cli.arguments import (
+    IMAGES_HELP,
+    MOST_SEED,
+    Beside,
+    DetectorPath,
+    Device,
+    Labels,
+    finish,
+    load_detectors,
+    name_of,
+)
 from unlike.cli.console import Console
 from unlike.errors import ConfigError
 
@@ -40,7 +50,9 @@ ImagesArgument = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=I
 Output = Annotated[
     Path, typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .svg, or .html, a page.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the images that are drawn, and of every random choice.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=MOST_SEED, help="Of the images that are drawn, and of every random choice.")
+]
 Most = Annotated[int, typer.Option(min=1, help="Of more images than this, as many are drawn at random.")]
 MOST_FACTORS = 9  # panels
 Alpha = Annotated[
@@ -126,7 +138,8 @@ def edit(
 
     check_picture(output)
     edits = [parse_edit(text) for text in changes or []]
-    subject, everything = subject_of(Detector.load(detector, device)), _find(images)
+    loaded = Detector.load(detector, device)
+    subject, everything = subject_of(loaded), _find(images, loaded)
     shown = None if rows is None else choose_rows(everything, rows)
     found = show_edits(name_of(detector), subject, everything, edits, directions, most=most, seed=seed, shown=shown)
     _finish(found, output)
@@ -264,11 +277,11 @@ def choose_rows(source: Source, text: str) -> Source:
     return source.take(np.array(found))
 
 
-def _find(images: Sequence[str], labels: Path | None = None) -> Source:
-    """The images; of a set with splits those of the test split, for the others taught the detector."""
+def _find(images: Sequence[str], detector: Detector, labels: Path | None = None) -> Source:
+    """The images, by pages as the detector takes them; of a set with splits those of the test split, for the others taught it."""
     from unlike.data.source import open_source
 
-    source = open_source(images, labels)
+    source = open_source(images, labels, pages=detector.pages)
     test = source.where(lambda sample: sample.split == "test")
     return test if len(test) else source
 
@@ -286,7 +299,7 @@ def _rate_all(
     from unlike.report.latent import draw_rows, keep_shared
 
     detectors = load_detectors(folders, device)
-    source = _find(images, labels)
+    source = _find(images, next(iter(detectors.values())), labels)
     if rows is not None:
         source = choose_rows(source, rows)
     if most is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from unlike.artifacts import check_writable, printable, write_file
-from unlike.cli.arguments import DetectorPath, Device, finish
+from unlike.cli.arguments import MOST_SEED, DetectorPath, Device, finish
 from unlike.cli.console import Console, plural
 from unlike.errors import ArtifactError, ConfigError, none_usable
 
@@ -71,7 +71,9 @@ def monitor(
         int | None,
         typer.Option(metavar="N", help="Identical images in a row that are an alarm; 5 unless given, 0 for never."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the order of equal scores; 0 unless given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Of the order of equal scores; 0 unless given.")
+    ] = None,
     form: Annotated[LogFormat, typer.Option("--format", help="Of the log.")] = LogFormat.CSV,
     device: Device = "auto",
 ) -> None:

@@ -74,6 +74,7 @@ def residuals(
 
 def _say(console: Console, held_out: HeldOut, stages: Sequence[Stage], gaps: Sequence[Gap], output: Path) -> None:
     """The figures on stdout, and what was left out."""
+    from unlike.artifacts import printable
     from unlike.report.residuals import estimate_words, gap_words
 
     for stage, gap in zip(stages, gaps, strict=True):
@@ -81,7 +82,7 @@ def _say(console: Console, held_out: HeldOut, stages: Sequence[Stage], gaps: Seq
         typer.echo(f"{stage.title}: mean residual {means}; {', '.join(gap_words(gap))}")
     if held_out.known:
         console.say(
-            f"{plural(len(held_out.known), 'image')} left out, such as {held_out.known[0]}: a model has learned from them, "
+            f"{plural(len(held_out.known), 'image')} left out, such as {printable(held_out.known[0])}: a model has learned from them, "
             "and reconstructs them better than others."
         )
     console.say(f"Residuals of {plural(len(held_out.samples), 'image')}: {output}")

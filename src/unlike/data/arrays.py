@@ -281,11 +281,12 @@ def _unpack(archive: np.lib.npyio.NpzFile, path: Path) -> tuple[npt.NDArray[Any]
 
 
 def _explain(path: Path, error: Exception) -> DataError:
-    start = path.read_bytes()[:1] if isinstance(error, ValueError) else b""
     if not path.stat().st_size:
         return DataError(f"{path}: is empty (0 bytes)")
-    with path.open("rb") as file:
+    with path.open("rb") as file:  # never whole: it may be larger than memory
         objects = holds_objects(file)
+        file.seek(0)
+        start = file.read(1) if isinstance(error, ValueError) else b""
     if objects:
         return DataError(
             f"{path}: holds Python objects (pickle), which can run code when they are loaded; save the images as uint8 or float"

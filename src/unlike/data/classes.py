@@ -11,11 +11,12 @@ import numpy as np
 
 from unlike.data.arrays import open_rows
 from unlike.data.files import FileSource
-from unlike.data.layouts.folders import read_class_folders
+from unlike.data.layouts.folders import Layout, read_class_folders
 from unlike.data.layouts.labels import read_class_labels
 from unlike.data.layouts.manifests import read_manifest
+from unlike.data.layouts.wording import plural
 from unlike.data.samples import RowSamples
-from unlike.data.source import Images, Source
+from unlike.data.source import Images, Layered, Source
 from unlike.data.split import Labels
 from unlike.errors import DataError
 from unlike.records import Sample
@@ -44,14 +45,15 @@ def find_classes(images: Images, labels: Any = None) -> Source:
     path = Path(images)
     if labels is not None:
         raise DataError(f"{path}: labels apart from the images go with an array (.npy or .npz) only")
-    return FileSource(str(path), _list_files(path))
+    layout = _list_files(path)
+    return FileSource(str(path), layout.samples, layout.notes)
 
 
-def _list_files(path: Path) -> list[Sample]:
+def _list_files(path: Path) -> Layout:
     if path.is_dir():
         return read_class_folders(path)
     if path.is_file() and path.suffix.lower() == ".csv":
-        return read_manifest(path, classes=True)
+        return Layout(read_manifest(path, classes=True))
     raise DataError(
         f"{path}: expected a folder with a subfolder for each class, a .csv manifest, or an array with --labels"
     )
@@ -64,13 +66,22 @@ def _sorted_rows(labels: Any, count: int, name: str) -> RowSamples:
 
 
 def choose_part(source: Source, part: Literal["train", "test"]) -> Source:
-    """The labelled images of that split where there is one, and where there is none, all that are not of the other."""
+    """The labelled images of that split where there is one, and where there is none, all that are not of the other.
+
+    A source that tells such things says how many are left aside.
+    """
     split = any(sample.split == part for sample in source.samples)
     other = {"train": "test", "test": "train"}[part]
     found = source.where(lambda s: s.kind != "" and (s.split == part if split else s.split != other))
     if not len(found):
         raise DataError(f"{source.name}: no image of {len(source):,} is labelled and in the {part} split")
-    return found
+    left = len(source) - len(found)
+    if not left or not isinstance(found, Layered):
+        return found
+    purpose = {"train": "To learn from", "test": "To test with"}[part]
+    return found.with_note(
+        f"{purpose}: {plural(len(found), 'image')}; {left:,} of another split or without a label left aside."
+    )
 
 
 def sort_classes(names: Iterable[str]) -> tuple[str, ...]:

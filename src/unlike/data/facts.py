@@ -15,7 +15,7 @@ from unlike.data.batches import Notify, digest
 from unlike.data.input_spec import InputSpec, conform
 from unlike.data.loading import threads
 from unlike.data.readers import decode_mask
-from unlike.data.source import Source
+from unlike.data.source import Source, read_original
 from unlike.errors import ImageError
 from unlike.records import Bools, Floats, Pixels, Rows, Sample, Unreadable
 
@@ -161,7 +161,7 @@ def _look_at_all(source: Source, spec: InputSpec) -> Iterator[_Seen | ImageError
 
 def _look(source: Source, sample: Sample, spec: InputSpec) -> _Seen | ImageError:
     try:
-        image = source.read(sample)
+        image = read_original(source, sample, spec.most_pixels)
         seen = conform(image, spec)
     except ImageError as error:
         return error

@@ -57,6 +57,11 @@ class DataConfig:
         sides = self.sides
         if sides is not None and min(sides) < 1:
             raise ConfigError(f"data.size: expected 1 pixel or more, came {self.size}")
+        if sides is not None and sides[0] * sides[1] > max(self.most_pixels, MAX_PIXELS):
+            raise ConfigError(
+                f"data.size: expected no more than {max(self.most_pixels, MAX_PIXELS):,} pixels in all, came {sides[0]} x {sides[1]}; "
+                "choose a smaller size, or allow more by data.most_pixels"
+            )
         check_range("data.most_native", self.most_native, LEAST_NATIVE, 4096)
         if self.channels != "auto" and self.channels < 1:
             raise ConfigError(f"data.channels: expected 1 or more, came {self.channels}")

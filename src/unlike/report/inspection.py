@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ from unlike.data.facts import Defect
 from unlike.data.input_spec import InputSpec, conform
 from unlike.data.pixels import to_uint8
 from unlike.data.readers import decode_mask
+from unlike.data.source import read_original
 from unlike.detector.inspection import THIN, Inspection, advise_size
 from unlike.errors import ImageError
 from unlike.records import Bools, Floats, Pixels, Rows, Sample
@@ -104,7 +104,7 @@ def render_inspection(inspection: Inspection) -> str:
             calm=[finding for finding in found if not finding.grave],
             counts=count_rows(inspection)[:MOST_ROWS],
             more_counts=max(0, len(count_rows(inspection)) - MOST_ROWS),
-            categories=any(sample.category for sample in inspection.samples[:MOST_ROWS]),
+            categories=any(category for category, *_ in count_rows(inspection)),
             sizes=_size_rows(inspection),
             brightness=_bars(inspection.facts.means[inspection.taken]),
             typical=_typical(inspection),
@@ -262,12 +262,14 @@ def _bad_masks(inspection: Inspection) -> Finding | None:
 
 def _conflicts(inspection: Inspection) -> Finding | None:
     """The same pixels, called normal and anomalous."""
-    said: dict[int, tuple[Any, int]] = {}
+    said: dict[int, tuple[bool, int]] = {}  # of each group, the first label
     names = []
     for row, group in enumerate(inspection.copies.numbers.tolist()):
         label = inspection.sample(row).anomalous
+        if label is None:
+            continue
         before, first = said.setdefault(group, (label, row))
-        if label is not None and before is not None and label != before:
+        if label != before:
             names.append(f"{inspection.sample(row).id} is {inspection.sample(first).id}")
     if not names:
         return None
@@ -486,13 +488,18 @@ def _show(inspection: Inspection, samples: Iterable[Sample]) -> Iterator[Shown]:
     read = []
     for sample in samples:
         try:
-            read.append((sample, inspection.source.read(sample)))
+            read.append((sample, _read(inspection, sample)))
         except ImageError:
             continue
-    low, high, _ = gallery.shades([image for _, image in read])
+    low, high, _ = gallery.shades([image for _, image in read if image.dtype != np.uint8])
     for sample, image in read:
         shown = gallery.thumbnail(gallery.displayable(image, *_range_of(image, low, high)))
         yield Shown(sample.id, gallery.data_uri(shown), small=max(shown.shape) <= gallery.SMALL)
+
+
+def _read(inspection: Inspection, sample: Sample) -> Pixels:
+    """The original, up to the size that the settings allow."""
+    return read_original(inspection.source, sample, inspection.spec.most_pixels)
 
 
 def _range_of(image: Pixels, low: float, high: float) -> tuple[float, float]:
@@ -517,7 +524,7 @@ def _cards(inspection: Inspection) -> Iterator[Shown]:
     low, high, _ = gallery.shades([item.image for item in items])
     for item in items:
         try:
-            original = _as_seen(inspection.source.read(item.sample), inspection.spec)
+            original = _as_seen(_read(inspection, item.sample), inspection.spec)
         except ImageError:
             original = item.image
         image = gallery.thumbnail(gallery.displayable(original, *_range_of(original, low, high)))
@@ -544,7 +551,7 @@ def _defect_cards(inspection: Inspection) -> Iterator[Shown]:
 
 def _defect_card(inspection: Inspection, defect: Defect, sample: Sample) -> Shown:
     spec = inspection.spec
-    image = _as_seen(inspection.source.read(sample), spec)
+    image = _as_seen(_read(inspection, sample), spec)
     assert sample.mask is not None
     mask = decode_mask(sample.mask) if isinstance(sample.mask, Path) else sample.mask
     box = _crop_box(mask, (spec.height / image.shape[0], spec.width / image.shape[1]))
@@ -589,9 +596,9 @@ def _outlined(image: Pixels, mask: Bools) -> Pixels:
 
 
 def _plain(line: str) -> str:
-    """Without spaces that do not break, which not every terminal shows.
+    """Without spaces that do not break, which not every terminal shows, and without what a file's name could do to one.
 
     >>> _plain("1\u00a0%")
     '1 %'
     """
-    return line.replace("\u00a0", " ")
+    return printable(line.replace("\u00a0", " "))

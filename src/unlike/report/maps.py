@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -15,11 +17,13 @@ from unlike.records import Pixels, ScoredBatch
 from unlike.report.gallery import displayable, overlay, shades
 from unlike.runtime.streams import Judging
 
+MOST_BYTES = 180  # of a name: file systems take 255, and endings and what marks an unfinished file come to it
+
 
 def write_maps(folder: Path, judging: Judging, source: Source, batch: ScoredBatch) -> None:
     """For each image `<id>.map.tiff`, its float32 map, and `<id>.overlay.png`, the map over the image.
 
-    The colours of all overlays have one scale, that of `overlay_range`.
+    Of a name that is too long for a file the end gives way to a digest. The colours of all overlays have one scale, that of `overlay_range`.
     """
     start, limit = overlay_range(judging.decision.peaks, judging.decision.region_threshold)
     for sample, map_, shape in zip(batch.samples, batch.maps, batch.shapes, strict=True):
@@ -32,12 +36,24 @@ def write_maps(folder: Path, judging: Judging, source: Source, batch: ScoredBatc
 
 
 def safe_name(sample_id: str) -> PurePosixPath:
-    """An id as a path that stays inside a folder, whatever it says.
+    """An id as a path that stays inside a folder, whatever it says, and that file systems take, endings and all.
 
     >>> str(safe_name("../../etc/x.png")), str(safe_name("/abs/a.png"))
     ('etc/x.png', 'abs/a.png')
+    >>> len(safe_name("n" * 250 + ".png").name)
+    180
     """
-    return PurePosixPath(*[part for part in PurePosixPath(sample_id).parts if part not in ("/", "..", ".")])
+    parts = [part for part in PurePosixPath(sample_id).parts if part not in ("/", "..", ".")]
+    return PurePosixPath(*map(_short, parts))
+
+
+def _short(name: str) -> str:
+    """A name of no more than MOST_BYTES: the end of a longer one gives way to a digest that tells it from others."""
+    content = os.fsencode(name)
+    if len(content) <= MOST_BYTES:
+        return name
+    told = hashlib.blake2b(content, digest_size=8).hexdigest()
+    return f"{content[: MOST_BYTES - len(told) - 1].decode(errors='ignore')}-{told}"
 
 
 def _write_image(path: Path, suffix: str, image: Pixels) -> None:

@@ -55,14 +55,15 @@ def render_study(plan: Plan, results: Sequence[Result]) -> str:
     """The page as HTML; whatever comes from a file name or a setting is escaped."""
     page = environment().get_template("study.html.j2")
     metric = plan.metrics[0]
+    comparisons = tables.compare(plan, results, metric)  # once: of hundreds of cells it takes a while
     return page.render(
         about=plan.outline.about,
         cautions=list(_cautions(plan, results)),
-        comparisons=[_comparison_row(metric, row) for row in tables.compare(plan, results, metric)],
+        comparisons=[_comparison_row(metric, row) for row in comparisons],
         first=metric_label(metric),
-        headline=list(_headline(plan, results)),
+        headline=list(_headline(plan, results, comparisons)),
         most_named=MOST_NAMED,
-        ranks=any(row.rank_p_value is not None for row in tables.compare(plan, results, metric)),
+        ranks=any(row.rank_p_value is not None for row in comparisons),
         scope=_scope(plan, results),
         sections=[section for section in _sections(plan, results) if section.pictures],
         settings=settings_tables(_described(plan)),
@@ -78,7 +79,7 @@ def _scope(plan: Plan, results: Sequence[Result]) -> str:
     return f"{', '.join([*sizes, count(len(plan.outline.seed_list), 'seed')])}: {count(len(results), 'run')}"
 
 
-def _headline(plan: Plan, results: Sequence[Result]) -> Iterator[str]:
+def _headline(plan: Plan, results: Sequence[Result], comparisons: Sequence[tables.Comparison]) -> Iterator[str]:
     """Which cell is best, and whether that can be told from chance."""
     metric, best = plan.metrics[0], tables.best_configuration(plan, results)
     if best is None:
@@ -91,7 +92,7 @@ def _headline(plan: Plan, results: Sequence[Result]) -> Iterator[str]:
     yield f"The {extreme} mean {metric_label(metric)} is {show(metric, means[best].value)}, of {printable(best)}{shared}."
     if len(labels) < 2 or ties == len(means) - 1:
         return
-    rows = [row for row in tables.compare(plan, results, metric) if best in (row.one, row.other)]
+    rows = [row for row in comparisons if best in (row.one, row.other)]
     clear = [row.other if row.one == best else row.one for row in rows if row.clear]
     if not any(row.p_value is not None for row in rows):
         yield "Whether another training would find the same cannot be said: that takes several seeds that differ."

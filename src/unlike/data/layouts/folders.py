@@ -69,21 +69,28 @@ def choose(root: Path, files: Sequence[Path], wanted: Callable[[str], bool]) -> 
     return Layout(sorted(samples, key=lambda sample: sample.id), tuple(notes))
 
 
-def read_class_folders(folder: Path) -> list[Sample]:
-    """The images of a folder with a subfolder for each class, or with such a folder each for `train` and `test`."""
-    files = [File.below(path, folder) for path in walk(folder).files]
+def read_class_folders(folder: Path) -> Layout:
+    """The images of a folder with a subfolder for each class, or with such a folder each for `train` and `test`.
+
+    What lies in the folder of no class is left aside, and named.
+    """
+    found = walk(folder)
+    files = [File.below(path, folder) for path in found.files]
     splits = {file.folders[0]: read_name(file.folders[0]).split for file in files if len(file.folders) > 1}
     if not any(splits.values()):
         splits = {}
-    samples = []
+    samples, aside = [], []
     for file in files:
         split = splits.get(file.folders[0], "") if file.folders else ""
         within = file.folders[1:] if split else file.folders
         if within and bool(split) == bool(splits):
             samples.append(Sample(file.id, file.path, kind=within[0], split=split))
+        else:
+            aside.append(file.id)
     if not samples:
         raise DataError(f"{folder}: expected a subfolder of images for each class, came none")
-    return sorted(samples, key=lambda sample: sample.id)
+    left = f"Left aside, as in the folder of no class: {plural(len(aside), 'image')} ({listed(aside)})."
+    return Layout(sorted(samples, key=lambda sample: sample.id), ((left,) if aside else ()) + tuple(found.notes()))
 
 
 def _no_image(found: Walk) -> str:

@@ -62,7 +62,7 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
             lines = [(reader.line_num, [*cells, *[""] * len(columns)]) for cells in reader if any(cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from None
-    columns = _known_columns(columns)
+    columns = _known_columns(path, columns)
     return columns, [(line, dict(zip(columns, cells, strict=False))) for line, cells in lines]
 
 
@@ -74,7 +74,7 @@ def read_columns(path: Path) -> list[str]:
             names = next(csv.reader([line], delimiter=_delimiter_of(line)), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from None
-    return _known_columns([name.strip().lower() for name in names])
+    return _known_columns(path, [name.strip().lower() for name in names])
 
 
 def _open_text(path: Path) -> io.TextIOBase:
@@ -131,9 +131,14 @@ def _delimiter_of(header: str) -> str:
     return max(DELIMITERS, key=header.count)
 
 
-def _known_columns(columns: list[str]) -> list[str]:
-    """Columns under the names that this program uses, where those are not there already."""
-    return [name if OTHER_NAMES.get(name, name) in columns else OTHER_NAMES.get(name, name) for name in columns]
+def _known_columns(path: Path, columns: list[str]) -> list[str]:
+    """Columns under the names that this program uses, where those are not there already; none of them may be there twice."""
+    known = [name if OTHER_NAMES.get(name, name) in columns else OTHER_NAMES.get(name, name) for name in columns]
+    twice = next((name for name in known if name in MANIFEST_COLUMNS and known.count(name) > 1), None)
+    if twice is not None:
+        came = ", ".join(name for name, found in zip(columns, known, strict=True) if found == twice)
+        raise DataError(f"{path}: several columns are the {twice} of an image: {came}; keep one of them")
+    return known
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:

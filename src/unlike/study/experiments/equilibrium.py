@@ -14,6 +14,7 @@ from unlike.data.source import Source
 from unlike.detector.explain import encode
 from unlike.errors import ConfigError, DataError
 from unlike.records import Floats
+from unlike.scoring.features import short_seed
 from unlike.study.datasets import open_classes
 from unlike.study.experiments.base import Experiment, Outcome, Task
 from unlike.study.experiments.pretraining import without_labels
@@ -88,7 +89,7 @@ def _cluster(points: Floats, options: EquilibriumOptions, seed: int) -> Labels:
 
     from unlike.cluster import EquilibriumKMeans
 
-    count = len(options.shares)
+    count, seed = len(options.shares), short_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # that clusters fell together shows in their sizes
         if options.method == "kmeans":
