@@ -92,7 +92,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
         table = parquet.read_table(io.BytesIO(content))
     except (OSError, ValueError) as error:  # pyarrow's own are of these kinds
         raise DataError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from None
-    columns = _known_columns([str(name).strip().lower() for name in table.column_names])
+    columns = _known_columns(path, [str(name).strip().lower() for name in table.column_names])
     cells = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in table.columns]
     rows = zip(*cells, strict=True)
     return columns, [(line, dict(zip(columns, row, strict=True))) for line, row in enumerate(rows, 2)]
