@@ -49,7 +49,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that score, in one process.")] = 1,
     backup: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write history, detectors and images to one zip, also while they are served, and stop."),
+        typer.Option(
+            metavar="FILE", help="Write history, detectors and images to one zip, also while they are served, and stop."
+        ),
     ] = None,
     add_user: Annotated[str | None, typer.Option(metavar="NAME", help="Add a user, or change one, and stop.")] = None,
     role: Annotated[Role, typer.Option(help="Of --add-user.")] = Role.VIEWER,
