@@ -461,6 +461,7 @@ def test_a_job_whose_service_stops_waits_for_the_next(processes, client, setting
         assert again.get(f"/jobs/{job_id}").json()["state"] == "running"
 
 
+@pytest.mark.slow
 def test_a_process_ends_when_its_service_is_gone(tmp_path):
     """The pipe closes, however the service came to its end."""
     code = "import unlike.serving.jobs.worker as w, time; w.run = lambda order: time.sleep(60); w.main()"

@@ -144,6 +144,7 @@ def test_a_strangers_detector_runs_no_code(tmp_path, which, monkeypatch):
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_a_strangers_export_runs_no_code_and_reads_nothing_outside(tmp_path):
     import shutil
 

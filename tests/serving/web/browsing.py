@@ -22,7 +22,7 @@ from unlike.serving.jobs.worker import Order, run
 from unlike.serving.settings import ServeSettings
 
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-WAIT = 15_000  # milliseconds for something to be seen
+WAIT = 40_000  # milliseconds for something to be seen, on a machine that does much else
 
 
 class Site:
@@ -136,4 +136,4 @@ def look(browser: Any) -> Iterator[Any]:
     tab.faults = faults
     yield tab
     context.close()
-    assert not faults
+    assert not faults, faults

@@ -80,6 +80,10 @@ if (alike) {
       }),
     );
     if (!items.length) alike.textContent = "This detector keeps none to compare with.";
+    else if (!items.some(({ picture }) => picture)) {
+      alike.textContent = `${items.map(({ id }) => id).join(", ")}. Pictures of them are shown where the detector was fitted with --keep-pictures, or on images that were uploaded here.`;
+      alike.classList.add("soft", "plain-text");
+    }
   } catch (error) {
     alike.textContent = error.message;
   }
