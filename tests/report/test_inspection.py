@@ -12,7 +12,8 @@ from unlike.detector.inspect import inspect
 from unlike.detector.inspection import Look, Strange
 from unlike.detector.settings import Settings
 from unlike.errors import OutputError
-from unlike.report.inspection import findings, inspection_text, render_inspection, write_inspection
+from unlike.report.findings import findings, inspection_text
+from unlike.report.inspection import render_inspection, write_inspection
 
 
 def looked_at(found, pairs, ratios=(1.2,)):

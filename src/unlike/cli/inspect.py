@@ -58,7 +58,8 @@ def inspect(
     from unlike.artifacts import check_writable
     from unlike.detector.inspect import inspect as look
     from unlike.detector.settings import Settings
-    from unlike.report.inspection import inspection_text, page_path, write_inspection
+    from unlike.report.findings import inspection_text
+    from unlike.report.inspection import page_path, write_inspection
 
     if output is not None:
         check_writable(page_path(output))
