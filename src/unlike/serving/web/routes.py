@@ -96,6 +96,7 @@ def list_live(request: Request, actor: Viewer, chosen: Chosen, cursor: Cursor = 
         first=cursor is None,
         unreviewed=unreviewed,
         keeps=services.store is not None,
+        origin=str(request.base_url).rstrip("/"),
     )
 
 
