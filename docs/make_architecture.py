@@ -31,7 +31,7 @@ PACKAGES = {  # name -> column, what it does, where it is on the way of an image
     "cli": (1, "the commands that people type", "8"),
     "study": (0, "many fits, one table with intervals", ""),
     "demo": (1, "solar cells, from fit to report", ""),
-    "batch": (0, "shards, here or on Ray", ""),
+    "batch": (1, "shards, here or on Ray", ""),
     "serving": (2, "REST, a page, a history", ""),
     "export": (0, "one graph, proven equal", ""),
     "report": (2, "figures on one page of HTML", "7"),
