@@ -64,7 +64,7 @@ class FitChoices:
 def look_first(source: Source, detector: Detector, notify: Notify) -> tuple[list[dict[str, Any]], str]:
     """What an inspection found, as JSON holds it, and why a fit would take no image; empty where it would."""
     from unlike.detector.inspect import inspect
-    from unlike.report.inspection import findings
+    from unlike.report.findings import findings
 
     found = inspect(source, settings=detector.settings, seed=detector.seed, device=detector.device, notify=notify)
     told = [
