@@ -78,7 +78,7 @@ def main(folder: Path) -> None:
             items = await_images()
             review(items, folder)
             flagged = [one for one in items if one["anomalous"]]
-            shoot(max(flagged, key=lambda one: one["score"])["id"])
+            shoot(min(flagged, key=lambda one: sum(part["area"] for part in one["regions"]))["id"])
         finally:
             service.terminate()
 

@@ -58,7 +58,8 @@ class ThresholdView:
     chosen: int  # the stop that is the threshold of now, or nearest to it
     now: Stop  # exactly as it is
     promise: float | None
-    normals: int  # held out, or groups of them
+    images: int  # normal ones that were held out
+    normals: int  # of them, what counts as one: images, or groups
     recent: int
     defects: int
     reviewed_normals: int
@@ -95,6 +96,7 @@ def view_threshold(decision: Decision, recent: Floats, judged: Judged) -> Thresh
         nearest,
         now,
         decision.false_alarms,
+        len(decision.scores),
         decision.independent,
         len(recent),
         int(judged.anomalous.sum()),
