@@ -54,7 +54,7 @@ def speed(results: dict) -> str:
         start = starts[name]
         cells.append([words, *shares, f"{start['cpu_seconds']['median']:.2f}", f"{start['peak_mb']['median']:.0f}"])
     words = (
-        f"The default at its own size, fitted on {results['fitted_on']} transistors, one thread, medians of one run on a shared machine "
+        f"The default at its own size, fitted on {results['fitted_on']} transistors, one thread, medians, all in turn on a shared machine "
         f"({results['processor']}{', which has VNNI' if results['vnni'] else ''}): images a CPU second as `score` gives them, 1 and 32 at once, with the ratio to the "
         "detector's; and `unlike score` of 10 images, from its start to its end."
     )
