@@ -54,7 +54,7 @@ def speed(results: dict) -> str:
         start = starts[name]
         cells.append([words, *shares, f"{start['cpu_seconds']['median']:.2f}", f"{start['peak_mb']['median']:.0f}"])
     words = (
-        f"The default at its own size, fitted on {results['fitted_on']} transistors, one thread, medians of one run on a shared machine "
+        f"The default at its own size, fitted on {results['fitted_on']} transistors, one thread, medians, all in turn on a shared machine "
         f"({results['processor']}{', which has VNNI' if results['vnni'] else ''}): images a CPU second as `score` gives them, 1 and 32 at once, with the ratio to the "
         "detector's; and `unlike score` of 10 images, from its start to its end."
     )
@@ -75,7 +75,7 @@ def peer(results: dict) -> str:
     words = (
         f"Beside the ONNX that anomalib 2.7.0 writes of its PatchCore and PaDiM, of the same backbone and weights, fitted on the same "
         f"{results['fitted_on']} images of 256 x 256, both by ONNX Runtime in one process: the largest gap of {next(iter(results['rows'].values()))['images']} new images' "
-        "scores and maps to the program's own torch in batches of 1, 2 and 7, CPU ms an image in the smallest batch that both take, and the size of the graph."
+        "scores and maps to the program's own torch in batches of 1, 2 and 7, CPU ms an image in the smallest batch that both take, and the size of the graph. Refused: the graph takes another number of images, and that one only."
     )
     return f"{words}\n\n{table(['', 'export of', '1', '2', '7', 'CPU ms', 'MB'], cells)}"
 
