@@ -31,7 +31,7 @@ PACKAGES = {  # name -> column, what it does, where it is on the way of an image
     "cli": (1, "the commands that people type", "8"),
     "study": (0, "many fits, one table with intervals", ""),
     "demo": (1, "solar cells, from fit to report", ""),
-    "batch": (2, "shards, here or on Ray", ""),
+    "batch": (1, "shards, here or on Ray", ""),
     "export": (0, "one graph, proven equal", ""),
     "report": (2, "figures on one page of HTML", "7"),
     "testing": (1, "promises as checks, for parts of your own", ""),
