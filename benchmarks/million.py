@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import Process
 from pathlib import Path
 
 import cv2
@@ -47,8 +48,12 @@ def write_files(folder: Path, count: int) -> Path:
 
 def measure(kind: str, count: int, folder: Path) -> dict:
     """One number of images, in this process."""
-    detector = folder / "cheap.unlike"
-    made = write_rows(folder / "x.npy", count) if kind == "array" else write_files(folder / "files", count)
+    detector, made = folder / "cheap.unlike", folder / ("x.npy" if kind == "array" else "files")
+    writer = Process(
+        target=write_rows if kind == "array" else write_files, args=(made, count)
+    )  # whose pages are not ours
+    writer.start()
+    writer.join()
     begin = time.perf_counter()
     seconds = cpu_seconds(lambda: batch.score(detector, made, folder / "scores.parquet"))
     return {
