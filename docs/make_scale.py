@@ -10,6 +10,7 @@ from pathlib import Path
 from make_page import write_page
 from matplotlib.figure import Figure
 
+from unlike.detector.presets import DEFAULT_PRESET
 from unlike.report.figures import styled
 
 HERE = Path(__file__).parent
@@ -18,7 +19,6 @@ PAGE, PICTURE = HERE / "scale.md", HERE / "pictures" / "million.svg"
 DAY = 86_400  # seconds
 CORES = 32  # of a machine, in the tables
 NAMES = {
-    "ensemble": "default",
     "patchcore": "`patchcore`",
     "padim": "`padim`",
     "dfr": "`dfr`",
@@ -40,10 +40,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def rates() -> dict[str, float]:
-    """Images a CPU second, by detector, of the largest number that was measured."""
-    found = {}
+    """Images a CPU second, by detector: the default at its own size, others of the largest number that was measured."""
+    found = {"default, 256 x 256": load("export")["speed"]["images_a_cpu_second"]["detector"]["32"]["median"]}
     for row in sorted(load("growth")["rows"], key=lambda row: row["images"]):
-        found[NAMES.get(row["detector"], row["detector"])] = row["images"] / row["score_cpu_seconds"]
+        if row["detector"] != DEFAULT_PRESET:  # those figures are of images of 128 pixels, which it would see larger
+            found[f"{NAMES.get(row['detector'], row['detector'])}, 128 x 128"] = (
+                row["images"] / row["score_cpu_seconds"]
+            )
     return found
 
 
@@ -195,7 +198,8 @@ An image is fetched in up to three attempts before it counts as broken. Arrays a
 
 ## What it takes
 
-CPU seconds of one thread, by the largest growth that was [measured](measured.md) (images of 128 x 128, in an array), and with the time to decode:
+CPU seconds of one thread: the default by [export's page](export.md), others by the largest growth that was [measured](measured.md); images in an array,
+and with the time to decode. Four times the pixels take about four times as long:
 
 @CAPACITY@
 
