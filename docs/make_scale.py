@@ -220,7 +220,8 @@ and come from pinned memory; that was tested with the CPU as a stand-in only. Fi
 
 @MILLION@
 
-Rows of 32 x 32 by the model `pixels` and the scorer `pca`, which cost next to nothing, so that what shows is the rest. @MADE_MILLION@
+Rows of 32 x 32 by the model `pixels` and the scorer `pca`, which cost next to nothing, so that what shows is the rest. The images were made by the
+same process in this run, and its peak holds the pages of the file that it wrote (1 GB for a million); the script has another process make them since. @MADE_MILLION@
 
 ## Studies in a database
 
