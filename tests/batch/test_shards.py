@@ -164,6 +164,14 @@ def test_a_killed_csv_goes_on_where_it_was(stand, tmp_path, capsys):
     assert "x.csv: is of another detector or other images; leave --resume out to begin anew" in capsys.readouterr().err
 
 
+def test_a_csv_is_written_where_nothing_can_be_written_beside_it(stand, tmp_path, capsys):
+    """A folder has the name here; a folder that is not ours, with a file that is, is the same to us."""
+    (tmp_path / ".x.csv.unfinished" / "kept").mkdir(parents=True)
+    assert score(stand, "-o", tmp_path / "x.csv") == 1
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 25
+    assert "x.csv: --resume could not go on after a kill, for no other file" in capsys.readouterr().err
+
+
 def test_a_killed_parquet_goes_on_where_it_was(stand, tmp_path, capsys, monkeypatch):
     scored = []
 

@@ -403,10 +403,10 @@ def test_seeds_that_cannot_be(seed):
 
 
 def test_a_model_too_large_to_build():
-    settings = Detector(model="fcn", size=100_000, settings={"model": {"widths": [100_000]}}).settings
-    message = r"model 'fcn' for 100000 x 100000 x 3 images cannot be built .* try a smaller --size"
+    settings = Detector(model="fcn", size=10_000, settings={"model": {"widths": [1_000_000]}}).settings
+    message = r"model 'fcn' for 10000 x 10000 x 3 images cannot be built .* try a smaller --size"
     with pytest.raises(ConfigError, match=message):
-        build_model(settings, InputSpec(100_000, 100_000, 3), seed=0)
+        build_model(settings, InputSpec(10_000, 10_000, 3), seed=0)
 
 
 def test_what_fit_could_not_use_is_not_kept_on_disk(detector, tmp_path):

@@ -106,7 +106,7 @@ def going_on(detector: Path, source: Source, output: Path | None, *, resume: boo
             raise ConfigError(f"--resume: goes with -o FILE.csv, FILE.parquet or a folder, came -o {output}")
         yield Before()
         return
-    from unlike.artifacts import DETECTOR, EXPORT, kind_of, write_file
+    from unlike.artifacts import DETECTOR, EXPORT, kind_of, output_errors, write_file
     from unlike.batch.shards import make_plan
 
     plan = make_plan(detector, EXPORT if kind_of(detector) is EXPORT else DETECTOR, source, 1)
@@ -118,7 +118,14 @@ def going_on(detector: Path, source: Source, output: Path | None, *, resume: boo
         before = _read_before(output)
     elif resume:
         Console().say("Nothing to resume: scoring from the start.")
-    write_file(marker, facts)
+    with output_errors(output), output.open("a"):  # whose name is said where nothing can be written
+        pass
+    try:
+        write_file(marker, facts)
+    except OutputError:
+        Console().say(f"{output}: --resume could not go on after a kill, for no other file can be written beside it.")
+        yield before
+        return
     yield before
     marker.unlink(missing_ok=True)
 
