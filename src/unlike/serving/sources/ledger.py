@@ -123,11 +123,12 @@ class Ledger:
 
 
 def _explain(path: Path, error: Exception) -> ConfigError:
-    if "locked" in str(error):
+    code = getattr(error, "sqlite_errorcode", None)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return ConfigError(
             f"{path}: another watch of this folder is running; stop it, or name another file with --state"
         )
-    if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+    if code == sqlite3.SQLITE_NOTADB:
         return ConfigError(f"{path}: is not the state of a watch; name another file with --state")
     return ConfigError(
         f"{path}: what is done cannot be remembered here ({error}); name a file that can be written with --state"
