@@ -9,12 +9,11 @@ from collections import Counter
 
 import pytest
 from postgres import BINARIES, running_postgres
-from trivial import Forked, plan_of, trivial
+from trivial import Forked, hire_forks, plan_of, trivial
 
 from unlike.errors import OutputError
 from unlike.study import run as running_module
-from unlike.study.run import Running, open_ledger, read_results, run_study, work
-from unlike.study.workers import Worker
+from unlike.study.run import Running, open_ledger, read_results, run_study
 
 __all__ = ["trivial"]
 pytest.importorskip("psycopg", reason="needs psycopg: pip install 'psycopg[binary]'")
@@ -29,18 +28,6 @@ pytestmark = [
 def database():
     with running_postgres() as url:
         yield url
-
-
-def hire_forks(plan, url):
-    def hire(folder, family, running):
-        def serve():
-            worker = Worker(folder, family)
-            work(plan, open_ledger(plan, url), worker, running.device, lambda *_: None)
-            worker.close()
-
-        return Forked(serve)
-
-    return hire
 
 
 @pytest.mark.usefixtures("trivial")

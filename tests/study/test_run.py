@@ -11,16 +11,15 @@ import time
 from collections import Counter
 
 import pytest
-from trivial import Forked, plan_of, trivial
+from trivial import Forked, hire_forks, plan_of, trivial
 
 from unlike.errors import ConfigError, OutputError
 from unlike.study import Running, run_study
 from unlike.study import __main__ as worker_module
 from unlike.study import run as running_module
 from unlike.study.ledger import Ledger
-from unlike.study.run import open_ledger, read_folder_plan, work
+from unlike.study.run import open_ledger, read_folder_plan
 from unlike.study.tables import COSTS, results_csv
-from unlike.study.workers import Worker
 
 __all__ = ["trivial"]  # the fixture
 fork_is_meant = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -211,20 +210,6 @@ def test_several_at_once_run_nothing_twice(tmp_path):
     assert starts(log) == Counter(dict.fromkeys(starts(log), 1))
     assert len(starts(log)) == 12
     assert len(run_study(plan, tmp_path / "s")) == 12
-
-
-def hire_forks(plan, url):
-    """Workers that are copies of this process, so that the trivial experiment is known to them."""
-
-    def hire(folder, family, running):
-        def serve():
-            worker = Worker(folder, family)
-            work(plan, open_ledger(plan, url), worker, running.device, lambda *_: None)
-            worker.close()
-
-        return Forked(serve)
-
-    return hire
 
 
 @fork_is_meant

@@ -12,7 +12,8 @@ import pytest
 
 from unlike.study.experiments import EXPERIMENTS, Experiment, Outcome
 from unlike.study.plan import make_plan
-from unlike.study.run import Result
+from unlike.study.run import Result, open_ledger, work
+from unlike.study.workers import Worker
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,17 @@ class Forked:
     def terminate(self):
         if self.poll() is None:
             os.kill(self.pid, signal.SIGTERM)
+
+
+def hire_forks(plan, url):
+    """Workers that are copies of this process, so that the trivial experiment is known to them."""
+
+    def hire(folder, family, running):
+        def serve():
+            worker = Worker(folder, family)
+            work(plan, open_ledger(plan, url), worker, running.device, lambda *_: None)
+            worker.close()
+
+        return Forked(serve)
+
+    return hire
